@@ -1,0 +1,212 @@
+//! Names and numbers that programs of the mesh must agree on.
+//!
+//! Istio's where Istio has them (clusters, listeners, ports, metadata keys), ours otherwise.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::hostname::Hostname;
+
+/// TCP and UDP ports of the data plane and of discovery.
+pub mod ports {
+    /// Outbound capture of a host's first workload.
+    pub const OUTBOUND: u16 = 15001;
+    /// Outbound capture of further workloads: this one and the next 63.
+    pub const OUTBOUND_FIRST: u16 = 15100;
+    /// The last of them.
+    pub const OUTBOUND_LAST: u16 = 15163;
+    /// Inbound capture.
+    pub const INBOUND: u16 = 15006;
+    /// HBONE.
+    pub const HBONE: u16 = 15008;
+    /// The proxy's admin page, loopback only.
+    pub const PROXY_ADMIN: u16 = 15000;
+    /// Prometheus metrics of agent and proxy.
+    pub const METRICS: u16 = 15020;
+    /// Readiness of the proxy: `GET /healthz/ready`.
+    pub const READINESS: u16 = 15021;
+    /// The agent's DNS, loopback only.
+    pub const DNS: u16 = 15053;
+    /// Discovery, plaintext xDS, loopback.
+    pub const DISCOVERY_PLAINTEXT: u16 = 15010;
+    /// Discovery, TLS: xDS, CA, Host.
+    pub const DISCOVERY: u16 = 15012;
+    /// Discovery's metrics, health and debug pages.
+    pub const DISCOVERY_HTTP: u16 = 15014;
+}
+
+/// Default DNS suffix of services, and default trust domain.
+pub const DEFAULT_DOMAIN: &str = "cluster.local";
+/// Namespace whose configuration counts for the whole mesh.
+pub const ROOT_NAMESPACE: &str = "istio-system";
+/// Virtual addresses of services that have none of their own (Istio's default ranges).
+pub const DEFAULT_VIRTUAL_RANGES: [&str; 2] = ["240.240.0.0/16", "2001:2::/48"];
+
+/// Type URLs of xDS resources.
+pub mod types {
+    /// LDS.
+    pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+    /// RDS.
+    pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+    /// CDS.
+    pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    /// EDS.
+    pub const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+    /// SDS.
+    pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+    /// Host names for the agent's DNS.
+    pub const NAME: &str = "type.googleapis.com/hawser.mesh.v1.Name";
+    /// What the agent captures.
+    pub const CAPTURE: &str = "type.googleapis.com/hawser.mesh.v1.Capture";
+    /// Prefix of every type URL.
+    pub const PREFIX: &str = "type.googleapis.com/";
+}
+
+/// The version of the xDS dialect that this build's hawser-proxy speaks; sent as node metadata
+/// [`metadata::HAWSER_XDS`] in decimal. Discovery serves this class and the one before.
+pub const HAWSER_XDS: u32 = 1;
+
+/// Keys of `Node.metadata` and of endpoint metadata.
+pub mod metadata {
+    /// Node: dialect of hawser-proxy; absent for Envoy and gRPC.
+    pub const HAWSER_XDS: &str = "HAWSER_XDS";
+    /// Node: namespace of the workload.
+    pub const NAMESPACE: &str = "NAMESPACE";
+    /// Node: labels of the workload, a struct of strings.
+    pub const LABELS: &str = "LABELS";
+    /// Node: service account of the workload.
+    pub const SERVICE_ACCOUNT: &str = "SERVICE_ACCOUNT";
+    /// Node: network of the workload.
+    pub const NETWORK: &str = "NETWORK";
+    /// Node: id of the workload within its host, for joined hosts.
+    pub const WORKLOAD: &str = "HAWSER_WORKLOAD";
+    /// Node: asks for Istio's plaintext-only generation, as gRPC clients do: `grpc`.
+    pub const GENERATOR: &str = "GENERATOR";
+    /// Node: comma-separated addresses of the workload; wins over the one in the id.
+    pub const INSTANCE_IPS: &str = "INSTANCE_IPS";
+    /// Endpoint filter metadata: key `workload` = `name;namespace;canonical name;revision;cluster`.
+    pub const ISTIO: &str = "istio";
+    /// Endpoint filter metadata: `tlsMode: istio` or `tunnel: http`.
+    pub const TRANSPORT_SOCKET_MATCH: &str = "envoy.transport_socket_match";
+    /// Endpoint filter metadata of ours: `identity` (SPIFFE id), `h2` (true: a hawser-proxy answers there),
+    /// `host` (instance id of the joined host, for calls to oneself).
+    pub const HAWSER: &str = "hawser";
+}
+
+/// ALPN protocols, in the order they are offered.
+pub mod alpn {
+    /// Mesh TCP.
+    pub const TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
+    /// Mesh HTTP/1.1.
+    pub const HTTP1: [&str; 3] = ["istio-http/1.1", "istio", "http/1.1"];
+    /// Mesh HTTP/1.0.
+    pub const HTTP10: [&str; 3] = ["istio-http/1.0", "istio", "http/1.0"];
+    /// Mesh HTTP/2.
+    pub const HTTP2: [&str; 3] = ["istio-h2", "istio", "h2"];
+    /// HTTP between two hawser-proxies, offered before the others.
+    pub const HAWSER_H2: &str = "hawser-h2";
+    /// What marks a ClientHello as mesh mTLS that carries HTTP.
+    pub const MESH_HTTP: [&str; 4] = ["hawser-h2", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+    /// What marks a ClientHello as mesh mTLS that carries TCP.
+    pub const MESH_TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
+}
+
+/// SDS name of the mesh's roots.
+pub const SECRET_ROOT: &str = "ROOTCA";
+/// SDS name of the certificate of the client's own workload.
+pub const SECRET_DEFAULT: &str = "default";
+
+/// Clusters that are not a service's.
+pub mod clusters {
+    /// To where the connection was going.
+    pub const PASSTHROUGH: &str = "PassthroughCluster";
+    /// Nowhere.
+    pub const BLACK_HOLE: &str = "BlackHoleCluster";
+    /// Inbound, to where the connection was going.
+    pub const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+}
+
+/// Listeners that are not a service's.
+pub mod listeners {
+    /// Everything captured outbound.
+    pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
+    /// Everything captured inbound.
+    pub const VIRTUAL_INBOUND: &str = "virtualInbound";
+}
+
+/// Name of an outbound cluster: `outbound|<port>|<subset>|<host>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutboundCluster {
+    /// The service's port.
+    pub port: u16,
+    /// A DestinationRule's subset; empty is all endpoints.
+    pub subset: String,
+    /// The service.
+    pub host: Hostname,
+}
+
+impl OutboundCluster {
+    /// The cluster of all endpoints of a port.
+    pub fn new(host: Hostname, port: u16) -> Self {
+        Self { port, subset: String::new(), host }
+    }
+
+    /// The same with a subset.
+    pub fn with_subset(host: Hostname, port: u16, subset: impl Into<String>) -> Self {
+        Self { port, subset: subset.into(), host }
+    }
+
+    /// Reads a cluster's name; `None` if it is not of this form.
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.strip_prefix("outbound|")?.splitn(3, '|');
+        let port = parts.next()?.parse().ok().filter(|p| *p != 0)?;
+        let subset = parts.next()?.to_owned();
+        let host = parts.next()?.parse().ok()?;
+        Some(Self { port, subset, host })
+    }
+
+    /// SNI of mesh mTLS: `outbound_.<port>_.<subset>_.<host>`.
+    pub fn sni(&self) -> String {
+        format!("outbound_.{}_.{}_.{}", self.port, self.subset, self.host)
+    }
+}
+
+impl fmt::Display for OutboundCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "outbound|{}|{}|{}", self.port, self.subset, self.host)
+    }
+}
+
+/// Inbound cluster `inbound|<port>||`; with an address where two workloads share a port.
+pub fn inbound_cluster(port: u16, address: Option<IpAddr>) -> String {
+    match address {
+        None => format!("inbound|{port}||"),
+        Some(address) => format!("inbound|{port}||{address}"),
+    }
+}
+
+/// Listener of a service port: `<vip>_<port>`; `0.0.0.0_<port>` where the service has no address.
+pub fn listener(address: IpAddr, port: u16) -> String {
+    format!("{address}_{port}")
+}
+
+/// Route of a service port, for clients that subscribe by name: `<host>:<port>`.
+pub fn route(host: &Hostname, port: u16) -> String {
+    format!("{host}:{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbound_cluster_name_reads_back() {
+        let host: Hostname = "reviews.default.svc.cluster.local".parse().unwrap();
+        let name = OutboundCluster::with_subset(host, 9080, "v1");
+        assert_eq!(name.to_string(), "outbound|9080|v1|reviews.default.svc.cluster.local");
+        assert_eq!(name.sni(), "outbound_.9080_.v1_.reviews.default.svc.cluster.local");
+        assert_eq!(OutboundCluster::parse(&name.to_string()), Some(name));
+        assert_eq!(OutboundCluster::parse("inbound|9080||"), None);
+        assert_eq!(OutboundCluster::parse("outbound|0||x"), None);
+    }
+}

@@ -1,0 +1,9 @@
+//! What the daemons share: start-up, readiness, drain, logs, metrics.
+
+pub mod backoff;
+pub mod drain;
+pub mod http;
+pub mod readiness;
+mod start;
+
+pub use start::{init, shutdown_signal, tls_provider};

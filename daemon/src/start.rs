@@ -1,0 +1,46 @@
+//! First things first: logs, TLS provider, signals.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging to stderr and installs the TLS provider. `HAWSER_LOG` sets the filter (`info` by default),
+/// in the syntax of `tracing`: `info,hawser_proxy=debug`. Call once, first.
+///
+/// # Errors
+/// If `HAWSER_LOG` can't be read, or logging was started before.
+pub fn init() -> anyhow::Result<()> {
+    let filter = match std::env::var("HAWSER_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).map_err(|e| anyhow::anyhow!("HAWSER_LOG={text:?}: {e}"))?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init()
+        .map_err(|e| anyhow::anyhow!("logging was started before: {e}"))?;
+    // Whoever asks for the process's default gets the same provider as those who ask for it by name.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Ok(())
+}
+
+/// The one TLS provider of the project.
+pub fn tls_provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Waits for SIGTERM or SIGINT and says which.
+///
+/// # Errors
+/// If signal handlers can't be installed.
+pub async fn shutdown_signal() -> std::io::Result<&'static str> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = term.recv() => Ok("SIGTERM"),
+        _ = int.recv() => Ok("SIGINT"),
+    }
+}

@@ -1,0 +1,148 @@
+//! What passes between a registry and discovery.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::{Hostname, Service, Workload, WorkloadKey};
+
+/// The kinds of registry, in the order in which their definition of a service wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RegistryKind {
+    /// Kubernetes.
+    Kubernetes,
+    /// Files of Istio resources.
+    Files,
+    /// Resources applied through the API, and what was registered by hand.
+    Api,
+    /// Hosts that joined.
+    Hosts,
+    /// Consul.
+    Consul,
+}
+
+/// One registry: a kind, and which of that kind (a cluster, a datacenter).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegistryId {
+    /// What it is.
+    pub kind: RegistryKind,
+    /// Which one; empty where there can be only one.
+    pub name: Arc<str>,
+}
+
+impl RegistryId {
+    /// The only registry of its kind.
+    pub fn only(kind: RegistryKind) -> Self {
+        Self { kind, name: "".into() }
+    }
+}
+
+impl fmt::Display for RegistryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            RegistryKind::Kubernetes => "kubernetes",
+            RegistryKind::Files => "files",
+            RegistryKind::Api => "api",
+            RegistryKind::Hosts => "hosts",
+            RegistryKind::Consul => "consul",
+        };
+        if self.name.is_empty() { f.write_str(kind) } else { write!(f, "{kind}/{}", self.name) }
+    }
+}
+
+/// Where a person finds what an object came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// A file, or the name of an object in another system.
+    pub name: Arc<str>,
+    /// Line of the document's start, 1 upwards; 0 where there are no lines.
+    pub line: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 { f.write_str(&self.name) } else { write!(f, "{}:{}", self.name, self.line) }
+    }
+}
+
+/// Something that a registry holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A service that the registry itself knows as one.
+    Service(Arc<Service>),
+    /// An instance.
+    Workload(Arc<Workload>),
+    /// A resource of Istio's API, as it was written; ServiceEntry, WorkloadEntry and WorkloadGroup too.
+    Config(Arc<hawser_api::istio::Resource>, Origin),
+}
+
+/// The name of an [`Object`] within its registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKey {
+    /// A service.
+    Service(Hostname),
+    /// An instance.
+    Workload(WorkloadKey),
+    /// A resource.
+    Config(hawser_api::istio::ObjectRef),
+}
+
+/// What a registry says.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// New or changed.
+    Upsert(Object),
+    /// Gone, by the registry's own word.
+    Delete(ObjectKey),
+    /// Everything the registry held at its start has been said. Once a run, before `Stale` or after.
+    Synced,
+    /// The registry is silent, and why; what it said stays.
+    Stale(String),
+    /// It speaks again.
+    Fresh,
+    /// Something there can't be used: shown with the configuration until the same origin is said again.
+    Rejected {
+        /// Where.
+        origin: Origin,
+        /// File, line, field, reason, cure.
+        message: String,
+    },
+    /// What was wrong at this origin no longer is.
+    Cleared(Origin),
+}
+
+/// Where an adapter says its events; bounded, so that a fast registry waits for discovery.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    registry: RegistryId,
+    sender: mpsc::Sender<(RegistryId, Vec<Event>)>,
+}
+
+impl Publisher {
+    /// A publisher of `registry` into discovery's queue.
+    pub fn new(registry: RegistryId, sender: mpsc::Sender<(RegistryId, Vec<Event>)>) -> Self {
+        Self { registry, sender }
+    }
+
+    /// The registry whose events these are.
+    pub fn registry(&self) -> &RegistryId {
+        &self.registry
+    }
+
+    /// Says events that take effect together. Waits while discovery is behind; `false` when it is shutting down.
+    pub async fn publish(&self, events: Vec<Event>) -> bool {
+        events.is_empty() || self.sender.send((self.registry.clone(), events)).await.is_ok()
+    }
+}
+
+/// A registry as discovery runs it.
+pub trait RegistryAdapter: Send + 'static {
+    /// Which registry.
+    fn id(&self) -> RegistryId;
+
+    /// Follows the registry until discovery stops listening. Errors of the registry are events, not returns:
+    /// an adapter only returns when there is nobody to tell.
+    fn run(self, publisher: Publisher) -> impl Future<Output = ()> + Send;
+}

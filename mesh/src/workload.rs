@@ -1,0 +1,110 @@
+//! Instances.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Hostname, SpiffeId};
+
+/// The name of a workload within its registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadKey {
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Name, unique in the namespace.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for WorkloadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Where a workload runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Locality {
+    /// Region.
+    pub region: String,
+    /// Zone within it.
+    pub zone: String,
+    /// Rack, host group, whatever is smaller.
+    pub sub_zone: String,
+}
+
+/// Whether a workload takes requests. Order matters: the worst of several is the largest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    /// It does, or nobody said otherwise: unknown is not down.
+    #[default]
+    Healthy,
+    /// Last choice: it lapsed while its registry is frozen.
+    Degraded,
+    /// It goes on with what it has, and gets nothing new.
+    Draining,
+    /// It does not, or its lease lapsed: connections to it are closed.
+    Unhealthy,
+}
+
+/// How a workload is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Plain bytes: it has no sidecar.
+    #[default]
+    Plaintext,
+    /// Mesh mTLS as Istio's sidecars speak it.
+    Mtls,
+    /// HBONE.
+    Hbone,
+}
+
+/// A joined host's part in a workload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceRef {
+    /// The host's instance id.
+    pub instance_id: Arc<str>,
+    /// The workload's id on that host.
+    pub workload_id: Arc<str>,
+}
+
+/// An instance: something that listens on an address with an identity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its name.
+    pub key: WorkloadKey,
+    /// IP address, host name or `unix://` path by network; the empty network is the default one.
+    pub addresses: BTreeMap<String, Vec<String>>,
+    /// Ports by name, where they differ from the service's target ports.
+    pub ports: BTreeMap<String, u16>,
+    /// What selectors look at.
+    pub labels: BTreeMap<String, String>,
+    /// Whom callers expect; `None` where there is no mTLS.
+    pub identity: Option<SpiffeId>,
+    /// Service account, empty if unknown.
+    pub service_account: String,
+    /// Where it runs.
+    pub locality: Locality,
+    /// Share of requests among its like; 0 is the default, 1.
+    pub weight: u32,
+    /// Of the whole workload; ports may say worse.
+    pub health: Health,
+    /// Ports whose health differs, by number.
+    pub port_health: BTreeMap<u16, Health>,
+    /// How it is spoken to.
+    pub transport: Transport,
+    /// A hawser-proxy answers there: HTTP/2 between proxies.
+    pub hawser: bool,
+    /// The joined host it lives on.
+    pub instance: Option<InstanceRef>,
+    /// WorkloadGroup it was made from: implies the service of that name.
+    pub group: Option<String>,
+    /// Services that it names itself, besides those whose selector takes it.
+    pub services: Vec<Hostname>,
+}
+
+impl Workload {
+    /// Health of one port.
+    pub fn health_of(&self, port: u16) -> Health {
+        self.port_health.get(&port).copied().unwrap_or_default().max(self.health)
+    }
+}
