@@ -1,0 +1,6 @@
+//! The core of the mesh: merge registries, compile xDS, issue identities, keep leases.
+//!
+//! In: events of registries, hosts that join and say how they are, people who apply configuration. Out: xDS to
+//! proxies, certificates, and pages that show it all. Invariant: nothing is removed because somebody is silent.
+
+pub mod peer;
