@@ -5,6 +5,7 @@
 //! ([`identity`]), host names ([`hostname`]), join tokens ([`token`]) and the names and numbers that programs
 //! must agree on ([`names`]). Invariant: what parses here is valid; nothing here does I/O.
 
+pub mod handover;
 pub mod hostname;
 pub mod identity;
 pub mod istio;

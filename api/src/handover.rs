@@ -1,0 +1,74 @@
+//! How the agent hands listening sockets to the proxy, over `listeners.sock` in the run directory.
+//!
+//! The proxy connects and sends one line of JSON, a [`Request`], with one descriptor (SCM_RIGHTS) for each listener
+//! in `holds`, in order. The agent checks SO_PEERCRED and answers with one line of JSON, an array of [`Listener`],
+//! with one descriptor for each, in order: those that the proxy lacks. Both then keep the connection: while it is
+//! open the agent knows that the proxy lives. When the agent goes away, the proxy goes on serving, connects again
+//! and names what it holds; so the new agent gets duplicates and never binds a second socket to a port that the
+//! proxy serves. Descriptors come with the bytes of their line; a message carries at most [`MOST`] of them.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// File name of the socket in the run directory.
+pub const SOCKET: &str = "listeners.sock";
+/// The most descriptors of one message: Linux takes 253.
+pub const MOST: usize = 252;
+/// The longest line.
+pub const LONGEST_LINE: usize = 64 * 1024;
+/// [`Listener::name`] of outbound capture.
+pub const OUTBOUND: &str = "outbound";
+/// [`Listener::name`] of inbound capture; the socket is transparent.
+pub const INBOUND: &str = "inbound";
+
+/// What the proxy says first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// How many workers it runs; each gets its own listener for each address.
+    pub workers: u32,
+    /// Its version, for people.
+    pub version: String,
+    /// Its process.
+    pub pid: i32,
+    /// What it holds already; the descriptors come along, in this order. Empty at its start.
+    #[serde(default)]
+    pub holds: Vec<Listener>,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listener {
+    /// [`OUTBOUND`] or [`INBOUND`]; a proxy closes what it does not know.
+    pub name: String,
+    /// What it is bound to.
+    pub addr: SocketAddr,
+    /// Which worker accepts on it: 0 to `workers` - 1.
+    pub worker: u32,
+    /// Outbound: the id of the workload whose connections arrive there. Absent: the host's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+}
+
+/// A line of JSON, with its line feed.
+pub fn to_line<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_single_lines_that_read_back() {
+        let listener =
+            Listener { name: INBOUND.into(), addr: "[::]:15006".parse().unwrap(), worker: 1, workload: None };
+        let line = to_line(&vec![&listener]);
+        assert_eq!(line, b"[{\"name\":\"inbound\",\"addr\":\"[::]:15006\",\"worker\":1}]\n");
+        assert_eq!(serde_json::from_slice::<Vec<Listener>>(&line).unwrap(), [listener]);
+        let request: Request = serde_json::from_str(r#"{"workers":2,"version":"0.1.0","pid":7}"#).unwrap();
+        assert!(request.holds.is_empty());
+    }
+}
