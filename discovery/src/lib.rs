@@ -3,4 +3,6 @@
 //! In: events of registries, hosts that join and say how they are, people who apply configuration. Out: xDS to
 //! proxies, certificates, and pages that show it all. Invariant: nothing is removed because somebody is silent.
 
+pub mod ads;
 pub mod peer;
+pub mod registry;

@@ -1,0 +1,107 @@
+//! The registry: what all registries say, merged into snapshots.
+//!
+//! In: batches of events from adapters, joined hosts and the API. Out: a `watch` of immutable snapshots: the first
+//! change at once when idle, then at most one every [`Settings::pause`]. Invariant: a snapshot is a function of what
+//! was said, not of the order in which registries said it; silence removes nothing.
+
+mod addresses;
+mod convert;
+mod merge;
+pub mod model;
+mod rules;
+mod shards;
+mod snapshot;
+mod tables;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hawser_api::identity::TrustDomain;
+use hawser_mesh::{Event, RegistryId};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+pub use addresses::{AddressBook, AddressBookError, AddressRecord, MemoryBook, VirtualRanges};
+pub use rules::{HostRules, Rules};
+pub(crate) use shards::Fnv;
+pub use snapshot::{Changes, ServiceState, Snapshot};
+
+/// Where events go: bounded, so that a fast registry waits.
+pub type EventSender = mpsc::Sender<(RegistryId, Vec<Event>)>;
+/// Where snapshots come from.
+pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
+
+const QUEUE: usize = 256;
+
+/// Settings of the mesh that snapshots depend on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// DNS suffix of services: `cluster.local`.
+    pub domain: String,
+    /// Trust domain of identities.
+    pub trust_domain: TrustDomain,
+    /// Namespace whose configuration counts for the whole mesh.
+    pub root_namespace: String,
+    /// Where virtual addresses come from.
+    pub virtual_ranges: VirtualRanges,
+    /// Addresses that no service has are reached as they are; else they are not reached.
+    pub allow_any: bool,
+    /// Shortest time between two snapshots.
+    pub pause: Duration,
+}
+
+impl Settings {
+    /// The defaults of a trust domain.
+    pub fn new(trust_domain: TrustDomain) -> Self {
+        Self {
+            domain: hawser_api::names::DEFAULT_DOMAIN.to_owned(),
+            trust_domain,
+            root_namespace: hawser_api::names::ROOT_NAMESPACE.to_owned(),
+            virtual_ranges: VirtualRanges::default(),
+            allow_any: true,
+            pause: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Starts the registry. `expected` are the registries that snapshots wait for before they call themselves ready;
+/// others may speak too. Ends when every sender is gone.
+///
+/// # Errors
+/// If the virtual addresses can't be read.
+pub fn spawn(
+    settings: Settings,
+    expected: impl IntoIterator<Item = RegistryId>,
+    mut book: Box<dyn AddressBook>,
+) -> Result<(EventSender, Snapshots), AddressBookError> {
+    let records = book.load()?;
+    let settings = Arc::new(settings);
+    let tables = tables::Tables::new(settings.clone(), expected, records);
+    let (events, receiver) = mpsc::channel(QUEUE);
+    let (sender, snapshots) = watch::channel(tables.snapshot());
+    tokio::spawn(run(tables, receiver, sender, book, settings.pause));
+    Ok((events, snapshots))
+}
+
+async fn run(
+    mut tables: tables::Tables,
+    mut events: mpsc::Receiver<(RegistryId, Vec<Event>)>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    mut book: Box<dyn AddressBook>,
+    pause: Duration,
+) {
+    let mut due = Instant::now();
+    while let Some((registry, batch)) = events.recv().await {
+        tables.apply(&registry, batch, SystemTime::now());
+        // What is queued belongs to this snapshot too, as long as it is not due.
+        while let Ok(Some((registry, batch))) = tokio::time::timeout_at(due, events.recv()).await {
+            tables.apply(&registry, batch, SystemTime::now());
+        }
+        let started = Instant::now();
+        if let Some(snapshot) = tables.publish(SystemTime::now(), book.as_mut()) {
+            snapshots.send_replace(snapshot);
+        }
+        // A large mesh must not spend its time on making snapshots of its own start.
+        due = Instant::now() + pause.max(started.elapsed() * 4);
+    }
+}

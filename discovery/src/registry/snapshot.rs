@@ -1,0 +1,236 @@
+//! What is so, at one moment: everything that compilers, listings and pages read.
+//!
+//! In: the registry's working state. Out: an immutable value that shares with its predecessors what did not
+//! change, and knows what did. Invariant: everything in it fits together.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hawser_mesh::{Hostname, InstanceRef};
+
+use super::Settings;
+use super::model::{ConfigState, Endpoint, Instance, Member, RegistryStatus, Service, WorkloadId};
+use super::rules::{HostRules, Rules};
+use super::shards::ShardMap;
+
+/// How many snapshots back a reader may be and still learn what changed.
+const LOG: usize = 64;
+
+/// A service with its instances and the rules that name it.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// The service.
+    pub service: Arc<Service>,
+    /// Its instances, by name.
+    pub instances: Arc<Vec<Instance>>,
+    /// Routing and destination rules of its name.
+    pub rules: Arc<HostRules>,
+    /// Revision of the last change to the service or its rules.
+    pub defined: u64,
+    /// Revision of the last change to its instances.
+    pub populated: u64,
+}
+
+/// What changed between two snapshots; old and new values both counted.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Services that came, went or changed, or whose rules did.
+    pub defined: BTreeSet<Hostname>,
+    /// Services whose instances changed.
+    pub populated: BTreeSet<Hostname>,
+    /// Addresses of services in `defined`.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Port numbers of services in `defined`.
+    pub ports: BTreeSet<u16>,
+    /// Workloads that came, went or changed, or joined or left a service.
+    pub workloads: BTreeSet<WorkloadId>,
+    /// A rule that does not belong to one service changed: Sidecar, say.
+    pub rules: bool,
+}
+
+impl Changes {
+    /// Whether nothing did.
+    pub fn is_empty(&self) -> bool {
+        self.defined.is_empty() && self.populated.is_empty() && self.workloads.is_empty() && !self.rules
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.defined.extend(other.defined.iter().cloned());
+        self.populated.extend(other.populated.iter().cloned());
+        self.addresses.extend(other.addresses.iter().copied());
+        self.ports.extend(other.ports.iter().copied());
+        self.workloads.extend(other.workloads.iter().cloned());
+        self.rules |= other.rules;
+    }
+}
+
+/// Everything that is so.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Counts snapshots; 0 is the empty one before the first event.
+    pub revision: u64,
+    /// Settings of the mesh.
+    pub settings: Arc<Settings>,
+    /// Rules of the configuration.
+    pub rules: Arc<Rules>,
+    /// Resources of the configuration with what became of them, by name.
+    pub configs: Arc<Vec<ConfigState>>,
+    /// Registries, by name.
+    pub registries: Vec<RegistryStatus>,
+    /// When the oldest event that this snapshot is the first to show was taken.
+    pub since: std::time::Instant,
+    pub(super) services: ShardMap<Hostname, ServiceState>,
+    pub(super) workloads: ShardMap<WorkloadId, Arc<Member>>,
+    pub(super) memberships: ShardMap<WorkloadId, Arc<[Hostname]>>,
+    pub(super) by_address: ShardMap<IpAddr, BTreeSet<Hostname>>,
+    pub(super) by_port: BTreeMap<u16, Arc<BTreeSet<Hostname>>>,
+    pub(super) by_instance: ShardMap<InstanceRef, WorkloadId>,
+    pub(super) by_workload_address: ShardMap<String, Vec<WorkloadId>>,
+    pub(super) log: VecDeque<(u64, Arc<Changes>)>,
+}
+
+impl Snapshot {
+    pub(super) fn empty(settings: Arc<Settings>) -> Self {
+        Self {
+            revision: 0,
+            settings,
+            rules: Arc::default(),
+            configs: Arc::default(),
+            registries: Vec::new(),
+            since: std::time::Instant::now(),
+            services: ShardMap::default(),
+            workloads: ShardMap::default(),
+            memberships: ShardMap::default(),
+            by_address: ShardMap::default(),
+            by_port: BTreeMap::new(),
+            by_instance: ShardMap::default(),
+            by_workload_address: ShardMap::default(),
+            log: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn record(&mut self, changes: Changes) {
+        self.revision += 1;
+        self.log.push_back((self.revision, Arc::new(changes)));
+        if self.log.len() > LOG {
+            self.log.pop_front();
+        }
+    }
+
+    /// Whether every registry has said everything it held at its start. Until then, nobody is told that something
+    /// is gone.
+    pub fn ready(&self) -> bool {
+        self.revision > 0 && self.registries.iter().all(|r| r.synced)
+    }
+
+    /// Registries that have not, by name.
+    pub fn missing(&self) -> Vec<String> {
+        self.registries.iter().filter(|r| !r.synced).map(|r| r.id.to_string()).collect()
+    }
+
+    /// What changed after `revision`; `None` if that is too long ago to know.
+    pub fn changes_since(&self, revision: u64) -> Option<Changes> {
+        let mut all = Changes::default();
+        if revision >= self.revision {
+            return Some(all);
+        }
+        if self.log.front().is_none_or(|(first, _)| *first > revision + 1) {
+            return None;
+        }
+        self.log.iter().filter(|(r, _)| *r > revision).for_each(|(_, changes)| all.add(changes));
+        Some(all)
+    }
+
+    /// All services, by name.
+    pub fn services(&self) -> Vec<&ServiceState> {
+        self.services.sorted().into_iter().map(|(_, state)| state).collect()
+    }
+
+    /// One service.
+    pub fn service(&self, host: &Hostname) -> Option<&ServiceState> {
+        self.services.get(host)
+    }
+
+    /// Number of services.
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Services that have this address, by name.
+    pub fn at_address(&self, address: IpAddr) -> impl Iterator<Item = &ServiceState> {
+        self.by_address.get(&address).into_iter().flatten().filter_map(|host| self.services.get(host))
+    }
+
+    /// Addresses that services have.
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.by_address.iter().map(|(address, _)| *address).collect()
+    }
+
+    /// Services that have a port of this number, by name.
+    pub fn on_port(&self, port: u16) -> impl Iterator<Item = &ServiceState> {
+        self.by_port.get(&port).into_iter().flat_map(|hosts| hosts.iter()).filter_map(|host| self.services.get(host))
+    }
+
+    /// Numbers of all ports of services.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
+        self.by_port.keys().copied()
+    }
+
+    /// All workloads, by name.
+    pub fn workloads(&self) -> Vec<&Arc<Member>> {
+        self.workloads.sorted().into_iter().map(|(_, member)| member).collect()
+    }
+
+    /// Number of workloads.
+    pub fn workload_count(&self) -> usize {
+        self.workloads.len()
+    }
+
+    /// One workload.
+    pub fn workload(&self, id: &WorkloadId) -> Option<&Arc<Member>> {
+        self.workloads.get(id)
+    }
+
+    /// Services that a workload is an instance of.
+    pub fn services_of(&self, id: &WorkloadId) -> impl Iterator<Item = &ServiceState> {
+        self.memberships.get(id).into_iter().flat_map(|hosts| hosts.iter()).filter_map(|host| self.services.get(host))
+    }
+
+    /// The workload of a joined host.
+    pub fn of_instance(&self, instance: &InstanceRef) -> Option<&Arc<Member>> {
+        self.by_instance.get(instance).and_then(|id| self.workloads.get(id))
+    }
+
+    /// Workloads that have this address, by name.
+    pub fn at_workload_address(&self, address: &str) -> impl Iterator<Item = &Arc<Member>> {
+        self.by_workload_address.get(address).into_iter().flatten().filter_map(|id| self.workloads.get(id))
+    }
+
+    /// Endpoints of a service: of each port, each instance that serves it.
+    pub fn endpoints_of(&self, host: &Hostname) -> Vec<Endpoint> {
+        let Some(state) = self.services.get(host) else { return Vec::new() };
+        let mut endpoints = Vec::new();
+        for port in &state.service.ports {
+            for instance in state.instances.iter() {
+                let Some(target_port) = state.service.target(port, instance) else { continue };
+                let Some(address) = instance.member.address("") else { continue };
+                endpoints.push(Endpoint {
+                    host: host.clone(),
+                    port: port.port,
+                    address: address.to_owned(),
+                    target_port,
+                    health: instance.member.workload.health_of(target_port),
+                    transport: instance.member.transport(target_port),
+                    member: instance.member.clone(),
+                });
+            }
+        }
+        endpoints
+    }
+
+    /// Endpoints of all services, by service, port and workload.
+    pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> + '_ {
+        self.services().into_iter().flat_map(|state| self.endpoints_of(&state.service.host))
+    }
+}

@@ -1,0 +1,185 @@
+//! The registry's working state: everything said, the indexes that tell what a change touches, the next snapshot.
+//!
+//! In: events, one batch at a time. Out: a snapshot when asked. Invariant: a change costs what it touches, not what
+//! there is: only services that a changed object belongs to are made anew.
+
+mod configs;
+mod members;
+mod services;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use hawser_mesh::{Event, Hostname, Object, ObjectKey, RegistryId};
+
+use self::configs::Configs;
+use self::members::Members;
+use super::Settings;
+use super::addresses::{AddressBook, AddressRecord, Allocator};
+use super::merge::{Apart, Definition, DefinitionKey};
+use super::model::{Rank, RegistryStatus, WorkloadId};
+use super::snapshot::{Changes, Snapshot};
+
+/// Everything said, and what became of it.
+pub(super) struct Tables {
+    settings: Arc<Settings>,
+    registries: BTreeMap<RegistryId, RegistryStatus>,
+    configs: Configs,
+    members: Members,
+    definitions: HashMap<Hostname, BTreeMap<DefinitionKey, Definition>>,
+    apart: HashMap<Hostname, Apart>,
+    allocator: Allocator,
+    snapshot: Snapshot,
+    /// Services to make anew.
+    dirty: BTreeSet<Hostname>,
+    changes: Changes,
+    /// When the oldest event that no snapshot shows yet came.
+    since: Option<Instant>,
+    was_ready: bool,
+}
+
+impl Tables {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        expected: impl IntoIterator<Item = RegistryId>,
+        records: Vec<AddressRecord>,
+    ) -> Self {
+        let now = SystemTime::now();
+        let status = |id: RegistryId| RegistryStatus { id, synced: false, stale: None, since: now, objects: 0 };
+        let registries: BTreeMap<_, _> = expected.into_iter().map(|id| (id.clone(), status(id))).collect();
+        let mut snapshot = Snapshot::empty(settings.clone());
+        snapshot.registries = registries.values().cloned().collect();
+        Self {
+            allocator: Allocator::new(settings.virtual_ranges, records),
+            settings,
+            registries,
+            configs: Configs::default(),
+            members: Members::default(),
+            definitions: HashMap::new(),
+            apart: HashMap::new(),
+            snapshot,
+            dirty: BTreeSet::new(),
+            changes: Changes::default(),
+            since: None,
+            was_ready: false,
+        }
+    }
+
+    /// The last snapshot that was made.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(self.snapshot.clone())
+    }
+
+    /// Takes what a registry says.
+    pub(super) fn apply(&mut self, registry: &RegistryId, events: Vec<Event>, now: SystemTime) {
+        self.since.get_or_insert_with(Instant::now);
+        self.status(registry, now);
+        for event in events {
+            match event {
+                Event::Upsert(object) => self.upsert(registry, object),
+                Event::Delete(key) => self.delete(registry, &key),
+                Event::Synced => self.change_status(registry, now, |s| s.synced = true),
+                Event::Stale(why) => self.change_status(registry, now, |s| s.stale = Some((now, why))),
+                Event::Fresh => self.change_status(registry, now, |s| s.stale = None),
+                Event::Rejected { origin, message } => self.configs.reject(registry, origin, message),
+                Event::Cleared(origin) => self.configs.clear(registry, &origin),
+            }
+        }
+    }
+
+    /// Makes a snapshot of what is so now; `None` if nothing that it shows changed.
+    pub(super) fn publish(&mut self, now: SystemTime, book: &mut dyn AddressBook) -> Option<Arc<Snapshot>> {
+        self.refresh_rules();
+        let ready = self.registries.values().all(|r| r.synced);
+        for host in std::mem::take(&mut self.dirty) {
+            self.rebuild(&host, now, ready);
+        }
+        if ready && !self.was_ready {
+            self.was_ready = true;
+            let gone: Vec<_> =
+                self.allocator.held().filter(|host| self.snapshot.services.get(*host).is_none()).cloned().collect();
+            gone.iter().for_each(|host| self.allocator.release(host, now));
+        }
+        let (changed, forgotten) = self.allocator.take_changes();
+        if (!changed.is_empty() || !forgotten.is_empty())
+            && let Err(error) = book.save(&changed, &forgotten)
+        {
+            tracing::error!(%error, "virtual addresses are not written down; trying again with the next change");
+            self.allocator.put_back(changed, forgotten);
+        }
+        let registries: Vec<_> = self.registries.values().cloned().collect();
+        let configs = self.configs.take_states(&self.apart, &self.snapshot.rules);
+        let same = self.changes.is_empty() && registries == self.snapshot.registries && configs.is_none();
+        let since = self.since.take().unwrap_or_else(Instant::now);
+        if same && self.snapshot.revision > 0 {
+            return None;
+        }
+        self.snapshot.registries = registries;
+        if let Some(configs) = configs {
+            self.snapshot.configs = Arc::new(configs);
+        }
+        self.snapshot.since = since;
+        let changes = std::mem::take(&mut self.changes);
+        self.snapshot.record(changes);
+        Some(self.snapshot())
+    }
+
+    fn upsert(&mut self, registry: &RegistryId, object: Object) {
+        match object {
+            Object::Service(service) => {
+                let endpoints = service.endpoints.iter().cloned().map(Arc::new).collect();
+                let key = DefinitionKey {
+                    rank: Rank::of(registry.kind),
+                    precedence: 0,
+                    registry: registry.clone(),
+                    origin: String::new(),
+                };
+                self.define(service.host.clone(), key, Definition { service, endpoints, group: None });
+            }
+            Object::Workload(workload) => {
+                let id = WorkloadId { registry: registry.clone(), key: workload.key.clone() };
+                self.set_workload(id, Some(workload));
+            }
+            Object::Config(resource, origin) => {
+                let changed = self.configs.upsert(registry, resource, origin);
+                self.config_changed(changed);
+            }
+        }
+    }
+
+    fn delete(&mut self, registry: &RegistryId, key: &ObjectKey) {
+        match key {
+            ObjectKey::Service(host) => {
+                let key = DefinitionKey {
+                    rank: Rank::of(registry.kind),
+                    precedence: 0,
+                    registry: registry.clone(),
+                    origin: String::new(),
+                };
+                self.undefine(host, &key);
+            }
+            ObjectKey::Workload(key) => {
+                self.set_workload(WorkloadId { registry: registry.clone(), key: key.clone() }, None);
+            }
+            ObjectKey::Config(object) => {
+                let changed = self.configs.delete(registry, object);
+                self.config_changed(changed);
+            }
+        }
+    }
+
+    fn status(&mut self, registry: &RegistryId, now: SystemTime) -> &mut RegistryStatus {
+        let fresh = || RegistryStatus { id: registry.clone(), synced: false, stale: None, since: now, objects: 0 };
+        self.registries.entry(registry.clone()).or_insert_with(fresh)
+    }
+
+    fn change_status(&mut self, registry: &RegistryId, now: SystemTime, change: impl FnOnce(&mut RegistryStatus)) {
+        let status = self.status(registry, now);
+        let before = status.state();
+        change(status);
+        if status.state() != before {
+            status.since = now;
+        }
+    }
+}

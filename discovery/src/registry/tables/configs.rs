@@ -1,0 +1,207 @@
+//! Resources of the configuration: which of several with one name counts, and what becomes of each.
+//!
+//! In: resources and refusals with where they are written. Out: the ones that count, and the state of all for
+//! listings. Invariant: for one (kind, namespace, name) files win over the API, and the API over Kubernetes; who
+//! loses is shown as shadowed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use hawser_api::istio::{Kind, ObjectRef, Resource};
+use hawser_mesh::{Hostname, Origin, RegistryId, RegistryKind};
+
+use super::Tables;
+use crate::registry::convert;
+use crate::registry::merge::Apart;
+use crate::registry::model::{ConfigOutcome, ConfigState};
+use crate::registry::rules::Rules;
+
+/// Sorts sources: whose resource wins first.
+type SourceKey = (u8, RegistryId);
+
+#[derive(Default)]
+pub(super) struct Configs {
+    all: BTreeMap<ObjectRef, BTreeMap<SourceKey, (Arc<Resource>, Origin)>>,
+    rejected: BTreeMap<(RegistryId, Origin), String>,
+    changed: bool,
+    rules_changed: bool,
+    policies_changed: bool,
+}
+
+/// A resource of that name counts now, or none does, instead of another.
+pub(super) struct Effective {
+    object: ObjectRef,
+    old: Option<(RegistryId, Arc<Resource>)>,
+    new: Option<(RegistryId, Arc<Resource>)>,
+}
+
+impl Configs {
+    pub(super) fn upsert(
+        &mut self,
+        registry: &RegistryId,
+        resource: Arc<Resource>,
+        origin: Origin,
+    ) -> Option<Effective> {
+        self.rejected.remove(&(registry.clone(), origin.clone()));
+        let object = convert::object(&resource)?;
+        let old = self.effective(&object);
+        let key = (precedence(registry.kind), registry.clone());
+        self.all.entry(object.clone()).or_default().insert(key, (resource, origin));
+        self.compared(object, old)
+    }
+
+    pub(super) fn delete(&mut self, registry: &RegistryId, object: &ObjectRef) -> Option<Effective> {
+        let old = self.effective(object);
+        let sources = self.all.get_mut(object)?;
+        sources.remove(&(precedence(registry.kind), registry.clone()))?;
+        if sources.is_empty() {
+            self.all.remove(object);
+        }
+        self.compared(object.clone(), old)
+    }
+
+    pub(super) fn reject(&mut self, registry: &RegistryId, origin: Origin, message: String) {
+        self.rejected.insert((registry.clone(), origin), message);
+        self.changed = true;
+    }
+
+    pub(super) fn clear(&mut self, registry: &RegistryId, origin: &Origin) {
+        self.changed |= self.rejected.remove(&(registry.clone(), origin.clone())).is_some();
+    }
+
+    /// Something that states show changed elsewhere.
+    pub(super) fn touch(&mut self) {
+        self.changed = true;
+    }
+
+    /// The state of every resource, if any may have changed since the last call.
+    pub(super) fn take_states(&mut self, apart: &HashMap<Hostname, Apart>, rules: &Rules) -> Option<Vec<ConfigState>> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let mut problems: BTreeMap<(&RegistryId, &str), Vec<String>> = BTreeMap::new();
+        let mut hosts: Vec<_> = apart.iter().collect();
+        hosts.sort_by_key(|(host, _)| *host);
+        for (host, list) in hosts {
+            for (key, why) in list {
+                let problem = format!("does not count for {host}: {why}");
+                problems.entry((&key.registry, &key.origin)).or_default().push(problem);
+            }
+        }
+        let mut states = Vec::new();
+        for (object, sources) in &self.all {
+            for (index, ((_, registry), (resource, origin))) in sources.iter().enumerate() {
+                let mut messages = convert::warnings(resource);
+                let name = convert::origin(object);
+                messages.extend(problems.get(&(registry, name.as_str())).into_iter().flatten().cloned());
+                let outcome = if index > 0 {
+                    let winner = sources.keys().next().map(|(_, r)| r.to_string()).unwrap_or_default();
+                    messages.insert(0, format!("{winner} has a {:?} of that name, which counts instead", object.kind));
+                    ConfigOutcome::Shadowed
+                } else {
+                    messages.extend(rules.messages_of(object).iter().cloned());
+                    if messages.is_empty() { ConfigOutcome::Honoured } else { ConfigOutcome::Partly }
+                };
+                states.push(ConfigState {
+                    object: Some(object.clone()),
+                    registry: registry.clone(),
+                    origin: origin.clone(),
+                    outcome,
+                    messages,
+                    resource: Some(resource.clone()),
+                });
+            }
+        }
+        for ((registry, origin), message) in &self.rejected {
+            states.push(ConfigState {
+                object: None,
+                registry: registry.clone(),
+                origin: origin.clone(),
+                outcome: ConfigOutcome::Rejected,
+                messages: vec![message.clone()],
+                resource: None,
+            });
+        }
+        Some(states)
+    }
+
+    /// Resources that count, by name.
+    fn counting(&self) -> impl Iterator<Item = (&ObjectRef, &Arc<Resource>)> {
+        self.all.iter().filter_map(|(object, sources)| Some((object, &sources.values().next()?.0)))
+    }
+
+    fn effective(&self, object: &ObjectRef) -> Option<(RegistryId, Arc<Resource>)> {
+        let ((_, registry), (resource, _)) = self.all.get(object)?.iter().next()?;
+        Some((registry.clone(), resource.clone()))
+    }
+
+    fn compared(&mut self, object: ObjectRef, old: Option<(RegistryId, Arc<Resource>)>) -> Option<Effective> {
+        self.changed = true;
+        let new = self.effective(&object);
+        (old != new).then_some(Effective { object, old, new })
+    }
+}
+
+impl Tables {
+    pub(super) fn config_changed(&mut self, changed: Option<Effective>) {
+        let Some(Effective { object, old, new }) = changed else { return };
+        match object.kind {
+            Kind::ServiceEntry | Kind::WorkloadGroup | Kind::WorkloadEntry => {
+                if let Some((registry, resource)) = old {
+                    let keep = new.as_ref().map(|(r, _)| r) == Some(&registry);
+                    self.retract(&object, &registry, &resource, keep && object.kind == Kind::WorkloadEntry);
+                }
+                if let Some((registry, resource)) = new {
+                    self.assert(&object, &registry, &resource);
+                }
+            }
+            Kind::PeerAuthentication => self.configs.policies_changed = true,
+            _ => self.configs.rules_changed = true,
+        }
+    }
+
+    fn assert(&mut self, object: &ObjectRef, registry: &RegistryId, resource: &Resource) {
+        for (host, definition) in convert::definitions(object, resource, &self.settings) {
+            self.define(host, convert::definition_key(object, registry, precedence(registry.kind)), definition);
+        }
+        if let Some(workload) = convert::workload(object, resource, &self.settings) {
+            self.set_workload(convert::workload_id(object, registry), Some(Arc::new(workload)));
+        }
+    }
+
+    fn retract(&mut self, object: &ObjectRef, registry: &RegistryId, resource: &Resource, replaced: bool) {
+        for (host, _) in convert::definitions(object, resource, &self.settings) {
+            self.undefine(&host, &convert::definition_key(object, registry, precedence(registry.kind)));
+        }
+        if object.kind == Kind::WorkloadEntry && !replaced {
+            self.set_workload(convert::workload_id(object, registry), None);
+        }
+    }
+
+    /// Rules that changed take effect on the services and workloads they name.
+    pub(super) fn refresh_rules(&mut self) {
+        let policies = std::mem::take(&mut self.configs.policies_changed);
+        if !std::mem::take(&mut self.configs.rules_changed) && !policies {
+            return;
+        }
+        let rules = Rules::build(self.configs.counting(), &self.settings);
+        self.changes.rules |= !rules.same_scope(&self.snapshot.rules);
+        self.snapshot.rules = Arc::new(rules);
+        let rules = self.snapshot.rules.clone();
+        let touched = self.snapshot.services.iter().filter(|(host, state)| rules.for_host(host) != *state.rules);
+        self.dirty.extend(touched.map(|(host, _)| host.clone()));
+        if policies {
+            self.refresh_modes();
+        }
+    }
+}
+
+/// Files before the API before the rest.
+fn precedence(kind: RegistryKind) -> u8 {
+    match kind {
+        RegistryKind::Files => 0,
+        RegistryKind::Api => 1,
+        RegistryKind::Kubernetes => 2,
+        RegistryKind::Hosts | RegistryKind::Consul => 3,
+    }
+}

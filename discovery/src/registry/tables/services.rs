@@ -1,0 +1,341 @@
+//! Services made anew: definitions merged, instances gathered, indexes of the snapshot kept.
+//!
+//! In: a host name that something touched. Out: its state in the next snapshot, and what changed. Invariant: a
+//! state that is equal to the one before is not replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hawser_mesh::{Hostname, RegistryKind, WorkloadKey};
+
+use super::Tables;
+use crate::registry::merge::{Definition, DefinitionKey, merge};
+use crate::registry::model::{Instance, Member, Service, WorkloadId};
+use crate::registry::snapshot::ServiceState;
+
+impl Tables {
+    pub(super) fn define(&mut self, host: Hostname, key: DefinitionKey, definition: Definition) {
+        self.undefine(&host, &key);
+        if let Some(selector) = &definition.service.selector {
+            self.members.anchor(&host, &definition.service.namespace, selector, true);
+        }
+        self.definitions.entry(host.clone()).or_default().insert(key, definition);
+        self.dirty.insert(host);
+    }
+
+    pub(super) fn undefine(&mut self, host: &Hostname, key: &DefinitionKey) {
+        let Some(definitions) = self.definitions.get_mut(host) else { return };
+        let Some(old) = definitions.remove(key) else { return };
+        if definitions.is_empty() {
+            self.definitions.remove(host);
+        }
+        if let Some(selector) = &old.service.selector {
+            self.members.anchor(host, &old.service.namespace, selector, false);
+        }
+        self.dirty.insert(host.clone());
+    }
+
+    /// A workload came, changed (`Some`) or went (`None`).
+    pub(super) fn set_workload(&mut self, id: WorkloadId, workload: Option<Arc<hawser_mesh::Workload>>) {
+        if let Some(hosts) = self.snapshot.memberships.get(&id) {
+            self.dirty.extend(hosts.iter().cloned());
+        }
+        let old = self.members.get(&id).cloned();
+        if let (Some(old), Some(new)) = (&old, &workload)
+            && old.workload == *new
+        {
+            return;
+        }
+        self.count(&id, i64::from(workload.is_some()) - i64::from(old.is_some()));
+        if let Some(old) = &old {
+            self.dirty.extend(self.members.candidates(old));
+            self.dirty.extend(self.group_host(old));
+            self.unindex(old);
+        }
+        match workload {
+            None => {
+                self.members.remove(&id);
+                self.snapshot.workloads.remove(&id);
+            }
+            Some(workload) => {
+                let modes = self.snapshot.rules.modes(&id.key.namespace, &workload.labels);
+                let member = Arc::new(Member { id: id.clone(), workload, modes });
+                self.dirty.extend(self.members.candidates(&member));
+                self.dirty.extend(self.group_host(&member));
+                self.index(&member);
+                self.members.insert(member.clone());
+                self.snapshot.workloads.insert(id.clone(), member);
+            }
+        }
+        self.changes.workloads.insert(id);
+    }
+
+    /// Workloads whose policy changed get their new modes.
+    pub(super) fn refresh_modes(&mut self) {
+        let rules = self.snapshot.rules.clone();
+        let changed: Vec<Arc<Member>> = self
+            .members
+            .iter()
+            .filter_map(|old| {
+                let modes = rules.modes(&old.id.key.namespace, &old.workload.labels);
+                let changed = modes != old.modes;
+                changed.then(|| Arc::new(Member { id: old.id.clone(), workload: old.workload.clone(), modes }))
+            })
+            .collect();
+        for member in changed {
+            if let Some(hosts) = self.snapshot.memberships.get(&member.id) {
+                self.dirty.extend(hosts.iter().cloned());
+            }
+            self.members.replace(member.clone());
+            self.snapshot.workloads.insert(member.id.clone(), member.clone());
+            self.changes.workloads.insert(member.id.clone());
+        }
+        let listing = self.definitions.iter().filter(|(_, all)| all.values().any(|d| !d.endpoints.is_empty()));
+        self.dirty.extend(listing.map(|(host, _)| host.clone()));
+    }
+
+    /// Makes one service anew.
+    pub(super) fn rebuild(&mut self, host: &Hostname, now: SystemTime, ready: bool) {
+        let old = self.snapshot.services.get(host).cloned();
+        let none = BTreeMap::new();
+        let definitions = self.definitions.get(host).unwrap_or(&none);
+        let (merged, apart) = merge(host, definitions, &self.settings);
+        let new = merged.map(|(service, used)| {
+            let instances = self.gather(host, definitions, &used);
+            (service, instances)
+        });
+        if apart.is_empty() {
+            if self.apart.remove(host).is_some() {
+                self.configs.touch();
+            }
+        } else if self.apart.get(host) != Some(&apart) {
+            self.apart.insert(host.clone(), apart);
+            self.configs.touch();
+        }
+        match new {
+            None => {
+                if old.is_some() && ready {
+                    self.allocator.release(host, now);
+                }
+                self.replace(host, old.as_ref(), None);
+            }
+            Some((mut service, instances)) => {
+                service.virtual_addresses = self.virtual_addresses(&service, now);
+                let revision = self.snapshot.revision + 1;
+                let rules = self.snapshot.rules.for_host(host);
+                let mut state = ServiceState {
+                    service: Arc::new(service),
+                    instances: Arc::new(instances),
+                    rules: Arc::new(rules),
+                    defined: revision,
+                    populated: revision,
+                };
+                if let Some(old) = &old {
+                    if old.service == state.service && old.rules == state.rules {
+                        (state.service, state.rules, state.defined) =
+                            (old.service.clone(), old.rules.clone(), old.defined);
+                    }
+                    if old.instances == state.instances {
+                        (state.instances, state.populated) = (old.instances.clone(), old.populated);
+                    }
+                }
+                self.replace(host, old.as_ref(), Some(state));
+            }
+        }
+    }
+
+    /// Puts the new state in the place of the old one, in the snapshot and its indexes.
+    fn replace(&mut self, host: &Hostname, old: Option<&ServiceState>, new: Option<ServiceState>) {
+        let defined = old.map(|s| s.defined) != new.as_ref().map(|s| s.defined);
+        let populated = old.map(|s| s.populated) != new.as_ref().map(|s| s.populated);
+        if defined {
+            let before = old.map(|s| s.service.dialled()).unwrap_or_default();
+            let after = new.as_ref().map(|s| s.service.dialled()).unwrap_or_default();
+            let ports = |s: &ServiceState| s.service.ports.iter().map(|p| p.port).collect::<BTreeSet<u16>>();
+            let ports_before = old.map(ports).unwrap_or_default();
+            let ports_after = new.as_ref().map(ports).unwrap_or_default();
+            self.move_host(host, &before, &after, &ports_before, &ports_after);
+            self.changes.addresses.extend(before.into_iter().chain(after));
+            self.changes.ports.extend(ports_before.into_iter().chain(ports_after));
+            self.changes.defined.insert(host.clone());
+            let readers = self.snapshot.rules.readers_of(host).cloned().collect::<Vec<_>>();
+            for reader in readers {
+                self.touch_reader(&reader);
+            }
+        }
+        if populated {
+            let ids = |s: &ServiceState| s.instances.iter().map(|i| i.member.id.clone()).collect::<BTreeSet<_>>();
+            let same = |a: &ServiceState, b: &ServiceState| {
+                let ids = |s: &ServiceState| s.instances.len();
+                ids(a) == ids(b) && a.instances.iter().zip(b.instances.iter()).all(|(a, b)| a.member.id == b.member.id)
+            };
+            if !old.zip(new.as_ref()).is_some_and(|(old, new)| same(old, new)) {
+                let before = old.map(ids).unwrap_or_default();
+                let after = new.as_ref().map(ids).unwrap_or_default();
+                for id in before.symmetric_difference(&after) {
+                    self.set_membership(id, host, after.contains(id));
+                }
+            }
+            self.changes.populated.insert(host.clone());
+        }
+        // Inbound sides read the protocol of their ports from the services they belong to.
+        if defined {
+            let both = old.into_iter().chain(new.as_ref());
+            self.changes.workloads.extend(both.flat_map(|s| s.instances.iter().map(|i| i.member.id.clone())));
+        }
+        match new {
+            None => {
+                self.snapshot.services.remove(host);
+            }
+            Some(state) if defined || populated => {
+                self.snapshot.services.insert(host.clone(), state);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A service whose routes go to one that changed reads that one's ports.
+    fn touch_reader(&mut self, reader: &Hostname) {
+        let Some(state) = self.snapshot.services.get(reader) else { return };
+        self.changes.addresses.extend(state.service.dialled());
+        self.changes.ports.extend(state.service.ports.iter().map(|p| p.port));
+        self.changes.defined.insert(reader.clone());
+    }
+
+    fn gather(
+        &self,
+        host: &Hostname,
+        definitions: &BTreeMap<DefinitionKey, Definition>,
+        used: &[DefinitionKey],
+    ) -> Vec<Instance> {
+        let mut found: BTreeMap<WorkloadId, Instance> = BTreeMap::new();
+        let mut add = |member: &Arc<Member>, index: usize| {
+            let instance = found.entry(member.id.clone());
+            instance.or_insert_with(|| Instance { member: member.clone(), via: 0 }).via |= 1 << index;
+        };
+        for (index, key) in used.iter().enumerate() {
+            let Some(definition) = definitions.get(key) else { continue };
+            let namespace = &definition.service.namespace;
+            for (number, workload) in definition.endpoints.iter().enumerate() {
+                let name = format!("{}#{}-{number}", definition.service.host, definition.service.name);
+                let id = WorkloadId {
+                    registry: key.registry.clone(),
+                    key: WorkloadKey { namespace: namespace.as_str().into(), name: name.into() },
+                };
+                let modes = self.snapshot.rules.modes(namespace, &workload.labels);
+                add(&Arc::new(Member { id, workload: workload.clone(), modes }), index);
+            }
+            if let Some((group, _)) = &definition.group {
+                self.members.of_group(namespace, group).for_each(|member| add(member, index));
+            }
+            match &definition.service.selector {
+                Some(selector) if !selector.is_empty() => {
+                    let chosen = self.members.selected(namespace, selector);
+                    chosen
+                        .into_iter()
+                        .filter(|m| m.id.registry.kind != RegistryKind::Consul)
+                        .for_each(|m| add(m, index));
+                }
+                _ => self.members.naming(host, Some(&key.registry)).for_each(|member| add(member, index)),
+            }
+        }
+        // Who names a service that its own registry does not define is an instance of what there is.
+        for member in self.members.naming(host, None) {
+            if !used.iter().any(|key| key.registry == member.id.registry) {
+                add(member, 0);
+            }
+        }
+        found.into_values().collect()
+    }
+
+    fn group_host(&self, member: &Member) -> Option<Hostname> {
+        let group = member.workload.group.as_ref()?;
+        Hostname::service(group, &member.id.key.namespace, &self.settings.domain).ok()
+    }
+
+    fn virtual_addresses(&mut self, service: &Service, now: SystemTime) -> Vec<IpAddr> {
+        if !service.addresses.is_empty() || service.host.is_wildcard() {
+            return Vec::new();
+        }
+        let (v4, v6) = self.allocator.assign(&service.host, now);
+        v4.map(IpAddr::V4).into_iter().chain([IpAddr::V6(v6)]).collect()
+    }
+
+    fn move_host(
+        &mut self,
+        host: &Hostname,
+        before: &[IpAddr],
+        after: &[IpAddr],
+        ports_before: &BTreeSet<u16>,
+        ports_after: &BTreeSet<u16>,
+    ) {
+        for address in before {
+            self.snapshot.by_address.edit(*address, |hosts| drop(hosts.remove(host)), |hosts| !hosts.is_empty());
+        }
+        for address in after {
+            self.snapshot.by_address.edit(*address, |hosts| drop(hosts.insert(host.clone())), |_| true);
+        }
+        for port in ports_before.difference(ports_after) {
+            if let Some(hosts) = self.snapshot.by_port.get_mut(port) {
+                Arc::make_mut(hosts).remove(host);
+                if hosts.is_empty() {
+                    self.snapshot.by_port.remove(port);
+                }
+            }
+        }
+        for port in ports_after.difference(ports_before) {
+            Arc::make_mut(self.snapshot.by_port.entry(*port).or_default()).insert(host.clone());
+        }
+    }
+
+    fn set_membership(&mut self, id: &WorkloadId, host: &Hostname, member: bool) {
+        let old = self.snapshot.memberships.get(id);
+        let mut hosts: BTreeSet<Hostname> = old.into_iter().flat_map(|hosts| hosts.iter().cloned()).collect();
+        if member {
+            hosts.insert(host.clone())
+        } else {
+            hosts.remove(host)
+        };
+        if hosts.is_empty() {
+            self.snapshot.memberships.remove(id);
+        } else {
+            self.snapshot.memberships.insert(id.clone(), hosts.into_iter().collect());
+        }
+        self.changes.workloads.insert(id.clone());
+    }
+
+    fn index(&mut self, member: &Member) {
+        if let Some(instance) = &member.workload.instance {
+            self.snapshot.by_instance.insert(instance.clone(), member.id.clone());
+        }
+        for address in member.workload.addresses.values().flatten() {
+            let id = member.id.clone();
+            let add = |ids: &mut Vec<WorkloadId>| {
+                ids.push(id);
+                ids.sort();
+                ids.dedup();
+            };
+            self.snapshot.by_workload_address.edit(address.clone(), add, |_| true);
+        }
+    }
+
+    fn unindex(&mut self, member: &Member) {
+        if let Some(instance) = &member.workload.instance
+            && self.snapshot.by_instance.get(instance) == Some(&member.id)
+        {
+            self.snapshot.by_instance.remove(instance);
+        }
+        for address in member.workload.addresses.values().flatten() {
+            let remove = |ids: &mut Vec<WorkloadId>| ids.retain(|id| *id != member.id);
+            self.snapshot.by_workload_address.edit(address.clone(), remove, |ids| !ids.is_empty());
+        }
+    }
+
+    fn count(&mut self, id: &WorkloadId, by: i64) {
+        if let Some(status) = self.registries.get_mut(&id.registry) {
+            status.objects = status.objects.saturating_add_signed(by as isize);
+        }
+    }
+}
