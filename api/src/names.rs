@@ -93,6 +93,47 @@ pub mod metadata {
     pub const HAWSER: &str = "hawser";
 }
 
+/// Why discovery refuses a host: words of the gRPC metadata key [`reasons::KEY`]; the status's message is the sentence
+/// with the cure.
+pub mod reasons {
+    /// The metadata key.
+    pub const KEY: &str = "hawser-reason";
+    /// No such token, or a wrong secret.
+    pub const TOKEN_UNKNOWN: &str = "token-unknown";
+    /// Past its end.
+    pub const TOKEN_EXPIRED: &str = "token-expired";
+    /// No use left.
+    pub const TOKEN_USED_UP: &str = "token-used-up";
+    /// Taken back.
+    pub const TOKEN_REVOKED: &str = "token-revoked";
+    /// The connection comes from outside the token's networks.
+    pub const SOURCE_REFUSED: &str = "source-refused";
+    /// Another host uses the same host key.
+    pub const HOST_CLONED: &str = "host-cloned";
+    /// Taken out by an administrator.
+    pub const HOST_REVOKED: &str = "host-revoked";
+    /// No record of it.
+    pub const HOST_UNKNOWN: &str = "host-unknown";
+    /// Off for too long.
+    pub const REJOIN_WINDOW_PASSED: &str = "rejoin-window-passed";
+    /// The host key did not sign this.
+    pub const SIGNATURE_INVALID: &str = "signature-invalid";
+    /// The token's group does not exist any more.
+    pub const GROUP_UNKNOWN: &str = "group-unknown";
+    /// A security policy selects the group and can't be enforced yet.
+    pub const POLICY_NOT_ENFORCEABLE: &str = "policy-not-enforceable";
+    /// An announced address is not the host's, or nobody can reach it.
+    pub const ADDRESS_REFUSED: &str = "address-refused";
+    /// The host has joined as another group.
+    pub const ALREADY_JOINED: &str = "already-joined";
+    /// The request breaks the protocol.
+    pub const MALFORMED: &str = "malformed";
+    /// Discovery is starting or has too much to do: try again.
+    pub const NOT_READY: &str = "not-ready";
+    /// Discovery's own fault.
+    pub const INTERNAL: &str = "internal";
+}
+
 /// ALPN protocols, in the order they are offered.
 pub mod alpn {
     /// Mesh TCP.

@@ -6,3 +6,9 @@
 pub mod ads;
 pub mod peer;
 pub mod registry;
+pub mod hosts;
+pub mod identity;
+pub mod metrics;
+pub mod peer;
+pub mod store;
+pub mod words;
