@@ -4,11 +4,10 @@
 //! proxies, certificates, and pages that show it all. Invariant: nothing is removed because somebody is silent.
 
 pub mod ads;
-pub mod peer;
-pub mod registry;
 pub mod hosts;
 pub mod identity;
 pub mod metrics;
 pub mod peer;
+pub mod registry;
 pub mod store;
 pub mod words;
