@@ -94,7 +94,7 @@ pub(crate) const REASONS: [Reason; 18] = [
         "name the one that other hosts reach this one by: hawser join --address <ip>",
     ),
     reason(
-        "impostor",
+        "discovery-not-trusted",
         23,
         "what answers at discovery's address is not the discovery that made the token; the secret was not sent",
         "see that the address is right, and make a new token if discovery got a new root",
