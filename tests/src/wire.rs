@@ -95,7 +95,9 @@ impl Recording {
             }
             match segment.payload {
                 // Handshake record, ServerHello; the extension supported_versions says 1.3.
-                [0x16, 3, _, _, _, 2, rest @ ..] if contains(rest, &[0, 0x2b, 0, 2, 3, 4]) => seen.server_hellos_13 += 1,
+                [0x16, 3, _, _, _, 2, rest @ ..] if contains(rest, &[0, 0x2b, 0, 2, 3, 4]) => {
+                    seen.server_hellos_13 += 1
+                }
                 [0x17, 3, 3, ..] => seen.application_records += 1,
                 _ => {}
             }

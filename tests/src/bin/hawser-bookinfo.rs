@@ -123,7 +123,8 @@ fn reviews(args: &Args, request: &Request, id: &str) -> (u16, Value) {
         "v2" => Some("black"),
         _ => Some("red"),
     };
-    let mut body = json!({"id": id, "version": args.version, "reviews": ["An extremely entertaining play.", "Absolutely fun."]});
+    let mut body =
+        json!({"id": id, "version": args.version, "reviews": ["An extremely entertaining play.", "Absolutely fun."]});
     let mut status = 200;
     if let Some(colour) = colour {
         let (code, ratings) = call(args, request, "ratings", &format!("/ratings/{id}"));
@@ -144,9 +145,8 @@ fn productpage(args: &Args, request: &Request) -> (u16, Value) {
 
 fn call(args: &Args, request: &Request, service: &str, path: &str) -> (u16, Value) {
     let url = format!("http://{service}.{}:9080{path}", args.suffix);
-    let headers: Vec<_> = (HANDED_ON.iter())
-        .filter_map(|name| Some(((*name).to_owned(), request.headers.get(*name)?.clone())))
-        .collect();
+    let headers: Vec<_> =
+        (HANDED_ON.iter()).filter_map(|name| Some(((*name).to_owned(), request.headers.get(*name)?.clone()))).collect();
     match http::get(&url, &headers, Duration::from_secs(10)) {
         Ok((answer, _)) if answer.status == 200 => {
             (200, serde_json::from_str(&answer.body).unwrap_or_else(|_| json!(answer.body)))

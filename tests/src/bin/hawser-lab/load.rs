@@ -72,8 +72,8 @@ fn work(args: &Args, start: Instant, end: &AtomicBool, next: &AtomicU64, report:
         if args.count > 0 && number >= args.count {
             return;
         }
-        if args.rate > 0 {
-            let due = start + Duration::from_micros(number * 1_000_000 / args.rate);
+        if let Some(offset) = (number * 1_000_000).checked_div(args.rate) {
+            let due = start + Duration::from_micros(offset);
             while let Some(left) = due.checked_duration_since(Instant::now()).filter(|l| !l.is_zero()) {
                 if end.load(Ordering::Relaxed) {
                     return;
@@ -144,4 +144,3 @@ fn request(args: &Args, connection: &mut Option<Connection>) -> Result<(u16, Str
     let by = by.unwrap_or_else(|| answer.body.chars().take(120).collect());
     Ok((answer.status, by))
 }
-
