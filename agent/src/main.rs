@@ -1,5 +1,10 @@
-//! `hawser-agent`: one systemd service a host.
+//! `hawser-agent`: the program.
 
-use hawser_agent as _;
+use clap::Parser as _;
 
-fn main() {}
+#[tokio::main(worker_threads = 2)]
+async fn main() -> anyhow::Result<()> {
+    let args = hawser_agent::Args::parse();
+    hawser_daemon::init()?;
+    hawser_agent::run(args).await
+}
