@@ -56,11 +56,7 @@ impl Prober {
     }
 }
 
-fn adapt(
-    running: &mut BTreeMap<Key, (Option<Probe>, Option<AbortOnDropHandle<()>>)>,
-    record: &Record,
-    board: &Board,
-) {
+fn adapt(running: &mut BTreeMap<Key, (Option<Probe>, Option<AbortOnDropHandle<()>>)>, record: &Record, board: &Board) {
     let address = Ipv4Addr::LOCALHOST.into();
     let mut wanted: BTreeMap<Key, &Port> = BTreeMap::new();
     for workload in &record.workloads {
@@ -75,7 +71,8 @@ fn adapt(
         let probed = port.probe.clone().filter(|probe| probe.kind.is_some());
         let health = if probed.is_some() { State::Unknown } else { State::Healthy };
         board.set(&key, health, if probed.is_some() { "not probed yet" } else { "" });
-        let task = probed.map(|probe| AbortOnDropHandle::new(tokio::spawn(watch_port(key.clone(), probe, address, board.clone()))));
+        let task = probed
+            .map(|probe| AbortOnDropHandle::new(tokio::spawn(watch_port(key.clone(), probe, address, board.clone()))));
         running.insert(key, (port.probe.clone(), task));
     }
     board.publish(record);

@@ -1,5 +1,46 @@
 //! The host's part of the mesh: identity, redirection, name resolution, health, lease, and the relay to the proxy.
 //!
-//! A library with a thin program on top, so that tests reach every part by its public door.
+//! In: discovery's word, over one connection. Out: a host whose declared ports are served and whose calls are carried
+//! by the proxy; nothing else on it changes. A library with a thin program on top, so that tests reach every part by
+//! its public door. Invariant: private keys never leave this process, except a workload's to the local proxy's memory.
 
+mod api;
+mod config;
+mod discovery;
+mod health;
+mod host;
+mod identity;
+mod join;
+mod member;
 pub mod redirect;
+mod refusal;
+mod session;
+mod state;
+mod status;
+
+use anyhow::Context as _;
+
+pub use config::Args;
+use config::Config;
+use host::Host;
+use state::StateDir;
+
+/// Runs the agent until it is told to stop. Traffic goes on without it: proxy and redirection stay.
+///
+/// # Errors
+/// If its file, its directories or its sockets can't be used.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let config = Config::load(&args)?;
+    let state = StateDir::open(&config.state_dir)?;
+    state::make_dir(&config.run_dir, 0o755)?;
+    let host = Host::open(config.clone(), state).await?;
+    let socket = config.run_dir.join("agent.sock");
+    let api = api::serve(&socket, host.clone()).with_context(|| socket.display().to_string())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), state = host.phase().as_str(), "agent is up");
+    tokio::select! {
+        signal = hawser_daemon::shutdown_signal() => tracing::info!(signal = signal?, "stopping; proxy and redirection stay"),
+        ended = api => ended.context("the agent's socket")??,
+    }
+    host.stop().await;
+    Ok(())
+}

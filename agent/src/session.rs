@@ -119,6 +119,13 @@ impl Session {
 
 /// A server refuses a client's certificate by a TLS alert, which comes after the handshake.
 fn is_tls_refusal(refusal: &Refusal) -> bool {
-    let words = ["CertificateExpired", "BadCertificate", "UnknownCA", "CertificateRequired", "AccessDenied", "CertificateUnknown"];
+    let words = [
+        "CertificateExpired",
+        "BadCertificate",
+        "UnknownCA",
+        "CertificateRequired",
+        "AccessDenied",
+        "CertificateUnknown",
+    ];
     refusal.reason.is_empty() && words.iter().any(|word| refusal.sentence.contains(word))
 }

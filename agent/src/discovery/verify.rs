@@ -161,7 +161,8 @@ impl ServerCertVerifier for DiscoveryVerifier {
 #[cfg(test)]
 mod tests {
     use rcgen::{
-        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, PublicKeyData as _, SanType,
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, PublicKeyData as _,
+        SanType,
     };
 
     use super::*;
@@ -199,7 +200,10 @@ mod tests {
     fn a_pinned_root_is_taken_from_the_chain() {
         let ca = ca();
         let pinned = verifier(vec![ca.pin], Vec::new());
-        assert_eq!(pinned.verify(&leaf(&ca, &[DISCOVERY]), &[ca.certificate.clone()], UnixTime::now()), Ok(()));
+        assert_eq!(
+            pinned.verify(&leaf(&ca, &[DISCOVERY]), std::slice::from_ref(&ca.certificate), UnixTime::now()),
+            Ok(())
+        );
         let trusted = verifier(Vec::new(), vec![ca.certificate.clone()]);
         assert_eq!(trusted.verify(&leaf(&ca, &[DISCOVERY]), &[], UnixTime::now()), Ok(()));
     }
@@ -211,13 +215,13 @@ mod tests {
         let now = UnixTime::now();
         // Another root, with and without ours beside it.
         let forged = leaf(&other, &[DISCOVERY]);
-        assert_eq!(verifier.verify(&forged, &[other.certificate.clone()], now), Err(NotTrusted::Root));
+        assert_eq!(verifier.verify(&forged, std::slice::from_ref(&other.certificate), now), Err(NotTrusted::Root));
         let beside = [other.certificate.clone(), ours.certificate.clone()];
         assert!(verifier.verify(&forged, &beside, now).is_err());
         // Somebody else of the same root, also with discovery's name beside his own.
         let workload = "spiffe://cluster.local/ns/default/sa/reviews";
         for names in [&[workload][..], &[workload, DISCOVERY], &[], &["spiffe://other/hawser/discovery"]] {
-            let verified = verifier.verify(&leaf(&ours, names), &[ours.certificate.clone()], now);
+            let verified = verifier.verify(&leaf(&ours, names), std::slice::from_ref(&ours.certificate), now);
             assert!(matches!(verified, Err(NotTrusted::Identity(_))), "{names:?}: {verified:?}");
         }
     }
@@ -227,7 +231,7 @@ mod tests {
         let ca = ca();
         let verifier = verifier(vec![ca.pin], Vec::new());
         let past = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1));
-        let verified = verifier.verify(&leaf(&ca, &[DISCOVERY]), &[ca.certificate.clone()], past);
+        let verified = verifier.verify(&leaf(&ca, &[DISCOVERY]), std::slice::from_ref(&ca.certificate), past);
         assert!(matches!(verified, Err(NotTrusted::Time | NotTrusted::Invalid(_))), "{verified:?}");
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum BadCredential {
     #[error("the certificate for {0} belongs to another key")]
     Key(SpiffeId),
     #[error("the certificate for {0} does not hold: {1}")]
-    Chain(SpiffeId, webpki::Error),
+    Chain(SpiffeId, String),
 }
 
 impl Credential {
@@ -70,8 +70,9 @@ impl Credential {
 
     /// Checks that others will believe it: up to one of the roots, at this time.
     pub(crate) fn verify(&self, roots: &Roots, now: UnixTime) -> Result<(), BadCredential> {
-        let bad = |error| BadCredential::Chain(self.identity.clone(), error);
-        let anchors: Vec<_> = roots.certificates.iter().filter_map(|root| anchor_from_trusted_cert(root).ok()).collect();
+        let bad = |error: webpki::Error| BadCredential::Chain(self.identity.clone(), error.to_string());
+        let anchors: Vec<_> =
+            roots.certificates.iter().filter_map(|root| anchor_from_trusted_cert(root).ok()).collect();
         let [leaf, rest @ ..] = self.chain.as_slice() else {
             return Err(BadCredential::Unreadable(self.identity.clone(), "there is none".into()));
         };

@@ -108,7 +108,12 @@ impl Holder {
         let trust_domain = joined.trust_domain.clone();
         let identity =
             Identity { trust_domain, record: Arc::new(record), host: Arc::new(host), workloads, roots: roots.into() };
-        Ok(Some(Self { state: state.clone(), joined: Arc::new(joined), host_key, current: watch::channel(identity.into()).0 }))
+        Ok(Some(Self {
+            state: state.clone(),
+            joined: Arc::new(joined),
+            host_key,
+            current: watch::channel(identity.into()).0,
+        }))
     }
 
     /// Checks and keeps what a join gave. [`JOINED`] is written last: without it nothing else counts.
@@ -251,7 +256,8 @@ fn check_record(record: &Record, trust_domain: &TrustDomain) -> anyhow::Result<(
 
 fn spiffe_id(record: &Record, workload: &str) -> anyhow::Result<SpiffeId> {
     let found = record.workloads.iter().find(|w| w.id == workload);
-    let workload = found.ok_or_else(|| anyhow!("a certificate came for workload {workload:?}, which this host has not"))?;
+    let workload =
+        found.ok_or_else(|| anyhow!("a certificate came for workload {workload:?}, which this host has not"))?;
     Ok(workload.spiffe_id.parse()?)
 }
 

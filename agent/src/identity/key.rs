@@ -3,7 +3,9 @@
 //! In: nothing, or a PEM file of our own. Out: certificate requests and signatures. A key leaves this process only to
 //! its own file (0600) and, for workloads, to the local proxy's memory.
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SigningKey as _};
+use rcgen::{
+    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SigningKey as _,
+};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::{Zeroize as _, Zeroizing};

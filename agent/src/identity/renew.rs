@@ -181,8 +181,7 @@ async fn ask(connection: &Connection, mut request: RejoinRequest, key: &Key) -> 
     let mut answers = client.rejoin(ReceiverStream::new(receiver)).await?.into_inner();
     let nonce = challenge(&mut answers).await?;
     let message = request.encode_to_vec();
-    request.signature =
-        prove(key, REJOIN, &nonce, &connection.exporter, &message).map_err(anyhow::Error::from)?;
+    request.signature = prove(key, REJOIN, &nonce, &connection.exporter, &message).map_err(anyhow::Error::from)?;
     sender.send(request).await.map_err(|_| Refusal::new(Code::Unavailable, "", "the connection broke"))?;
     joined(&mut answers).await
 }

@@ -80,8 +80,7 @@ mod tests {
 
     fn life() -> (Life, Clocks) {
         let now = Clocks::read();
-        let life =
-            Life { not_before: now.wall, not_after: now.wall + DAY, obtained: now.monotonic, jitter: 0.0 };
+        let life = Life { not_before: now.wall, not_after: now.wall + DAY, obtained: now.monotonic, jitter: 0.0 };
         (life, now)
     }
 

@@ -17,7 +17,10 @@ const MOST: usize = 16;
 pub(crate) fn announced(named: Vec<HostAddress>, route: SocketAddr) -> Result<Vec<HostAddress>, Refusal> {
     if named.is_empty() {
         let found = found(route.ip().to_canonical(), &interfaces());
-        return Ok(found.into_iter().map(|ip| HostAddress { address: ip.to_string(), network: String::new() }).collect());
+        return Ok(found
+            .into_iter()
+            .map(|ip| HostAddress { address: ip.to_string(), network: String::new() })
+            .collect());
     }
     if named.len() > MOST {
         return Err(refused(format!("{} addresses were named: {MOST} are possible", named.len())));

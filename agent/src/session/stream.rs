@@ -5,7 +5,9 @@ use std::time::Duration;
 use hawser_api::proto::host::host_client::HostClient;
 use hawser_api::proto::host::session_request::Kind as Say;
 use hawser_api::proto::host::session_response::Kind as Hear;
-use hawser_api::proto::host::{Drain, Drained, Goodbye, Heartbeat, SessionOpen, SessionOpened, SessionRequest, SessionResponse};
+use hawser_api::proto::host::{
+    Drain, Drained, Goodbye, Heartbeat, SessionOpen, SessionOpened, SessionRequest, SessionResponse,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -133,7 +135,8 @@ impl Session {
                 Some(Hear::Ack(ack)) => {
                     acknowledged = acknowledged.max(ack.sequence);
                     silent_since = (acknowledged < sent).then(Instant::now);
-                    self.status.send_if_modified(|status| std::mem::replace(&mut status.frozen, ack.frozen) != ack.frozen);
+                    self.status
+                        .send_if_modified(|status| std::mem::replace(&mut status.frozen, ack.frozen) != ack.frozen);
                 }
                 Some(Hear::Record(record)) => self.take_record(record),
                 Some(Hear::Drained(drained)) => {
@@ -187,5 +190,5 @@ fn request(kind: Say) -> SessionRequest {
 
 /// This host's name.
 pub(crate) fn hostname() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
 }

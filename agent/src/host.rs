@@ -1,0 +1,123 @@
+//! The host as its operator sees it: idle or joined, and the verbs that lead from one to the other.
+//!
+//! In: `join`, `leave`, questions. Out: a [`Member`] that runs, or none; progress, step by step. A join that fails
+//! leaves nothing behind but the host key, with which it can be tried again; a leave leaves nothing.
+
+mod join;
+mod leave;
+mod steps;
+
+use std::sync::Arc;
+
+use hawser_api::proto::agent::redirect_request::Verb;
+use hawser_api::proto::agent::{RedirectResponse, StatusResponse};
+use parking_lot::Mutex;
+use tonic::Code;
+
+pub(crate) use steps::Steps;
+
+use crate::config::Config;
+use crate::identity::Holder;
+use crate::member::Member;
+use crate::refusal::Refusal;
+use crate::state::StateDir;
+use crate::status;
+
+/// The host. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Host(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    state: StateDir,
+    /// One verb at a time.
+    verb: tokio::sync::Mutex<()>,
+    now: Mutex<Now>,
+}
+
+struct Now {
+    phase: Phase,
+    member: Option<Arc<Member>>,
+}
+
+/// Where the host is between idle and joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Idle,
+    Joining,
+    Joined,
+    Leaving,
+}
+
+impl Host {
+    /// Reads what is on disk and, if the host is joined, takes up its part at once: discovery is not needed for that.
+    pub(crate) async fn open(config: Config, state: StateDir) -> anyhow::Result<Self> {
+        let joined = Holder::load(&state)?;
+        let now = Now { phase: Phase::Idle, member: None };
+        let host = Self(Arc::new(Inner { config, state, verb: tokio::sync::Mutex::default(), now: Mutex::new(now) }));
+        if let Some(holder) = joined {
+            let member = Member::start(&host.0.config, &host.0.state, holder).await?;
+            member.resume();
+            host.set(Phase::Joined, Some(Arc::new(member)));
+        }
+        Ok(host)
+    }
+
+    /// Where the host is.
+    pub(crate) fn phase(&self) -> Phase {
+        self.0.now.lock().phase
+    }
+
+    /// Its part in the mesh, if it has one.
+    pub(crate) fn member(&self) -> Option<Arc<Member>> {
+        self.0.now.lock().member.clone()
+    }
+
+    /// Everything that `hawser status` shows.
+    pub(crate) async fn status(&self) -> StatusResponse {
+        let (phase, member) = {
+            let now = self.0.now.lock();
+            (now.phase, now.member.clone())
+        };
+        status::of(phase, member.as_deref()).await
+    }
+
+    /// What redirection is, should be, and where they differ.
+    pub(crate) async fn redirect(&self, verb: Verb) -> anyhow::Result<RedirectResponse> {
+        let member = self.member().ok_or_else(not_joined)?;
+        member.redirect(verb).await
+    }
+
+    /// Ends without a word to anybody: the lease, the proxy and the redirection outlive the agent.
+    pub(crate) async fn stop(&self) {
+        let member = self.0.now.lock().member.take();
+        if let Some(member) = member {
+            member.stop().await;
+        }
+    }
+
+    fn set(&self, phase: Phase, member: Option<Arc<Member>>) {
+        *self.0.now.lock() = Now { phase, member };
+    }
+
+    fn one_verb(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {
+        let busy = "the agent is busy with another join or leave: try again when it is done";
+        self.0.verb.try_lock().map_err(|_| Refusal::new(Code::Aborted, "busy", busy))
+    }
+}
+
+impl Phase {
+    /// The word for people.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Joining => "joining",
+            Self::Joined => "joined",
+            Self::Leaving => "leaving",
+        }
+    }
+}
+
+fn not_joined() -> Refusal {
+    Refusal::new(Code::FailedPrecondition, "not-joined", "this host is not joined: run `hawser join TOKEN`")
+}

@@ -1,0 +1,114 @@
+//! `hawser join`: one transaction, step by step, undone at the first failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hawser_api::proto::agent::JoinHostRequest;
+use hawser_api::token::JoinToken;
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::{Host, Phase, Steps};
+use crate::identity::forget;
+use crate::join::{Enrolment, enroll};
+use crate::member::Member;
+use crate::refusal::Refusal;
+
+const SESSION: Duration = Duration::from_secs(15);
+const PROXY: Duration = Duration::from_secs(15);
+
+impl Host {
+    /// Joins, or says that it is joined.
+    pub(crate) async fn join(&self, request: JoinHostRequest, steps: &Steps) -> Result<(), Refusal> {
+        let _verb = self.one_verb()?;
+        let invalid = |error| Refusal::new(Code::InvalidArgument, "token-invalid", format!("{error}"));
+        let token: JoinToken = request.token.parse().map_err(invalid)?;
+        if let Some(member) = self.member() {
+            return again(&member, &token, steps);
+        }
+        self.preflight()?;
+        steps.say("preflight", "this host can join");
+        self.set(Phase::Joining, None);
+        let (addresses, locality) = (request.addresses, request.locality);
+        let enrolment = Enrolment { token, addresses, locality, mark: self.0.config.file.mark };
+        match self.take_part(enrolment, steps).await {
+            Ok(member) => {
+                self.set(Phase::Joined, Some(member));
+                steps.done("this host is part of the mesh");
+                Ok(())
+            }
+            Err(refusal) => {
+                self.set(Phase::Idle, None);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// What can be known to fail before anything is changed or asked.
+    fn preflight(&self) -> Result<(), Refusal> {
+        let proxy = &self.0.config.proxy_binary;
+        if nix::unistd::access(proxy, nix::unistd::AccessFlags::X_OK).is_err() {
+            let why = format!("{} can't be run: is the package hawser-proxy installed?", proxy.display());
+            return Err(Refusal::new(Code::FailedPrecondition, "proxy-missing", why));
+        }
+        Ok(())
+    }
+
+    async fn take_part(&self, enrolment: Enrolment, steps: &Steps) -> Result<Arc<Member>, Refusal> {
+        let holder = enroll(&self.0.state, enrolment).await?;
+        for credential in holder.current().workloads.values() {
+            steps.say("identity", credential.identity.to_string());
+        }
+        let member = match Member::start(&self.0.config, &self.0.state, holder).await {
+            Ok(member) => Arc::new(member),
+            Err(error) => {
+                self.undo(None).await;
+                return Err(error.into());
+            }
+        };
+        if let Err(refusal) = take_steps(&member, steps).await {
+            tracing::warn!(why = %refusal, "join failed; undoing it");
+            self.undo(Some(&member)).await;
+            return Err(refusal);
+        }
+        Ok(member)
+    }
+
+    async fn undo(&self, member: Option<&Member>) {
+        if let Some(member) = member {
+            member.withdraw().await;
+        }
+        if let Err(error) = forget(&self.0.state, true) {
+            tracing::warn!(error = format!("{error:#}"), "files of the failed join are left");
+        }
+    }
+}
+
+async fn take_steps(member: &Member, steps: &Steps) -> Result<(), Refusal> {
+    let late = || Refusal::new(Code::DeadlineExceeded, "", "discovery did not open this host's session in time");
+    timeout(SESSION, member.session_open()).await.map_err(|_| late())??;
+    let identity = member.holder.current();
+    for workload in &identity.record.workloads {
+        let ports: Vec<String> = workload.ports.iter().map(|port| format!("{}={}", port.name, port.port)).collect();
+        steps.say("registration", format!("{}/{}: {}", workload.namespace, workload.name, ports.join(", ")));
+    }
+    if timeout(PROXY, member.proxy_ready()).await.is_err() {
+        return Err(Refusal::new(Code::DeadlineExceeded, "proxy-not-ready", member.proxy_trouble()));
+    }
+    steps.say("proxy", "the proxy is ready");
+    member.capture(steps).await
+}
+
+fn again(member: &Member, token: &JoinToken, steps: &Steps) -> Result<(), Refusal> {
+    let joined = member.holder.joined();
+    let instance = member.holder.current().record.instance_id.clone();
+    if joined.token_id == token.id && joined.trust_domain == token.trust_domain {
+        steps.done(format!("this host is joined already, as {instance}"));
+        return Ok(());
+    }
+    let sentence = format!(
+        "this host is joined already, as {instance} of {}: run `hawser leave` before it joins with another token",
+        joined.trust_domain
+    );
+    Err(Refusal::new(Code::AlreadyExists, "already-joined", sentence))
+}

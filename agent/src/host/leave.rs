@@ -1,0 +1,70 @@
+//! `hawser leave`: out of everyone's endpoints first, then off this host.
+
+use std::time::Duration;
+
+use hawser_api::proto::agent::LeaveHostRequest;
+use tonic::Code;
+
+use super::{Host, Phase, Steps, not_joined};
+use crate::identity::forget;
+use crate::refusal::Refusal;
+use crate::session::Epochs;
+use crate::state::StateDir;
+
+/// How long discovery may wait for proxies to acknowledge that this host drains.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long requests in flight may take, unless the operator says otherwise.
+const IN_FLIGHT: Duration = Duration::from_secs(30);
+
+impl Host {
+    /// Leaves in order.
+    pub(crate) async fn leave(&self, request: LeaveHostRequest, steps: &Steps) -> Result<(), Refusal> {
+        let _verb = self.one_verb()?;
+        let member = self.member().ok_or_else(not_joined)?;
+        let in_flight = request.drain.and_then(|drain| Duration::try_from(drain).ok()).unwrap_or(IN_FLIGHT);
+        self.set(Phase::Leaving, Some(member.clone()));
+
+        match member.drain(DRAIN).await {
+            Some(drained) => {
+                let (told, holders) = (drained.acknowledged, drained.holders);
+                steps.say("drain", format!("{told} of {holders} proxies know that this host drains"));
+            }
+            None if request.force => steps.say("drain", "discovery is away; leaving all the same"),
+            None => {
+                self.set(Phase::Joined, Some(member));
+                let sentence = "discovery can't be told: wait until `hawser status` shows it connected, or run \
+                                `hawser leave --force`, which leaves this host's record behind at discovery";
+                return Err(Refusal::new(Code::Unavailable, "discovery-unreachable", sentence));
+            }
+        }
+        let ended = member.drain_proxy(in_flight).await;
+        steps.say("drain", if ended { "requests in flight have ended" } else { "some requests were cut off" });
+        if member.goodbye(true).await {
+            steps.say("deregister", "discovery has forgotten this host");
+        } else {
+            steps.say("deregister", "discovery did not answer; its record of this host stays until it is revoked");
+        }
+        let mut left = member.dismantle().await;
+        member.stop().await;
+        if let Err(error) = wipe(&self.0.state) {
+            left.push(format!("{error:#}"));
+        }
+        self.set(Phase::Idle, None);
+        if !left.is_empty() {
+            let sentence = format!("this host has left the mesh, but something stayed behind: {}", left.join("; "));
+            return Err(Refusal::new(Code::Internal, "cleanup-incomplete", sentence));
+        }
+        steps.say("cleanup", "redirection, proxy and keys are gone");
+        steps.done("this host has left the mesh");
+        Ok(())
+    }
+}
+
+/// Removes everything that says that this host was ever joined.
+fn wipe(state: &StateDir) -> anyhow::Result<()> {
+    let epochs = Epochs::new(state.clone()).forget();
+    let cache = state.remove("cache");
+    forget(state, false)?;
+    epochs?;
+    Ok(cache?)
+}

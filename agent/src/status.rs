@@ -1,0 +1,83 @@
+//! What `hawser status` shows, from what runs.
+
+use std::time::SystemTime;
+
+use hawser_api::proto::agent::{CertificateStatus, StatusResponse, WorkloadStatus};
+use prost_types::Timestamp;
+
+use crate::host::Phase;
+use crate::identity::Credential;
+use crate::member::Member;
+
+/// The whole status.
+pub(crate) async fn of(phase: Phase, member: Option<&Member>) -> StatusResponse {
+    let mut status = StatusResponse {
+        state: phase.as_str().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        ..StatusResponse::default()
+    };
+    let Some(member) = member else { return status };
+    let identity = member.holder.current();
+    let session = member.session.borrow().clone();
+    let link = member.link.state();
+    if phase == Phase::Joined && session.refused.as_ref().is_some_and(crate::refusal::Refusal::is_final) {
+        status.state = "rejoin-needed".into();
+    }
+    status.instance_id.clone_from(&identity.record.instance_id);
+    status.trust_domain = identity.trust_domain.to_string();
+    status.discovery.clone_from(&member.holder.joined().discovery);
+    status.discovery_state = link.reach.as_str().into();
+    status.discovery_since = Some(timestamp(link.since));
+    status.epoch = session.epoch;
+    status.frozen = session.frozen;
+    status.host_certificate = Some(certificate(&identity.host));
+    status.addresses.clone_from(&identity.record.addresses);
+    let health = member.health.borrow().clone();
+    for workload in &identity.record.workloads {
+        let ports = health.iter().find(|health| health.workload_id == workload.id).map(|health| health.ports.clone());
+        status.workloads.push(WorkloadStatus {
+            workload: Some(workload.clone()),
+            certificate: identity.workloads.get(&workload.id).map(|credential| certificate(credential)),
+            health: ports.unwrap_or_default(),
+        });
+    }
+    status.warnings = warnings(member, &session);
+    status
+}
+
+fn warnings(member: &Member, session: &crate::session::SessionStatus) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(refused) = &session.refused {
+        warnings.push(refused.sentence.clone());
+    }
+    if session.frozen {
+        warnings.push("many hosts were lost at once: discovery keeps lapsed endpoints until it is clear why".into());
+    }
+    let now = SystemTime::now();
+    let identity = member.holder.current();
+    for credential in identity.workloads.values().chain([&identity.host]) {
+        if credential.life.expired(now) {
+            warnings.push(format!("the certificate of {} has expired", credential.identity));
+        }
+    }
+    for workload in &identity.record.workloads {
+        if !identity.workloads.contains_key(&workload.id) {
+            warnings.push(format!("workload {} has no certificate yet", workload.id));
+        }
+    }
+    warnings
+}
+
+fn certificate(credential: &Credential) -> CertificateStatus {
+    CertificateStatus {
+        identity: credential.identity.to_string(),
+        not_before: Some(timestamp(credential.life.not_before)),
+        not_after: Some(timestamp(credential.life.not_after)),
+        renews_at: Some(timestamp(credential.life.renews_at())),
+        serial: credential.serial.clone(),
+    }
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::from(time)
+}
