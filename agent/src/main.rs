@@ -1,9 +1,19 @@
 //! `hawser-agent`: the program.
 
+use std::process::ExitCode;
+
 use clap::Parser as _;
 
+fn main() -> anyhow::Result<ExitCode> {
+    // Short errands of the same program: the guard of an unconfirmed commit, and the boot's restore.
+    if let Some(code) = hawser_agent::redirect::errand(std::env::args_os().skip(1)) {
+        return Ok(code);
+    }
+    daemon().map(|()| ExitCode::SUCCESS)
+}
+
 #[tokio::main(worker_threads = 2)]
-async fn main() -> anyhow::Result<()> {
+async fn daemon() -> anyhow::Result<()> {
     let args = hawser_agent::Args::parse();
     hawser_daemon::init()?;
     hawser_agent::run(args).await

@@ -14,6 +14,7 @@ use std::time::Duration;
 use hawser_api::names::ports;
 use tokio::time::{Instant, sleep_until};
 
+pub use self::errand::errand;
 pub use self::intent::{
     Capture, Dns, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope, Target,
 };
@@ -25,6 +26,7 @@ use self::saved::{Loaded, Saved, Store};
 mod changes;
 mod compile;
 mod conntrack;
+mod errand;
 pub mod intent;
 mod json;
 mod nft;
@@ -58,9 +60,6 @@ pub enum RedirectError {
     /// There is none to change.
     #[error("redirection is not installed")]
     NotInstalled,
-    /// The connection table.
-    #[error("the kernel's connection table can't be read: load module nf_conntrack_netlink")]
-    Conntrack(#[source] io::Error),
 }
 
 /// The host's redirection.
