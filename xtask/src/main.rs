@@ -1,1 +1,111 @@
-fn main() {}
+//! The tasks of development: `cargo xtask demo | test | bench | dist | docs`.
+//!
+//! In: a task's name. Out: that task done with cargo and the programs of the workspace, its exit code ours.
+//! Invariant: nothing here but the order of things; what is done is done by cargo and by the workspace's programs.
+#![allow(clippy::print_stdout)]
+
+mod dist;
+mod docs;
+mod tools;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+
+/// The tasks of development.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Build, then show the whole story on this machine
+    Demo {
+        /// Leave everything up at the end
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Install what the tests need where that is possible, then run every test
+    Test {
+        /// Handed on to cargo test
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Measure beside Envoy and haproxy, in release builds
+    Bench {
+        /// Handed on to hawser-bench
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Release programs as an archive with its checksum, in target/dist
+    Dist,
+    /// Write the pages that are made from the code
+    Docs {
+        /// Only say whether they are up to date
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Demo { keep } => {
+            tools::check(tools::DEMO)?;
+            cargo(&["build", "--workspace", "--bins"])?;
+            let mut demo = Command::new(target().join("debug/hawser-demo"));
+            if keep {
+                demo.arg("--keep");
+            }
+            must(demo)
+        }
+        Task::Test { args } => {
+            tools::install(tools::TEST)?;
+            cargo(&["build", "--workspace", "--bins"])?;
+            let mut all = vec!["test", "--workspace"];
+            all.extend(args.iter().map(String::as_str));
+            cargo(&all)
+        }
+        Task::Bench { args } => {
+            tools::install(tools::BENCH)?;
+            cargo(&["build", "--release", "--workspace", "--bins"])?;
+            let mut bench = Command::new(target().join("release/hawser-bench"));
+            bench.args(args);
+            must(bench)
+        }
+        Task::Dist => dist::run(),
+        Task::Docs { check } => docs::run(check),
+    }
+}
+
+/// The root of the source tree.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// Where cargo puts what it builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+fn cargo(args: &[&str]) -> Result<()> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(root());
+    must(command)
+}
+
+fn must(mut command: Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}

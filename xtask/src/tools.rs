@@ -1,0 +1,105 @@
+//! Programs of the system that demo and tests use: found, or installed where that needs no question, or named.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+/// A program and the Debian package that brings it.
+type Tool = (&'static str, &'static str);
+
+/// What the demo uses.
+pub(crate) const DEMO: &[Tool] = &[
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("curl", "curl"),
+    ("getent", "libc-bin"),
+];
+
+/// What the tests use besides.
+pub(crate) const TEST: &[Tool] = &[
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("curl", "curl"),
+    ("getent", "libc-bin"),
+    ("ping", "iputils-ping"),
+    ("openssl", "openssl"),
+    ("dig", "bind9-dnsutils"),
+    ("pgrep", "procps"),
+    ("python3", "python3"),
+];
+
+/// What the benchmarks use.
+pub(crate) const BENCH: &[Tool] =
+    &[("haproxy", "haproxy"), ("wrk", "wrk"), ("iperf3", "iperf3"), ("openssl", "openssl"), ("python3", "python3")];
+
+/// An error that names what is missing.
+pub(crate) fn check(tools: &[Tool]) -> Result<()> {
+    let missing = missing(tools);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("missing programs; install these packages: {}", missing.join(" "));
+}
+
+/// Installs what is missing, as root or through a sudo that asks nothing; else names it.
+pub(crate) fn install(tools: &[Tool]) -> Result<()> {
+    let mut missing = missing(tools);
+    if tools.iter().any(|(program, _)| *program == "python3") && !has_venv() {
+        missing.push("python3-venv");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    let sudo: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
+    if !found("apt-get") || !(is_root() || quiet("sudo", &["-n", "true"])) {
+        bail!("missing programs; install these packages: {list}");
+    }
+    println!("installing {list}");
+    let apt = |args: &[&str]| {
+        let all: Vec<&str> = sudo.iter().copied().chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]).collect();
+        Command::new(all[0]).args(&all[1..]).args(args).stdout(Stdio::null()).status().is_ok_and(|s| s.success())
+    };
+    let mut args = vec!["install", "-y", "--no-install-recommends"];
+    args.extend(&missing);
+    // Package lists may be old or not there at all.
+    if !apt(&args) && !(apt(&["update"]) && apt(&args)) {
+        bail!("these packages could not be installed: {list}");
+    }
+    Ok(())
+}
+
+fn missing(tools: &[Tool]) -> Vec<&'static str> {
+    let mut packages: Vec<_> =
+        tools.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+fn found(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into));
+    dirs.into_iter().any(|dir| Path::new(&dir).join(program).is_file())
+}
+
+fn has_venv() -> bool {
+    quiet("python3", &["-c", "import venv, ensurepip"])
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|out| out.stdout.trim_ascii() == b"0")
+}
+
+fn quiet(program: &str, args: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|s| s.success())
+}
