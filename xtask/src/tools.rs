@@ -69,7 +69,8 @@ pub(crate) fn install(tools: &[Tool]) -> Result<()> {
     let mut args = vec!["install", "-y", "--no-install-recommends"];
     args.extend(&missing);
     // Package lists may be old or not there at all.
-    if !apt(&args) && !(apt(&["update"]) && apt(&args)) {
+    let installed = apt(&args) || (apt(&["update"]) && apt(&args));
+    if !installed {
         bail!("these packages could not be installed: {list}");
     }
     Ok(())
