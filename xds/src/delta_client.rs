@@ -4,6 +4,8 @@
 //! held is what the caller accepted; it survives a disconnect and is what the next stream resumes from.
 
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

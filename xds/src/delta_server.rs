@@ -5,8 +5,10 @@
 //! together, in its last state, when the answer has come.
 
 mod subscription;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +21,7 @@ use crate::order;
 use crate::resource::{Resource, TypeUrl, Version};
 use crate::source::{Changes, Closure, Source};
 use crate::status::{Delivery, Held, TypeStatus};
-use subscription::{InFlight, Subscription, Verdict};
+use subscription::{InFlight, Subscription};
 
 type Key = (TypeUrl, Arc<str>);
 
@@ -82,7 +84,7 @@ impl DeltaServer {
             subscription.unsubscribe(&ty, name, self.closure);
         }
         if first {
-            resume(subscription, &request, self.closure);
+            subscription.resume(&request.initial_resource_versions, self.closure);
         }
         if subscription.names.len() > self.limits.subscriptions {
             return Err(Refused::Subscriptions { ty: ty.to_string(), limit: self.limits.subscriptions });
@@ -244,7 +246,7 @@ impl DeltaServer {
         let may_remove = !any(order::needed_by(ty), Subscription::has_work);
 
         let subscription = self.types.get_mut(ty)?;
-        let (sent, removed) = take_batch(subscription, ty, source, may_send, may_remove, self.limits.response_bytes);
+        let (sent, removed) = subscription.take_batch(ty, source, may_send, may_remove, self.limits.response_bytes);
         let answers = subscription.owes_answer && subscription.waiting.is_empty() && !source.undecided(ty, "*");
         if sent.is_empty() && removed.is_empty() && !answers {
             return None;
@@ -252,7 +254,7 @@ impl DeltaServer {
         subscription.owes_answer &= !answers && sent.is_empty();
         self.nonce += 1;
         let nonce = self.nonce.to_string();
-        let changed = note_sent(subscription, &sent, &removed);
+        let changed = subscription.note_sent(&sent, &removed, self.closure);
         subscription.in_flight = Some(InFlight {
             nonce: nonce.clone(),
             since: now,
@@ -291,85 +293,6 @@ fn take_answer(subscription: &mut Subscription, request: &DeltaDiscoveryRequest,
         let delivery = subscription.answers.note(request.error_detail.as_ref(), limits, now);
         subscription.settle(delivery, &flight);
     }
-}
-
-/// The first request of a type on a stream says what the client still holds.
-fn resume(subscription: &mut Subscription, request: &DeltaDiscoveryRequest, closure: Closure) {
-    if !request.initial_resource_versions.is_empty() {
-        subscription.owes_answer = false;
-    }
-    for (name, version) in &request.initial_resource_versions {
-        let name: Arc<str> = name.as_str().into();
-        let wanted = subscription.wants(&name);
-        if !wanted && closure == Closure::Off {
-            continue;
-        }
-        if !wanted {
-            subscription.claimed.insert(name.clone());
-        }
-        let held = Held { version: version.as_str().into(), delivery: Delivery::Acknowledged };
-        subscription.held.entry(name.clone()).or_insert(held);
-        subscription.look_at(&name, false);
-    }
-}
-
-fn take_batch(
-    subscription: &mut Subscription,
-    ty: &TypeUrl,
-    source: &dyn Source,
-    may_send: bool,
-    may_remove: bool,
-    limit: usize,
-) -> (Vec<Resource>, Vec<Arc<str>>) {
-    let (mut sent, mut removed, mut size) = (Vec::new(), Vec::new(), 0);
-    let waiting: Vec<Arc<str>> = subscription.waiting.keys().cloned().collect();
-    for name in waiting {
-        match subscription.verdict(ty, &name, source) {
-            Verdict::Nothing => {}
-            Verdict::Send(resource) if may_send => {
-                let more = resource.wire_size();
-                if size > 0 && size + more > limit {
-                    break;
-                }
-                size += more;
-                sent.push(resource);
-            }
-            Verdict::Remove if may_remove => {
-                size += name.len() + 4;
-                removed.push(name.clone());
-            }
-            Verdict::Absent => {
-                size += name.len() + 4;
-                removed.push(name.clone());
-            }
-            Verdict::Send(_) | Verdict::Remove => continue,
-        }
-        subscription.waiting.remove(&name);
-        if size > limit {
-            break;
-        }
-    }
-    (sent, removed)
-}
-
-/// Notes what the client holds from now on; returns what is new to it.
-fn note_sent(subscription: &mut Subscription, sent: &[Resource], removed: &[Arc<str>]) -> BTreeSet<Arc<str>> {
-    let mut changed = BTreeSet::new();
-    for resource in sent {
-        let held = Held { version: resource.version.clone(), delivery: Delivery::Sent };
-        let before = subscription.held.insert(resource.name.clone(), held);
-        subscription.absent.remove(&resource.name);
-        if before.is_none_or(|before| before.version != resource.version) {
-            changed.insert(resource.name.clone());
-        }
-    }
-    for name in removed {
-        subscription.held.remove(name);
-        if subscription.names.contains(name) {
-            subscription.absent.insert(name.clone());
-        }
-    }
-    changed
 }
 
 fn wire(ty: &TypeUrl, resource: Resource) -> WireResource {

@@ -30,7 +30,7 @@
 //! # Rules of a client
 //!
 //! 15. It acknowledges when its caller says so; what was not accepted is not held.
-//! 16. A new stream resumes: clusters, endpoints and routes before listeners, with the versions that are held.
+//! 16. A new stream resumes: endpoints, clusters and routes before listeners, with the versions that are held.
 //!     With closure, names that were brought are claimed by their versions and not subscribed to.
 //! 17. It subscribes to a type only if it has a name of it, or a wildcard.
 //! 18. What exceeds its limits, or was not asked for, is refused whole and with a sentence.
@@ -51,3 +51,6 @@ pub use resource::{Resource, TypeUrl, Version};
 pub use sotw_server::SotwServer;
 pub use source::{Changes, Closure, Source};
 pub use status::{Delivery, Held, Nack, State, TypeStatus};
+
+#[cfg(test)]
+mod tests;

@@ -10,14 +10,15 @@ use crate::source::Closure;
 /// for; without, the client asks for routes when it has seen the listener.
 pub(crate) fn sending<'a>(closure: Closure, types: impl Iterator<Item = &'a TypeUrl>) -> Vec<TypeUrl> {
     let mut types: Vec<TypeUrl> = types.cloned().collect();
-    if closure == Closure::Off {
-        let swap = |ty: &TypeUrl| match ty {
-            t if *t == TypeUrl::ROUTE => TypeUrl::LISTENER,
-            t if *t == TypeUrl::LISTENER => TypeUrl::ROUTE,
-            t => t.clone(),
-        };
-        types.sort_by_key(swap);
-    }
+    let rank = |ty: &TypeUrl| match ty {
+        t if *t == TypeUrl::CLUSTER => 0,
+        t if *t == TypeUrl::ENDPOINTS => 1,
+        t if *t == TypeUrl::LISTENER && closure == Closure::Off => 2,
+        t if *t == TypeUrl::ROUTE => 3,
+        t if *t == TypeUrl::LISTENER => 4,
+        _ => 5,
+    };
+    types.sort_by_key(rank);
     types
 }
 

@@ -50,7 +50,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// The URL of a resource type. Known ones stand in the order in which a client that resumes asks for them.
+/// The URL of a resource type. Known ones stand in the order in which a client that resumes asks for
+/// them: what is led to comes before what leads to it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TypeUrl(Repr);
 
@@ -62,13 +63,13 @@ enum Repr {
 }
 
 const KNOWN: [&str; 7] =
-    [types::CLUSTER, types::ENDPOINTS, types::ROUTE, types::LISTENER, types::SECRET, types::NAME, types::CAPTURE];
+    [types::ENDPOINTS, types::CLUSTER, types::ROUTE, types::LISTENER, types::SECRET, types::NAME, types::CAPTURE];
 
 impl TypeUrl {
-    /// CDS.
-    pub const CLUSTER: Self = Self(Repr::Known(0));
     /// EDS.
-    pub const ENDPOINTS: Self = Self(Repr::Known(1));
+    pub const ENDPOINTS: Self = Self(Repr::Known(0));
+    /// CDS.
+    pub const CLUSTER: Self = Self(Repr::Known(1));
     /// RDS.
     pub const ROUTE: Self = Self(Repr::Known(2));
     /// LDS.

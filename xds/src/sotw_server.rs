@@ -5,6 +5,8 @@
 //! responses of other types hold only what the client lacks. At most one response of a type waits for its answer.
 
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -43,7 +43,7 @@ pub(super) struct InFlight {
 }
 
 /// What a waiting name needs.
-pub(super) enum Verdict {
+enum Verdict {
     Nothing,
     Send(Resource),
     /// The client holds it, and it is gone or no longer brought.
@@ -61,7 +61,7 @@ impl Subscription {
         *self.waiting.entry(name.clone()).or_default() |= resend;
     }
 
-    pub(super) fn verdict(&self, ty: &TypeUrl, name: &Arc<str>, source: &dyn Source) -> Verdict {
+    fn verdict(&self, ty: &TypeUrl, name: &Arc<str>, source: &dyn Source) -> Verdict {
         let held = self.held.get(name);
         if !self.wants(name) {
             return if held.is_some() && !self.claimed.contains(name) { Verdict::Remove } else { Verdict::Nothing };
@@ -153,6 +153,82 @@ impl Subscription {
                 self.look_at(name, false);
             }
         }
+    }
+
+    /// The first request of a type on a stream says what the client still holds.
+    pub(super) fn resume(&mut self, versions: &BTreeMap<String, String>, closure: Closure) {
+        if !versions.is_empty() {
+            self.owes_answer = false;
+        }
+        for (name, version) in versions {
+            let name: Arc<str> = name.as_str().into();
+            if !self.wants(&name) {
+                if closure == Closure::Off {
+                    continue;
+                }
+                self.claimed.insert(name.clone());
+            }
+            let held = Held { version: version.as_str().into(), delivery: Delivery::Acknowledged };
+            self.held.entry(name.clone()).or_insert(held);
+            self.look_at(&name, false);
+        }
+    }
+
+    /// What goes into the next response: resources, and names of what is gone. What may not go yet stays waiting.
+    pub(super) fn take_batch(
+        &mut self,
+        ty: &TypeUrl,
+        source: &dyn Source,
+        may_send: bool,
+        may_remove: bool,
+        limit: usize,
+    ) -> (Vec<Resource>, Vec<Arc<str>>) {
+        let (mut sent, mut removed, mut size) = (Vec::new(), Vec::new(), 0);
+        let waiting: Vec<Arc<str>> = self.waiting.keys().cloned().collect();
+        for name in waiting {
+            match self.verdict(ty, &name, source) {
+                Verdict::Nothing => {}
+                Verdict::Send(resource) if may_send => {
+                    if size > 0 && size + resource.wire_size() > limit {
+                        break;
+                    }
+                    size += resource.wire_size();
+                    sent.push(resource);
+                }
+                Verdict::Send(_) => continue,
+                Verdict::Remove if !may_remove => continue,
+                Verdict::Remove | Verdict::Absent => {
+                    size += name.len() + 4;
+                    removed.push(name.clone());
+                }
+            }
+            self.waiting.remove(&name);
+            if size > limit {
+                break;
+            }
+        }
+        (sent, removed)
+    }
+
+    /// Notes what the client holds from now on; returns what it may have to wait for something after. With closure
+    /// a new listener has got what it needs.
+    pub(super) fn note_sent(&mut self, sent: &[Resource], removed: &[Arc<str>], closure: Closure) -> Vec<Arc<str>> {
+        let mut changed = Vec::new();
+        for resource in sent {
+            let held = Held { version: resource.version.clone(), delivery: Delivery::Sent };
+            let before = self.held.insert(resource.name.clone(), held);
+            self.absent.remove(&resource.name);
+            if before.map_or(closure == Closure::Off, |before| before.version != resource.version) {
+                changed.push(resource.name.clone());
+            }
+        }
+        for name in removed {
+            self.held.remove(name);
+            if self.names.contains(name) {
+                self.absent.insert(name.clone());
+            }
+        }
+        changed
     }
 
     pub(super) fn settle(&mut self, delivery: Delivery, flight: &InFlight) {
