@@ -1,0 +1,54 @@
+//! What a process costs, by the kernel's own counters.
+
+use anyhow::Context as _;
+
+/// CPU time of a process with all its threads, user and system, in seconds.
+pub(crate) fn cpu_seconds(pid: i32) -> anyhow::Result<f64> {
+    // Nanoseconds on CPU of each thread: finer than the ticks of `stat`.
+    let mut total = 0u64;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} has ended"))? {
+        let path = task?.path().join("schedstat");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        total += text.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default();
+    }
+    Ok(total as f64 / 1e9)
+}
+
+/// Resident memory in MiB.
+pub(crate) fn resident_mib(pid: i32) -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib: f64 = text
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:")?.trim().trim_end_matches("kB").trim().parse().ok())
+        .context("no VmRSS")?;
+    Ok(kib / 1024.0)
+}
+
+/// The median; 0 of nothing.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn a_process_has_cost_something_and_is_somewhere() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert!(cpu_seconds(pid).unwrap() > 0.0);
+        assert!(resident_mib(pid).unwrap() > 1.0);
+    }
+}
