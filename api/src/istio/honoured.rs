@@ -1,0 +1,260 @@
+//! What discovery honours of each kind today. This file is the table: whoever teaches discovery a field, adds it here.
+//!
+//! In: a checked resource. Out: the fields that have no effect, and whether the resource must be refused, because what
+//! it asks for is a matter of security and would silently not happen.
+
+use serde_json::Value;
+
+use super::service_entry::Resolution;
+use super::{FieldPath, Kind, Resource, Segment, Spec};
+
+/// What of a resource has no effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Fields without effect.
+    pub unhonoured: Vec<Unhonoured>,
+    /// Why it must be refused, if it must.
+    pub refuse: Option<String>,
+}
+
+/// A field without effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unhonoured {
+    /// The field.
+    pub path: FieldPath,
+    /// Why.
+    pub why: String,
+}
+
+/// What of `resource` discovery does not honour.
+pub fn honoured(resource: &Resource) -> Report {
+    let table = table(resource.kind());
+    let mut report = Report { unhonoured: Vec::new(), refuse: table.refuse.map(str::to_owned) };
+    if report.refuse.is_some() {
+        return report;
+    }
+    let mut path = FieldPath::default();
+    path.push_field("spec");
+    let spec = serde_json::to_value(&resource.spec).unwrap_or_default();
+    if table.honoured.is_empty() {
+        let why = format!("{} is known, but not honoured yet: it has no effect", resource.kind());
+        report.unhonoured.push(Unhonoured { path, why });
+        return report;
+    }
+    walk(&spec, &mut path, "", &table, &mut report);
+    if let Spec::ServiceEntry(entry) = &resource.spec
+        && entry.resolution == Resolution::None
+    {
+        path.push_field("resolution");
+        let why = format!("resolution NONE {NOT_STATIC}");
+        report.unhonoured.push(Unhonoured { path, why });
+    }
+    report
+}
+
+/// What is honoured of one kind.
+struct Table {
+    /// Fields, with all that is below them. Paths are within `spec`; `[]` is any element, `*` any key.
+    honoured: &'static [&'static str],
+    /// Honoured fields that are so with some values only.
+    only: &'static [Only],
+    /// Why the whole kind is refused.
+    refuse: Option<&'static str>,
+}
+
+/// A field that is honoured with some values only.
+struct Only {
+    path: &'static str,
+    values: &'static [&'static str],
+    why: &'static str,
+    /// Refuse the resource with other values.
+    refuse: bool,
+}
+
+const NOTHING: Table = Table { honoured: &[], only: &[], refuse: None };
+
+const NOT_YET: &str = "not honoured yet: it has no effect";
+const NOT_STATIC: &str = "is not honoured yet: the entry has no endpoints of its own; write STATIC and list addresses";
+const SILENTLY_OPEN: &str = "a policy that can't be enforced yet would be silently open";
+const PLAINTEXT: &str = "it can't be started by proxies yet, and calls would go out in plaintext";
+const MESH_ONLY: &str = "gateways are not honoured yet: only mesh has an effect";
+
+fn table(kind: Kind) -> Table {
+    match kind {
+        Kind::VirtualService => VIRTUAL_SERVICE,
+        Kind::DestinationRule => DESTINATION_RULE,
+        Kind::ServiceEntry => SERVICE_ENTRY,
+        Kind::WorkloadEntry => WORKLOAD_ENTRY,
+        Kind::WorkloadGroup => WORKLOAD_GROUP,
+        Kind::PeerAuthentication => PEER_AUTHENTICATION,
+        Kind::AuthorizationPolicy | Kind::RequestAuthentication => Table { refuse: Some(SILENTLY_OPEN), ..NOTHING },
+        Kind::Sidecar | Kind::Gateway | Kind::Telemetry => NOTHING,
+    }
+}
+
+const VIRTUAL_SERVICE: Table = Table {
+    honoured: &[
+        "hosts",
+        "gateways[]",
+        "exportTo",
+        "http[].name",
+        "http[].match[].name",
+        "http[].match[].uri",
+        "http[].match[].headers",
+        "http[].match[].withoutHeaders",
+        "http[].match[].queryParams",
+        "http[].match[].method",
+        "http[].match[].authority",
+        "http[].match[].ignoreUriCase",
+        "http[].match[].port",
+        "http[].match[].gateways[]",
+        "http[].route[].destination",
+        "http[].route[].weight",
+        "http[].route[].headers",
+        "http[].headers",
+        "http[].redirect",
+        "http[].directResponse",
+        "http[].rewrite.uri",
+        "http[].rewrite.authority",
+        "http[].timeout",
+        "http[].retries.attempts",
+        "http[].retries.perTryTimeout",
+        "http[].retries.retryOn",
+        "tcp[].match[].port",
+        "tcp[].route[].destination",
+        "tcp[].route[].weight",
+    ],
+    only: &[
+        Only { path: "gateways[]", values: &["mesh"], why: MESH_ONLY, refuse: false },
+        Only { path: "http[].match[].gateways[]", values: &["mesh"], why: MESH_ONLY, refuse: false },
+    ],
+    refuse: None,
+};
+
+const DESTINATION_RULE: Table = Table {
+    honoured: &[
+        "host",
+        "exportTo",
+        "subsets[].name",
+        "subsets[].labels",
+        "trafficPolicy.loadBalancer.simple",
+        "trafficPolicy.connectionPool.tcp.maxConnections",
+        "trafficPolicy.connectionPool.tcp.connectTimeout",
+        "trafficPolicy.connectionPool.http.http1MaxPendingRequests",
+        "trafficPolicy.connectionPool.http.http2MaxRequests",
+        "trafficPolicy.connectionPool.http.maxRequestsPerConnection",
+        "trafficPolicy.connectionPool.http.idleTimeout",
+        "trafficPolicy.outlierDetection.consecutive5xxErrors",
+        "trafficPolicy.outlierDetection.interval",
+        "trafficPolicy.outlierDetection.baseEjectionTime",
+        "trafficPolicy.outlierDetection.maxEjectionPercent",
+        "trafficPolicy.tls.mode",
+    ],
+    only: &[
+        Only { path: "trafficPolicy.tls.mode", values: TLS_MODES, why: PLAINTEXT, refuse: true },
+        Only { path: "trafficPolicy.portLevelSettings[].tls.mode", values: TLS_MODES, why: PLAINTEXT, refuse: true },
+        Only { path: "subsets[].trafficPolicy.tls.mode", values: TLS_MODES, why: PLAINTEXT, refuse: true },
+        Only {
+            path: "subsets[].trafficPolicy.portLevelSettings[].tls.mode",
+            values: TLS_MODES,
+            why: PLAINTEXT,
+            refuse: true,
+        },
+    ],
+    refuse: None,
+};
+
+const TLS_MODES: &[&str] = &["DISABLE", "ISTIO_MUTUAL"];
+
+const SERVICE_ENTRY: Table = Table {
+    honoured: &[
+        "hosts",
+        "addresses",
+        "ports",
+        "location",
+        "resolution",
+        "endpoints",
+        "workloadSelector",
+        "exportTo",
+        "subjectAltNames",
+    ],
+    only: &[Only { path: "resolution", values: &["STATIC"], why: NOT_STATIC, refuse: false }],
+    refuse: None,
+};
+
+const WORKLOAD_ENTRY: Table = Table {
+    honoured: &["address", "ports", "labels", "network", "locality", "weight", "serviceAccount"],
+    only: &[],
+    refuse: None,
+};
+
+const WORKLOAD_GROUP: Table = Table {
+    honoured: &[
+        "metadata",
+        "template",
+        "probe.initialDelaySeconds",
+        "probe.timeoutSeconds",
+        "probe.periodSeconds",
+        "probe.successThreshold",
+        "probe.failureThreshold",
+        "probe.httpGet",
+        "probe.tcpSocket",
+    ],
+    only: &[],
+    refuse: None,
+};
+
+const PEER_AUTHENTICATION: Table = Table { honoured: &["selector", "mtls", "portLevelMtls"], only: &[], refuse: None };
+
+/// Compares what is set with the table; `pattern` is the path without its indexes.
+fn walk(value: &Value, path: &mut FieldPath, pattern: &str, table: &Table, report: &mut Report) {
+    if let (Some(text), Some(only)) = (value.as_str(), table.only.iter().find(|only| only.path == pattern))
+        && !only.values.contains(&text)
+    {
+        if only.refuse {
+            report.refuse.get_or_insert_with(|| format!("{path}: {text}: {}", only.why));
+        } else {
+            report.unhonoured.push(Unhonoured { path: path.clone(), why: format!("{text} {}", only.why) });
+        }
+        return;
+    }
+    if table.honoured.contains(&pattern) {
+        return;
+    }
+    let leads_on =
+        |row: &str| row.strip_prefix(pattern).is_some_and(|r| pattern.is_empty() || r.starts_with(['.', '[']));
+    let told = report.unhonoured.len();
+    let below = table.honoured.iter().any(|row| leads_on(row));
+    let conditional = table.only.iter().any(|only| leads_on(only.path));
+    if !below {
+        report.unhonoured.push(Unhonoured { path: path.clone(), why: NOT_YET.to_owned() });
+    }
+    if below || conditional {
+        descend(value, path, pattern, table, report);
+    }
+    if !below {
+        // Told already as a whole; only the refusals below it add something.
+        report.unhonoured.truncate(told + 1);
+    }
+}
+
+fn descend(value: &Value, path: &mut FieldPath, pattern: &str, table: &Table, report: &mut Report) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let below = if pattern.is_empty() { name.clone() } else { format!("{pattern}.{name}") };
+                path.0.push(Segment::Name(name.clone()));
+                walk(value, path, &below, table, report);
+                path.0.pop();
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                path.0.push(Segment::Index(index));
+                walk(value, path, &format!("{pattern}[]"), table, report);
+                path.0.pop();
+            }
+        }
+        _ => {}
+    }
+}
