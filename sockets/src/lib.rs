@@ -1,1 +1,14 @@
-//! To be written.
+//! Socket options and descriptor passing: what the daemons ask of the kernel.
+//!
+//! In: addresses, paths, streams. Out: sockets that are set up whole, facts about a connection. Invariant: this is
+//! the only crate with unsafe code, and it has it only where a descriptor's owner can't be said otherwise.
+
+mod descriptors;
+mod outgoing;
+mod tcp;
+mod unix;
+
+pub use descriptors::{FdLimits, recv_fds, send_fds};
+pub use outgoing::{Keepalive, Outgoing};
+pub use tcp::{original_dst, reuse_port_listener, transparent_listener};
+pub use unix::{PeerCredentials, peer_credentials, unix_listener};
