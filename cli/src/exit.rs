@@ -34,7 +34,7 @@ const fn reason(word: &'static str, code: u8, sentence: &'static str, hint: &'st
 const NEW_TOKEN: &str = "make a new token on the control host: hawser token create --group <namespace>/<group>";
 
 /// Every reason, in the order of their codes.
-pub(crate) const REASONS: [Reason; 18] = [
+pub(crate) const REASONS: [Reason; 22] = [
     reason("token-unknown", 10, "discovery does not know this join token", NEW_TOKEN),
     reason("token-expired", 11, "the join token has expired", NEW_TOKEN),
     reason("token-used-up", 12, "every use of the join token is spent", NEW_TOKEN),
@@ -113,6 +113,15 @@ pub(crate) const REASONS: [Reason; 18] = [
         "see `hawser redirect plan` and the host's own firewall",
     ),
     reason("not-joined", 27, "this host has not joined", "join it first: hawser join <token>"),
+    reason("proxy-missing", 28, "the proxy's program is not where the agent looks", "install hawser-proxy"),
+    reason("proxy-not-ready", 29, "the proxy did not become ready", "see the logs of hawser-agent and hawser-proxy"),
+    reason(
+        "cleanup-incomplete",
+        30,
+        "the host is out of the mesh, but something of it could not be taken back",
+        "run `hawser leave` again",
+    ),
+    reason("busy", 31, "another join or leave is under way", "try again when it is done"),
 ];
 
 /// The reason by its word.

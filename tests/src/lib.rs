@@ -4,6 +4,7 @@
 //! process, waits with a deadline, looks at what went over the wire. Invariant: nothing is done to the machine's
 //! own namespaces, and nothing outlives the test, however it ends.
 
+pub mod envoy;
 pub mod host;
 pub mod http;
 pub mod isolation;

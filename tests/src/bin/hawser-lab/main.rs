@@ -6,6 +6,7 @@
 mod dns;
 mod echo;
 mod hold;
+mod hostile;
 mod load;
 mod sniff;
 
@@ -26,6 +27,8 @@ enum Tool {
     Load(load::Args),
     /// TCP echo that says its name first
     Echo(echo::Args),
+    /// Sends what no honest program sends, on many connections
+    Hostile(hostile::Args),
     /// Connects, sends a text, half-closes, prints what comes back
     Dial(echo::DialArgs),
 }
@@ -37,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Tool::Sniff(args) => sniff::run(&args),
         Tool::Load(args) => load::run(args),
         Tool::Echo(args) => echo::run(&args),
+        Tool::Hostile(args) => hostile::run(&args),
         Tool::Dial(args) => echo::dial(&args),
     }
 }
