@@ -32,6 +32,9 @@ pub(super) const COUNTER_REFUSED: &str = "refused";
 /// The table that an intent asks for.
 pub(super) fn ruleset(intent: &Intent) -> Ruleset {
     let mut chains = vec![take(intent)];
+    if intent.inbound_mode == InboundMode::Tproxy {
+        chains.extend(Family::BOTH.map(|family| to_listener(family, intent.on_proxy_failure)));
+    }
     chains.extend([inbound(intent), destination(intent), output(intent), input(intent), refuse()]);
     Ruleset {
         counters: vec![
@@ -140,34 +143,34 @@ fn inbound(intent: &Intent) -> Chain {
         ));
     }
     if intent.inbound_mode == InboundMode::Tproxy {
-        rules.extend(to_transparent_listener(intent.on_proxy_failure));
+        let lead = |(family, matches)| Rule::new("declared", matches, vec![Action::Goto(LISTENER.of(family).into())]);
+        rules.extend(declared().into_iter().map(lead));
     }
     Chain { name: "inbound".into(), hook: hook(false, Point::Prerouting, -150), rules }
 }
 
-fn to_transparent_listener(on_failure: OnProxyFailure) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    for (family, declared) in declared() {
-        let with = |more: &[Match]| [&declared[..], more].concat();
-        rules.push(Rule::new(
-            "connections that are somebody's translated ones already",
-            with(&[Match::Translated]),
-            vec![Action::Return],
-        ));
-        rules.push(Rule::new(
-            "declared ports to the proxy",
-            with(&[LOCAL]),
+const LISTENER: Pair = Pair("to_listener4", "to_listener6");
+
+/// To the transparent listener; where there is none, nowhere or to the application.
+fn to_listener(family: Family, on_failure: OnProxyFailure) -> Chain {
+    let elsewhere = vec![Match::LocalDestination(Equality::IsNot)];
+    let mut rules = vec![
+        Rule::new("for another host", elsewhere, vec![Action::Return]),
+        Rule::new("on its way into a container since before us", vec![Match::Translated], vec![Action::Return]),
+        Rule::new(
+            "to the proxy",
+            vec![Match::Family(family), Match::Tcp(Equality::Is)],
             vec![Action::Tproxy(family, ports::INBOUND), Action::Accept],
+        ),
+    ];
+    if on_failure == OnProxyFailure::Closed {
+        rules.push(Rule::new(
+            "nobody there to take it: closed",
+            vec![Match::Syn],
+            vec![Action::Count(COUNTER_CLOSED), Action::Drop],
         ));
-        if on_failure == OnProxyFailure::Closed {
-            rules.push(Rule::new(
-                "nobody there to take it: closed",
-                with(&[LOCAL, Match::Syn]),
-                vec![Action::Count(COUNTER_CLOSED), Action::Drop],
-            ));
-        }
     }
-    rules
+    Chain { name: LISTENER.of(family).into(), hook: None, rules }
 }
 
 /// What the destination becomes: for declared ports what it is, before somebody else's translation.

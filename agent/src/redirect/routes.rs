@@ -1,7 +1,8 @@
 //! Routes to the virtual ranges, so that connections to them reach the output hook on every host.
 //!
 //! `<range> dev lo`, protocol 157, with a metric so high that anybody's real route wins. Protocol tells ours from
-//! others': only ours are ever removed.
+//! others': only ours are ever removed. Scope host makes 127.0.0.1 the source, so that a connection to the proxy works
+//! without, and outlives a change of, the host's addresses.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -107,7 +108,7 @@ fn message(net: IpNet, loopback: u32) -> RouteMessage {
             .output_interface(loopback)
             .protocol(protocol)
             .priority(METRIC)
-            .scope(RouteScope::Link)
+            .scope(RouteScope::Host)
             .build(),
         IpNet::V6(net) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
             .destination_prefix(net.addr(), net.prefix_len())
