@@ -4,10 +4,12 @@
 //! proxies, certificates, and pages that show it all. Invariant: nothing is removed because somebody is silent.
 
 pub mod ads;
+pub mod compiler;
 pub mod hosts;
 pub mod identity;
 pub mod metrics;
 pub mod peer;
 pub mod registry;
 pub mod store;
+pub mod view;
 pub mod words;

@@ -22,6 +22,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 pub use addresses::{AddressBook, AddressBookError, AddressRecord, MemoryBook, VirtualRanges};
+pub(crate) use merge::selects;
+pub(crate) use rules::resolve;
 pub use rules::{HostRules, Rules};
 pub(crate) use shards::Fnv;
 pub use snapshot::{Changes, ServiceState, Snapshot};

@@ -188,7 +188,7 @@ fn exported(used: &[(&DefinitionKey, &Definition)]) -> Vec<String> {
 }
 
 /// Whether a selector takes labels.
-pub(super) fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+pub(crate) fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 

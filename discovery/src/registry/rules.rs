@@ -1,42 +1,258 @@
 //! Rules of the configuration, found by the host or workload they are about.
 //!
 //! In: the resources that count. Out: VirtualServices and DestinationRules by host, policies by workload. Invariant:
-//! of several rules for one thing the same one wins, whatever the order they were said in.
+//! of several rules for one thing the same one wins, whatever the order they were said in: the oldest, then the first
+//! by name; the others are told so.
 
-use std::collections::BTreeMap;
+mod policies;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hawser_api::istio::{ObjectRef, Resource};
+use hawser_api::istio::{DestinationRule, ObjectRef, Resource, Spec, VirtualService};
 use hawser_mesh::Hostname;
 
+use self::policies::Policies;
 use super::Settings;
-use super::model::TlsModes;
+use super::merge::selects;
+use super::model::{Service, TlsModes, visible};
 
-/// Rules for one host name.
+/// A resource with its name.
+type Named = (ObjectRef, Arc<Resource>);
+
+/// Rules for one host name, the one that wins first.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct HostRules {}
+pub struct HostRules {
+    virtual_services: Vec<Named>,
+    destination_rules: Vec<Named>,
+}
+
+impl HostRules {
+    /// The VirtualService that counts for callers of a namespace, with its own namespace; `fits` says what it must
+    /// have.
+    pub fn virtual_service(
+        &self,
+        namespace: &str,
+        fits: impl Fn(&VirtualService) -> bool,
+    ) -> Option<(&str, &VirtualService)> {
+        self.virtual_services.iter().find_map(|(object, resource)| match &resource.spec {
+            Spec::VirtualService(rule) if visible(&rule.export_to, &object.namespace, namespace) && fits(rule) => {
+                Some((object.namespace.as_str(), &**rule))
+            }
+            _ => None,
+        })
+    }
+
+    /// The DestinationRule that counts for callers with these labels: one of their own namespace, else of the
+    /// service's, else of the root namespace.
+    pub fn destination(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        service_namespace: &str,
+        root: &str,
+    ) -> Option<&DestinationRule> {
+        let found = |wanted: &str| {
+            self.destination_rules.iter().filter(|(object, _)| object.namespace == wanted).find_map(|(object, r)| {
+                let Spec::DestinationRule(rule) = &r.spec else { return None };
+                let own = object.namespace == namespace;
+                let chosen = rule.workload_selector.as_ref().is_none_or(|s| own && selects(&s.match_labels, labels));
+                (chosen && visible(&rule.export_to, &object.namespace, namespace)).then_some(&**rule)
+            })
+        };
+        found(namespace).or_else(|| found(service_namespace)).or_else(|| found(root))
+    }
+
+    /// Names of all subsets that some rule makes.
+    pub fn subsets(&self) -> BTreeSet<&str> {
+        let rules = self.destination_rules.iter().filter_map(|(_, r)| match &r.spec {
+            Spec::DestinationRule(rule) => Some(&rule.subsets),
+            _ => None,
+        });
+        rules.flatten().map(|subset| subset.name.as_str()).collect()
+    }
+}
 
 /// All rules.
 #[derive(Debug, Default)]
-pub struct Rules {}
+pub struct Rules {
+    virtual_services: ByHost,
+    destination_rules: ByHost,
+    policies: Policies,
+    /// Hosts whose routes lead to a host.
+    readers: HashMap<Hostname, BTreeSet<Hostname>>,
+    label_keys: BTreeSet<String>,
+    messages: BTreeMap<ObjectRef, Vec<String>>,
+}
+
+/// Resources by the host they name, exact names apart from wildcards.
+#[derive(Debug, Default)]
+struct ByHost {
+    exact: HashMap<Hostname, Vec<Named>>,
+    /// The longest first.
+    wildcards: Vec<(Hostname, Named)>,
+}
+
+impl ByHost {
+    fn add(&mut self, host: Hostname, named: Named) {
+        if host.is_wildcard() {
+            self.wildcards.push((host, named));
+        } else {
+            self.exact.entry(host).or_default().push(named);
+        }
+    }
+
+    fn sort(&mut self) {
+        for list in self.exact.values_mut() {
+            list.sort_by(|a, b| age(a).cmp(&age(b)));
+        }
+        let key =
+            |(host, named): &(Hostname, Named)| (std::cmp::Reverse(host.as_str().len()), host.clone(), order(named));
+        self.wildcards.sort_by_cached_key(key);
+    }
+
+    /// The most specific first.
+    fn of(&self, host: &Hostname) -> Vec<Named> {
+        let exact = self.exact.get(host).into_iter().flatten();
+        exact.chain(self.wildcards.iter().filter(|(w, _)| w.matches(host)).map(|(_, named)| named)).cloned().collect()
+    }
+}
 
 impl Rules {
-    pub(super) fn build<'a>(_: impl Iterator<Item = (&'a ObjectRef, &'a Arc<Resource>)>, _: &Settings) -> Self {
-        Self {}
+    /// From the resources that count.
+    pub(super) fn build<'a>(
+        resources: impl Iterator<Item = (&'a ObjectRef, &'a Arc<Resource>)>,
+        settings: &Settings,
+    ) -> Self {
+        let mut rules = Self::default();
+        for (object, resource) in resources {
+            let named = || (object.clone(), resource.clone());
+            match &resource.spec {
+                Spec::VirtualService(rule) if rule.is_for_mesh() => {
+                    for text in &rule.hosts {
+                        let Some(host) = resolve(text, &object.namespace, &settings.domain) else { continue };
+                        rules.read(rule, &host, &object.namespace, settings);
+                        rules.virtual_services.add(host, named());
+                    }
+                }
+                Spec::DestinationRule(rule) => {
+                    if let Some(selector) = &rule.workload_selector {
+                        rules.label_keys.extend(selector.match_labels.keys().cloned());
+                    }
+                    if let Some(host) = resolve(&rule.host, &object.namespace, &settings.domain) {
+                        rules.destination_rules.add(host, named());
+                    }
+                }
+                Spec::PeerAuthentication(_) => rules.policies.add(named(), &settings.root_namespace),
+                _ => {}
+            }
+        }
+        rules.virtual_services.sort();
+        rules.destination_rules.sort();
+        rules.policies.sort();
+        rules.tell_losers();
+        rules
     }
-    pub(super) fn for_host(&self, _: &Hostname) -> HostRules {
-        HostRules {}
+
+    /// Rules for one host.
+    pub(super) fn for_host(&self, host: &Hostname) -> HostRules {
+        HostRules {
+            virtual_services: self.virtual_services.of(host),
+            destination_rules: self.destination_rules.of(host),
+        }
     }
-    pub(super) fn modes(&self, _: &str, _: &BTreeMap<String, String>) -> Arc<TlsModes> {
-        Arc::default()
+
+    /// What a workload's ports take.
+    pub(super) fn modes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Arc<TlsModes> {
+        self.policies.modes(namespace, labels)
     }
-    pub(super) fn readers_of(&self, _: &Hostname) -> impl Iterator<Item = &Hostname> {
-        std::iter::empty()
+
+    /// Hosts whose routes lead to this one.
+    pub(super) fn readers_of(&self, host: &Hostname) -> impl Iterator<Item = &Hostname> {
+        self.readers.get(host).into_iter().flatten()
     }
-    pub(super) fn messages_of(&self, _: &ObjectRef) -> &[String] {
-        &[]
+
+    /// What is to be said of a resource.
+    pub(super) fn messages_of(&self, object: &ObjectRef) -> &[String] {
+        self.messages.get(object).map(Vec::as_slice).unwrap_or_default()
     }
-    pub(super) fn same_scope(&self, _: &Self) -> bool {
+
+    /// Whether views are made of the same labels as before.
+    pub(super) fn same_scope(&self, other: &Self) -> bool {
+        self.label_keys == other.label_keys
+    }
+
+    /// Labels of callers that some rule reads.
+    pub fn label_keys(&self) -> &BTreeSet<String> {
+        &self.label_keys
+    }
+
+    /// Whether callers of a namespace with these labels see a service.
+    pub fn in_scope(&self, _namespace: &str, _labels: &BTreeMap<String, String>, _service: &Service) -> bool {
         true
     }
+
+    /// Notes which labels a VirtualService reads of its callers, and where it leads.
+    fn read(&mut self, rule: &VirtualService, host: &Hostname, namespace: &str, settings: &Settings) {
+        let http = rule.http.iter().flat_map(|route| &route.r#match).flat_map(|m| m.source_labels.keys());
+        let tcp = rule.tcp.iter().flat_map(|route| &route.r#match).flat_map(|m| m.source_labels.keys());
+        self.label_keys.extend(http.chain(tcp).cloned());
+        let http = rule.http.iter().flat_map(|route| &route.route).map(|to| &to.destination);
+        let tcp = rule.tcp.iter().flat_map(|route| &route.route).map(|to| &to.destination);
+        for destination in http.chain(tcp) {
+            if let Some(to) = resolve(&destination.host, namespace, &settings.domain).filter(|to| to != host) {
+                self.readers.entry(to).or_default().insert(host.clone());
+            }
+        }
+    }
+
+    /// Says to each rule that never wins who does.
+    fn tell_losers(&mut self) {
+        let mut told: BTreeMap<ObjectRef, Vec<String>> = BTreeMap::new();
+        for (host, list) in self.virtual_services.exact.iter() {
+            for (object, _) in list.iter().skip(1) {
+                let winner = &list[0].0;
+                let what = format!(
+                    "{}/{} routes {host} already, and is older or first by name",
+                    winner.namespace, winner.name
+                );
+                told.entry(object.clone()).or_default().push(what);
+            }
+        }
+        for (host, list) in self.destination_rules.exact.iter() {
+            for (index, (object, resource)) in list.iter().enumerate() {
+                let selected = |r: &Resource| match &r.spec {
+                    Spec::DestinationRule(rule) => rule.workload_selector.is_some(),
+                    _ => false,
+                };
+                let winner = list[..index]
+                    .iter()
+                    .find(|(o, r)| o.namespace == object.namespace && !selected(r) && !selected(resource));
+                if let Some((winner, _)) = winner {
+                    let what =
+                        format!("{} says what to do with {host} already, and is older or first by name", winner.name);
+                    told.entry(object.clone()).or_default().push(what);
+                }
+            }
+        }
+        for messages in told.values_mut() {
+            messages.sort();
+        }
+        self.messages = told;
+    }
+}
+
+/// A host as a rule of `namespace` names it: without a dot it is a service of that namespace.
+pub(crate) fn resolve(text: &str, namespace: &str, domain: &str) -> Option<Hostname> {
+    if text.contains('.') || text == "*" { text.parse().ok() } else { Hostname::service(text, namespace, domain).ok() }
+}
+
+/// What decides between two rules: age, then name. Rules without a date are older than those with one: they lie in
+/// files, which somebody keeps in order.
+fn age(named: &Named) -> (&str, &ObjectRef) {
+    (&named.1.metadata.creation_timestamp, &named.0)
+}
+
+fn order(named: &Named) -> (String, ObjectRef) {
+    (named.1.metadata.creation_timestamp.clone(), named.0.clone())
 }

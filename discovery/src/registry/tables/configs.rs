@@ -43,7 +43,7 @@ impl Configs {
         origin: Origin,
     ) -> Option<Effective> {
         self.rejected.remove(&(registry.clone(), origin.clone()));
-        let object = convert::object(&resource)?;
+        let object = resource.object_ref();
         let old = self.effective(&object);
         let key = (precedence(registry.kind), registry.clone());
         self.all.entry(object.clone()).or_default().insert(key, (resource, origin));
@@ -92,11 +92,11 @@ impl Configs {
         for (object, sources) in &self.all {
             for (index, ((_, registry), (resource, origin))) in sources.iter().enumerate() {
                 let mut messages = convert::warnings(resource);
-                let name = convert::origin(object);
+                let name = object.to_string();
                 messages.extend(problems.get(&(registry, name.as_str())).into_iter().flatten().cloned());
                 let outcome = if index > 0 {
                     let winner = sources.keys().next().map(|(_, r)| r.to_string()).unwrap_or_default();
-                    messages.insert(0, format!("{winner} has a {:?} of that name, which counts instead", object.kind));
+                    messages.insert(0, format!("{winner} has a {} of that name, which counts instead", object.kind));
                     ConfigOutcome::Shadowed
                 } else {
                     messages.extend(rules.messages_of(object).iter().cloned());

@@ -1,0 +1,317 @@
+//! CDS: how the instances of a port and subset are found, balanced and spoken to.
+//!
+//! In: a cluster's name. Out: the cluster, and which endpoints it needs. Invariant: the shapes are Istio's.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hawser_api::istio::{ClientTlsMode, OutlierDetection, SimpleLb};
+use hawser_api::names::{OutboundCluster, clusters, metadata};
+use hawser_api::proto::cluster::cluster::{
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
+    common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
+};
+use hawser_api::proto::cluster::{self as proto, CircuitBreakers, Cluster, circuit_breakers::Thresholds};
+use hawser_api::proto::core;
+use hawser_api::proto::envoy::extensions::upstreams::http::v3::{
+    HttpProtocolOptions,
+    http_protocol_options::{
+        ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
+    },
+};
+use hawser_api::proto::envoy::r#type::v3::Percent;
+use hawser_mesh::{Location, Protocol, Resolution, Transport};
+use hawser_xds::TypeUrl;
+
+use super::Compiled;
+use super::context::Context;
+use super::policy::Policy;
+use super::proto::{ads, any, duration, list, name, nested, socket_address, structure, text, transport_socket};
+use super::{endpoints, tls};
+use crate::registry::ServiceState;
+use crate::view::Class;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An outbound cluster.
+pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Option<Compiled> {
+    let state = context.service(&cluster.host)?;
+    let service = &state.service;
+    let port = service.port(cluster.port).filter(|p| p.protocol != Protocol::Udp)?;
+    let (policy, _) = context.policy(state, cluster.port, &cluster.subset)?;
+    let mut made = Cluster {
+        name: cluster.to_string(),
+        connect_timeout: Some(duration(
+            policy.pool.and_then(|p| p.tcp.as_ref()?.connect_timeout).map_or(CONNECT_TIMEOUT, |d| d.get()),
+        )),
+        circuit_breakers: Some(limits(&policy)),
+        outlier_detection: policy.outlier.map(outlier),
+        metadata: Some(describe(state)),
+        common_lb_config: Some(CommonLbConfig {
+            // A few healthy endpoints are better than all of them.
+            healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            locality_config_specifier: (context.view.class == Class::Grpc)
+                .then_some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {})),
+        }),
+        close_connections_on_host_health_failure: context.view.class == Class::Envoy,
+        ..Cluster::default()
+    };
+    let mut needs = Vec::new();
+    discover(context, state, cluster, &mut made, &mut needs)?;
+    balance(context, &policy, &mut made);
+    if context.view.class == Class::Grpc {
+        made.circuit_breakers = None;
+        made.common_lb_config = None;
+        made.metadata = None;
+    } else {
+        speak(&policy, port.protocol, &mut made);
+        if !context.view.plaintext {
+            secure(context, state, cluster, port.protocol, &policy, &mut made);
+        }
+    }
+    Some(Compiled::new(&made, needs))
+}
+
+/// To where the connection was going, or nowhere.
+pub(super) fn built_in(context: &Context<'_>, cluster: &str) -> Option<Compiled> {
+    let mut made =
+        Cluster { name: cluster.to_owned(), connect_timeout: Some(duration(CONNECT_TIMEOUT)), ..Cluster::default() };
+    match cluster {
+        clusters::BLACK_HOLE => {
+            made.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32));
+        }
+        clusters::PASSTHROUGH | clusters::INBOUND_PASSTHROUGH => {
+            original(&mut made);
+            let options = HttpProtocolOptions {
+                common_http_protocol_options: None,
+                upstream_protocol_options: Some(as_received()),
+            };
+            set_http(&mut made, &options);
+            if cluster == clusters::INBOUND_PASSTHROUGH {
+                let source = socket_address("127.0.0.6", 0);
+                made.upstream_bind_config = Some(core::BindConfig { source_address: Some(source) });
+            }
+        }
+        _ => return None,
+    }
+    (context.view.class != Class::Grpc).then(|| Compiled::new(&made, Vec::new()))
+}
+
+/// A cluster that goes to where the connection was going.
+pub(super) fn original(cluster: &mut Cluster) {
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32));
+    cluster.lb_policy = LbPolicy::ClusterProvided as i32;
+}
+
+pub(super) fn as_received() -> UpstreamProtocolOptions {
+    UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+        http_protocol_options: Some(core::Http1ProtocolOptions::default()),
+        http2_protocol_options: Some(core::Http2ProtocolOptions::default()),
+    })
+}
+
+pub(super) fn set_http(cluster: &mut Cluster, options: &HttpProtocolOptions) {
+    cluster.typed_extension_protocol_options.insert(name::HTTP_OPTIONS.to_owned(), any(name::HTTP_OPTIONS, options));
+}
+
+fn discover<'a>(
+    context: &Context<'a>,
+    state: &'a ServiceState,
+    name: &OutboundCluster,
+    made: &mut Cluster,
+    needs: &mut Vec<(TypeUrl, std::sync::Arc<str>)>,
+) -> Option<()> {
+    if endpoints::by_eds(context, state) {
+        made.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32));
+        made.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(ads()), service_name: made.name.clone() });
+        needs.push((TypeUrl::ENDPOINTS, made.name.as_str().into()));
+        return Some(());
+    }
+    match state.service.resolution {
+        Resolution::None => original(made),
+        resolution => {
+            let kind = match resolution {
+                Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
+                _ => DiscoveryType::StrictDns,
+            };
+            made.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
+            made.dns_refresh_rate = Some(duration(Duration::from_secs(60)));
+            made.respect_dns_ttl = true;
+            let mut assignment = endpoints::assignment(context, state, name)?;
+            if kind == DiscoveryType::LogicalDns {
+                // It takes exactly one.
+                assignment.endpoints.truncate(1);
+                assignment.endpoints.iter_mut().for_each(|locality| locality.lb_endpoints.truncate(1));
+            }
+            made.load_assignment = Some(assignment);
+        }
+    }
+    Some(())
+}
+
+fn balance(context: &Context<'_>, policy: &Policy<'_>, made: &mut Cluster) {
+    if made.lb_policy == LbPolicy::ClusterProvided as i32 {
+        return;
+    }
+    let simple = policy.load_balancer.and_then(|lb| lb.simple).unwrap_or(SimpleLb::Unspecified);
+    let chosen = match simple {
+        _ if context.view.class == Class::Grpc => LbPolicy::RoundRobin,
+        SimpleLb::RoundRobin => LbPolicy::RoundRobin,
+        SimpleLb::Random => LbPolicy::Random,
+        SimpleLb::Passthrough => {
+            original(made);
+            made.eds_cluster_config = None;
+            made.load_assignment = None;
+            return;
+        }
+        SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest => LbPolicy::LeastRequest,
+    };
+    made.lb_policy = chosen as i32;
+}
+
+fn limits(policy: &Policy<'_>) -> CircuitBreakers {
+    let tcp = policy.pool.and_then(|p| p.tcp.as_ref());
+    let http = policy.pool.and_then(|p| p.http.as_ref());
+    let limit =
+        |value: Option<i32>| Some(value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(u32::MAX));
+    let thresholds = Thresholds {
+        priority: 0,
+        max_connections: limit(tcp.map(|t| t.max_connections)),
+        max_pending_requests: limit(http.map(|h| h.http1_max_pending_requests)),
+        max_requests: limit(http.map(|h| h.http2_max_requests)),
+        max_retries: limit(http.map(|h| h.max_retries)),
+        track_remaining: true,
+    };
+    CircuitBreakers { thresholds: vec![thresholds] }
+}
+
+fn outlier(detection: &OutlierDetection) -> proto::OutlierDetection {
+    let errors = u32::try_from(detection.consecutive_errors).ok().filter(|n| *n > 0);
+    let fives = detection.consecutive5xx_errors.or(errors);
+    let gateway = detection.consecutive_gateway_errors;
+    let local = detection.consecutive_local_origin_failures;
+    let on = |n: Option<u32>| n.map(|n| if n == 0 { 0 } else { 100 });
+    let split = detection.split_external_local_origin_errors;
+    proto::OutlierDetection {
+        consecutive_5xx: fives.filter(|n| *n > 0),
+        enforcing_consecutive_5xx: on(fives),
+        consecutive_gateway_failure: gateway.filter(|n| *n > 0),
+        enforcing_consecutive_gateway_failure: on(gateway),
+        split_external_local_origin_errors: split,
+        consecutive_local_origin_failure: local.filter(|n| *n > 0 && split),
+        enforcing_consecutive_local_origin_failure: on(local).filter(|_| split),
+        enforcing_local_origin_success_rate: split.then_some(0),
+        enforcing_success_rate: Some(0),
+        interval: detection.interval.map(|d| duration(d.get())),
+        base_ejection_time: detection.base_ejection_time.map(|d| duration(d.get())),
+        max_ejection_percent: u32::try_from(detection.max_ejection_percent).ok().filter(|n| *n > 0),
+    }
+}
+
+fn describe(state: &ServiceState) -> core::Metadata {
+    let service = &state.service;
+    let one = structure([
+        ("host", text(service.host.as_str())),
+        ("name", text(&*service.name)),
+        ("namespace", text(&*service.namespace)),
+    ]);
+    let all = structure([("services", list(vec![nested(one)]))]);
+    core::Metadata { filter_metadata: [(metadata::ISTIO.to_owned(), all)].into() }
+}
+
+/// HTTP versions, keepalive, limits of a connection.
+fn speak(policy: &Policy<'_>, protocol: Protocol, made: &mut Cluster) {
+    let http = policy.pool.and_then(|p| p.http.as_ref());
+    let tcp = policy.pool.and_then(|p| p.tcp.as_ref());
+    let positive = |n: i32| u32::try_from(n).ok().filter(|n| *n > 0);
+    if let Some(keepalive) = tcp.and_then(|t| t.tcp_keepalive.as_ref()) {
+        let seconds = |d: Option<hawser_api::istio::Duration>| d.map(|d| d.get().as_secs().clamp(1, 1 << 30) as u32);
+        made.upstream_connection_options = Some(proto::UpstreamConnectionOptions {
+            tcp_keepalive: Some(core::TcpKeepalive {
+                keepalive_probes: Some(keepalive.probes).filter(|n| *n > 0),
+                keepalive_time: seconds(keepalive.time),
+                keepalive_interval: seconds(keepalive.interval),
+            }),
+        });
+    }
+    let common = http.map(|http| core::HttpProtocolOptions {
+        idle_timeout: http.idle_timeout.map(|d| duration(d.get())),
+        max_requests_per_connection: positive(http.max_requests_per_connection),
+        ..core::HttpProtocolOptions::default()
+    });
+    let common = common.filter(|c| *c != core::HttpProtocolOptions::default());
+    let explicit =
+        |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
+    let version = match protocol {
+        p if p.is_http2() => {
+            let streams = http.and_then(|h| positive(h.max_concurrent_streams));
+            let h2 = core::Http2ProtocolOptions { max_concurrent_streams: streams, ..Default::default() };
+            Some(explicit(ProtocolConfig::Http2ProtocolOptions(h2)))
+        }
+        Protocol::Auto => Some(as_received()),
+        Protocol::Http if http.is_some_and(|h| h.use_client_protocol) => Some(as_received()),
+        Protocol::Http if common.is_some() => {
+            Some(explicit(ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())))
+        }
+        _ => None,
+    };
+    if version.is_some() {
+        let options = HttpProtocolOptions { common_http_protocol_options: common, upstream_protocol_options: version };
+        set_http(made, &options);
+    }
+}
+
+/// Mesh mTLS: to all if the rule says so, else to endpoints that have it.
+fn secure<'a>(
+    context: &Context<'a>,
+    state: &'a ServiceState,
+    cluster: &OutboundCluster,
+    protocol: Protocol,
+    policy: &Policy<'_>,
+    made: &mut Cluster,
+) {
+    let (sni, names) = match policy.tls_mode() {
+        None => (None, &[][..]),
+        Some(ClientTlsMode::IstioMutual) => {
+            let settings = policy.tls.map(|tls| (tls.sni.as_str(), tls.subject_alt_names.as_slice()));
+            let (sni, names) = settings.unwrap_or_default();
+            (Some(sni).filter(|sni| !sni.is_empty()), names)
+        }
+        Some(_) => return,
+    };
+    if state.service.location == Location::External && policy.tls.is_none() {
+        return;
+    }
+    let identities: Vec<String> = match context.view.class {
+        // Ours checks each endpoint's own identity, which comes with it.
+        Class::Hawser(_) => names.to_vec(),
+        _ if !names.is_empty() => names.to_vec(),
+        _ => {
+            let mutual =
+                context.instances(state).iter().filter(|i| i.member.workload.transport != Transport::Plaintext);
+            let own = mutual.filter_map(|i| i.member.workload.identity.as_ref().map(|id| id.as_str().to_owned()));
+            let said = state.service.subject_alt_names.iter().cloned();
+            own.chain(said).collect::<BTreeSet<_>>().into_iter().collect()
+        }
+    };
+    let trust_domain = &context.settings().trust_domain;
+    let socket = tls::upstream(cluster, sni, protocol, context.view.class, &identities, trust_domain);
+    if policy.tls.is_some() {
+        made.transport_socket = Some(socket);
+        return;
+    }
+    let raw =
+        any(name::RAW_BUFFER, &hawser_api::proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer {});
+    made.transport_socket_matches = vec![
+        TransportSocketMatch {
+            name: "tlsMode-istio".to_owned(),
+            r#match: Some(structure([("tlsMode", text("istio"))])),
+            transport_socket: Some(socket),
+        },
+        TransportSocketMatch {
+            name: "tlsMode-disabled".to_owned(),
+            r#match: Some(structure([])),
+            transport_socket: Some(transport_socket("envoy.transport_sockets.raw_buffer", raw)),
+        },
+    ];
+}

@@ -1,0 +1,172 @@
+//! EDS: the instances of a port and subset, by locality.
+//!
+//! In: a cluster's name. Out: its endpoints. Invariant: an endpoint that must not be used by anybody any more is
+//! still there, with its health: lost is not drained, and neither is gone.
+
+use std::collections::BTreeMap;
+
+use hawser_api::names::{OutboundCluster, metadata};
+use hawser_api::proto::core::{self, HealthStatus};
+use hawser_api::proto::endpoint::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+};
+use hawser_mesh::{Health, Locality, Resolution, Transport};
+use prost_types::Struct;
+
+use super::Compiled;
+use super::context::Context;
+use super::proto::{address, boolean, endpoint_address, structure, text};
+use crate::registry::ServiceState;
+use crate::registry::model::{Instance, Member, TlsMode};
+use crate::registry::selects;
+use crate::view::Class;
+
+/// The endpoints of a cluster; `None` if it has none to be asked for.
+pub(super) fn compile(context: &Context<'_>, cluster: &OutboundCluster) -> Option<Compiled> {
+    let state = context.service(&cluster.host)?;
+    if !by_eds(context, state) {
+        return None;
+    }
+    Some(Compiled::new(&assignment(context, state, cluster)?, Vec::new()))
+}
+
+/// Whether the endpoints of a service come by EDS.
+pub(super) fn by_eds(context: &Context<'_>, state: &ServiceState) -> bool {
+    match state.service.resolution {
+        Resolution::Static => true,
+        // Our proxy resolves no names: services whose endpoints all have addresses are as good as static.
+        Resolution::Dns | Resolution::DnsRoundRobin => context.is_hawser() || context.view.class == Class::Grpc,
+        Resolution::None => false,
+    }
+}
+
+/// The endpoints of a port and subset.
+pub(super) fn assignment<'a>(
+    context: &Context<'a>,
+    state: &'a ServiceState,
+    cluster: &OutboundCluster,
+) -> Option<ClusterLoadAssignment> {
+    let port = state.service.port(cluster.port)?;
+    let (policy, subset) = context.policy(state, cluster.port, &cluster.subset)?;
+    let mut localities: BTreeMap<(u32, &Locality), Vec<LbEndpoint>> = BTreeMap::new();
+    for instance in context.instances(state) {
+        let workload = &instance.member.workload;
+        if subset.is_some_and(|s| !selects(&s.labels, &workload.labels)) {
+            continue;
+        }
+        let Some(target) = state.service.target(port, instance) else { continue };
+        let Some(endpoint) = endpoint(context, state, instance, target) else { continue };
+        let rank = if policy.outlier.is_some() { rank(context, &workload.locality) } else { 0 };
+        localities.entry((rank, &workload.locality)).or_default().push(endpoint);
+    }
+    let ranks: Vec<u32> = {
+        let mut ranks: Vec<u32> = localities.keys().map(|(rank, _)| *rank).collect();
+        ranks.dedup();
+        ranks
+    };
+    let endpoints = localities
+        .into_iter()
+        .map(|((rank, locality), lb_endpoints)| LocalityLbEndpoints {
+            locality: Some(core::Locality {
+                region: locality.region.clone(),
+                zone: locality.zone.clone(),
+                sub_zone: locality.sub_zone.clone(),
+            }),
+            load_balancing_weight: Some(
+                lb_endpoints.iter().fold(0u32, |sum, e| sum.saturating_add(e.load_balancing_weight.unwrap_or(1))),
+            ),
+            lb_endpoints,
+            // Without a gap, whatever ranks there are.
+            priority: ranks.iter().position(|r| *r == rank).unwrap_or_default() as u32,
+        })
+        .collect();
+    Some(ClusterLoadAssignment { cluster_name: cluster.to_string(), endpoints, policy: None })
+}
+
+fn endpoint(context: &Context<'_>, state: &ServiceState, instance: &Instance, target: u16) -> Option<LbEndpoint> {
+    let member = &instance.member;
+    let dialled = member.address(&context.view.network)?;
+    let by_name = matches!(state.service.resolution, Resolution::Dns | Resolution::DnsRoundRobin)
+        && context.view.class == Class::Envoy;
+    let at = match endpoint_address(dialled, target) {
+        Some(at) => at,
+        None if by_name => address(dialled, target),
+        None => return None,
+    };
+    let health = member.workload.health_of(target);
+    if context.view.class == Class::Grpc && (health != Health::Healthy || strict(member, target)) {
+        return None;
+    }
+    let status = match health {
+        Health::Healthy => HealthStatus::Healthy,
+        Health::Degraded => HealthStatus::Degraded,
+        Health::Draining => HealthStatus::Draining,
+        Health::Unhealthy => HealthStatus::Unhealthy,
+    };
+    Some(LbEndpoint {
+        health_status: status as i32,
+        metadata: describe(context, member, target),
+        load_balancing_weight: Some(member.workload.weight.max(1)),
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint { address: Some(at), hostname: String::new() })),
+    })
+}
+
+fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core::Metadata> {
+    if context.view.class == Class::Grpc {
+        return None;
+    }
+    let mut all: BTreeMap<String, Struct> = BTreeMap::new();
+    let workload = &member.workload;
+    all.insert(metadata::ISTIO.to_owned(), structure([("workload", text(istio_workload(member)))]));
+    let mtls = member.transport(target) != Transport::Plaintext && !context.view.plaintext;
+    if mtls {
+        all.insert(metadata::TRANSPORT_SOCKET_MATCH.to_owned(), structure([("tlsMode", text("istio"))]));
+    }
+    if context.is_hawser() {
+        let mut fields = Vec::new();
+        if let Some(identity) = workload.identity.as_ref().filter(|_| mtls) {
+            fields.push(("identity", text(identity.as_str())));
+        }
+        if workload.hawser {
+            fields.push(("h2", boolean(true)));
+        }
+        if let Some(instance) = &workload.instance {
+            fields.push(("host", text(&*instance.instance_id)));
+        }
+        if !fields.is_empty() {
+            all.insert(metadata::HAWSER.to_owned(), structure(fields));
+        }
+    }
+    Some(core::Metadata { filter_metadata: all })
+}
+
+/// `name;namespace;canonical name;revision;cluster`.
+fn istio_workload(member: &Member) -> String {
+    let labels = &member.workload.labels;
+    let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).cloned();
+    let key = &member.id.key;
+    let name = member.workload.group.clone().unwrap_or_else(|| key.name.to_string());
+    let canonical = first(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
+    let revision = first(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
+    let (canonical, revision) = (canonical.unwrap_or_else(|| name.clone()), revision.unwrap_or("latest".to_owned()));
+    format!("{name};{};{canonical};{revision};", key.namespace)
+}
+
+/// Whether a caller without certificates gets nothing there.
+fn strict(member: &Member, target: u16) -> bool {
+    member.workload.transport != Transport::Plaintext && member.modes.of(target) == TlsMode::Strict
+}
+
+/// How near a locality is to the view's own: 0 the same, 3 another region.
+fn rank(context: &Context<'_>, other: &Locality) -> u32 {
+    let Some(own) = context.view.locality.as_ref().filter(|own| !own.region.is_empty()) else { return 0 };
+    if own.region != other.region {
+        3
+    } else if own.zone != other.zone {
+        2
+    } else if own.sub_zone != other.sub_zone {
+        1
+    } else {
+        0
+    }
+}

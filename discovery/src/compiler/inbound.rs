@@ -1,0 +1,249 @@
+//! The inbound side of a workload: `virtualInbound` and the clusters behind it.
+//!
+//! In: a workload, the services it is an instance of, its policies. Out: filter chains as Istio's sidecars have them.
+//! Invariant: a port that takes mTLS only has no chain that plaintext could match.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hawser_api::names::{self, SECRET_DEFAULT, alpn, clusters, listeners, metadata, ports};
+use hawser_api::proto::cluster::Cluster;
+use hawser_api::proto::core::{self, TrafficDirection};
+use hawser_api::proto::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use hawser_api::proto::listener::{FilterChain, FilterChainMatch, Listener};
+use hawser_api::proto::route::{Route, RouteConfiguration, VirtualHost};
+use hawser_mesh::Protocol;
+
+use super::Compiled;
+use super::cluster::{as_received, original, set_http};
+use super::context::Context;
+use super::listener::DETECT;
+use super::listener::chain::{Inspect, http, inspectors, listener_filter, tcp};
+use super::proto::{address, any, duration, name, socket_address, structure, text};
+use super::route::action::to;
+use super::route::everything;
+use super::tls;
+use crate::registry::Snapshot;
+use crate::registry::model::{Member, TlsMode};
+use crate::view::Class;
+
+/// The ports that a workload declares, with what they speak: those of its services that it serves.
+pub(crate) fn declared(snapshot: &Snapshot, member: &Member) -> BTreeMap<u16, Protocol> {
+    let mut all = BTreeMap::new();
+    for (port, number) in &member.workload.ports {
+        all.insert(*number, Protocol::from_port_name(port));
+    }
+    for state in snapshot.services_of(&member.id) {
+        let Some(instance) = state.instances.iter().find(|i| i.member.id == member.id) else { continue };
+        for port in &state.service.ports {
+            if let Some(target) = state.service.target(port, instance) {
+                // The first service that says something of a port is believed.
+                let known = all.entry(target).or_insert(Protocol::Auto);
+                if *known == Protocol::Auto {
+                    *known = port.protocol;
+                }
+            }
+        }
+    }
+    all.retain(|_, protocol| *protocol != Protocol::Udp);
+    all
+}
+
+/// `virtualInbound`; without a workload, only what passes through.
+pub(super) fn listener(context: &Context<'_>, member: Option<&Arc<Member>>) -> Option<Compiled> {
+    let mut chains = Vec::new();
+    let ours = context.is_hawser();
+    if let Some(member) = member {
+        for (port, protocol) in declared(context.snapshot, member) {
+            let mode = mode(context, member.modes.of(port));
+            chains.extend(port_chains(context, Some(port), protocol, mode));
+        }
+    }
+    if !ours {
+        let all = mode(context, member.map(|m| m.modes.all).unwrap_or_default());
+        chains.insert(0, black_hole());
+        chains.extend(port_chains(context, None, Protocol::Auto, all));
+    }
+    if chains.is_empty() {
+        return None;
+    }
+    let mut filters = Vec::new();
+    if !ours {
+        filters.push(listener_filter("envoy.filters.listener.original_dst", any(name::ORIGINAL_DST, &OriginalDst {})));
+    }
+    filters.extend(inspectors(Inspect::Both));
+    let made = Listener {
+        name: listeners::VIRTUAL_INBOUND.to_owned(),
+        address: Some(address("0.0.0.0", ports::INBOUND)),
+        filter_chains: chains,
+        listener_filters: filters,
+        listener_filters_timeout: Some(duration(DETECT)),
+        continue_on_listener_filters_timeout: true,
+        traffic_direction: TrafficDirection::Inbound as i32,
+        metadata: member.filter(|_| ours).and_then(|member| own_host(member)),
+        ..Listener::default()
+    };
+    Some(Compiled::new(&made, Vec::new()))
+}
+
+/// Names of the inbound clusters of a workload.
+pub(super) fn clusters_of(snapshot: &Snapshot, member: &Member) -> Vec<String> {
+    declared(snapshot, member).into_keys().map(|port| names::inbound_cluster(port, None)).collect()
+}
+
+/// An inbound cluster by name.
+pub(super) fn cluster(context: &Context<'_>, member: Option<&Arc<Member>>, name: &str) -> Option<Compiled> {
+    let member = member?;
+    let port: u16 = name.strip_prefix("inbound|")?.strip_suffix("||")?.parse().ok()?;
+    let protocol = *declared(context.snapshot, member).get(&port)?;
+    let mut made = Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(duration(std::time::Duration::from_secs(10))),
+        ..Cluster::default()
+    };
+    original(&mut made);
+    if !context.is_hawser() {
+        // So that capture tells its own connections from others'.
+        let v6 = member.address("").and_then(|a| a.parse::<IpAddr>().ok()).is_some_and(|a| a.is_ipv6());
+        let source = socket_address(if v6 { "::6" } else { "127.0.0.6" }, 0);
+        made.upstream_bind_config = Some(core::BindConfig { source_address: Some(source) });
+    }
+    if super::route::is_routed(protocol) {
+        let options = hawser_api::proto::envoy::extensions::upstreams::http::v3::HttpProtocolOptions {
+            common_http_protocol_options: None,
+            upstream_protocol_options: Some(as_received()),
+        };
+        set_http(&mut made, &options);
+    }
+    Some(Compiled::new(&made, Vec::new()))
+}
+
+/// How a port may be spoken to, for this client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accept {
+    Plaintext,
+    Both,
+    Mutual,
+    Nothing,
+}
+
+fn mode(context: &Context<'_>, mode: TlsMode) -> Accept {
+    match (context.view.plaintext, mode) {
+        (_, TlsMode::Disable) | (true, TlsMode::Permissive) => Accept::Plaintext,
+        // It has no certificate to prove itself with, and plaintext is forbidden.
+        (true, TlsMode::Strict) => Accept::Nothing,
+        (false, TlsMode::Permissive) => Accept::Both,
+        (false, TlsMode::Strict) => Accept::Mutual,
+    }
+}
+
+/// How a connection is told from others.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// `tls`, `raw_buffer` or any.
+    transport: &'static str,
+    protocols: &'static [&'static str],
+    mutual: bool,
+    http: bool,
+}
+
+const HTTP_PLAIN: &[&str] = &["http/1.1", "h2c"];
+const MESH_HTTP: &[&str] = &["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+const MESH_ALL: &[&str] = &["istio-peer-exchange", "istio", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+const OURS_ALL: &[&str] =
+    &[alpn::HAWSER_H2, "istio-peer-exchange", "istio", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+
+fn kinds(accept: Accept, protocol: Protocol, ours: bool) -> Vec<Kind> {
+    let (mesh_http, mesh_all): (&'static [&'static str], &'static [&'static str]) =
+        if ours { (&alpn::MESH_HTTP, OURS_ALL) } else { (MESH_HTTP, MESH_ALL) };
+    let kind = |transport, protocols, mutual, http| Kind { transport, protocols, mutual, http };
+    let auto = protocol == Protocol::Auto;
+    let is_http = protocol.is_http();
+    match accept {
+        Accept::Nothing => vec![],
+        Accept::Plaintext if auto => vec![kind("raw_buffer", HTTP_PLAIN, false, true), kind("", &[], false, false)],
+        Accept::Plaintext => vec![kind("", &[], false, is_http)],
+        Accept::Mutual if auto => vec![kind("tls", mesh_http, true, true), kind("tls", &[], true, false)],
+        Accept::Mutual => vec![kind("tls", &[], true, is_http)],
+        Accept::Both if auto => vec![
+            kind("tls", mesh_http, true, true),
+            kind("raw_buffer", HTTP_PLAIN, false, true),
+            kind("tls", &alpn::MESH_TCP, true, false),
+            kind("raw_buffer", &[], false, false),
+            kind("tls", &[], false, false),
+        ],
+        Accept::Both if is_http => vec![kind("tls", mesh_all, true, true), kind("raw_buffer", &[], false, true)],
+        Accept::Both => vec![
+            kind("tls", mesh_all, true, false),
+            kind("tls", &[], false, false),
+            kind("raw_buffer", &[], false, false),
+        ],
+    }
+}
+
+fn port_chains(context: &Context<'_>, port: Option<u16>, protocol: Protocol, accept: Accept) -> Vec<FilterChain> {
+    let trust_domain = &context.settings().trust_domain;
+    let (label, cluster) = match port {
+        Some(port) => (format!("0.0.0.0_{port}"), names::inbound_cluster(port, None)),
+        None => ("virtualInbound-catchall".to_owned(), clusters::INBOUND_PASSTHROUGH.to_owned()),
+    };
+    let chain = |(index, kind): (usize, Kind)| FilterChain {
+        name: if index == 0 { label.clone() } else { format!("{label}-{index}") },
+        filter_chain_match: Some(FilterChainMatch {
+            destination_port: port.map(u32::from),
+            transport_protocol: kind.transport.to_owned(),
+            application_protocols: kind.protocols.iter().map(|p| (*p).to_owned()).collect(),
+            ..FilterChainMatch::default()
+        }),
+        transport_socket: kind
+            .mutual
+            .then(|| tls::downstream(SECRET_DEFAULT, kind.http, context.view.class, trust_domain)),
+        filters: vec![match kind.http {
+            true => http::inbound(route(&cluster, context.view.class), &label, kind.mutual),
+            false => tcp::to(&cluster, &[(cluster.clone(), 1)]),
+        }],
+        ..FilterChain::default()
+    };
+    kinds(accept, protocol, context.is_hawser()).into_iter().enumerate().map(chain).collect()
+}
+
+fn route(cluster: &str, class: Class) -> RouteConfiguration {
+    let route = Route {
+        name: "default".to_owned(),
+        r#match: Some(everything()),
+        action: Some(to(cluster, class, None)),
+        ..Route::default()
+    };
+    RouteConfiguration {
+        name: cluster.to_owned(),
+        virtual_hosts: vec![VirtualHost {
+            name: "inbound|http".to_owned(),
+            domains: vec!["*".to_owned()],
+            routes: vec![route],
+            ..VirtualHost::default()
+        }],
+        validate_clusters: Some(false),
+        ..RouteConfiguration::default()
+    }
+}
+
+/// A connection to the capture port itself was never captured.
+fn black_hole() -> FilterChain {
+    FilterChain {
+        name: "virtualInbound-blackhole".to_owned(),
+        filter_chain_match: Some(FilterChainMatch {
+            destination_port: Some(ports::INBOUND.into()),
+            ..FilterChainMatch::default()
+        }),
+        filters: vec![tcp::to(clusters::BLACK_HOLE, &[(clusters::BLACK_HOLE.to_owned(), 1)])],
+        ..FilterChain::default()
+    }
+}
+
+/// Tells our proxy which endpoints are its own host.
+fn own_host(member: &Member) -> Option<core::Metadata> {
+    let instance = member.workload.instance.as_ref()?;
+    let host = structure([("host", text(&*instance.instance_id))]);
+    Some(core::Metadata { filter_metadata: [(metadata::HAWSER.to_owned(), host)].into() })
+}

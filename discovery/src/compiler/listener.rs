@@ -1,0 +1,201 @@
+//! LDS, outbound: where a captured connection finds its service.
+//!
+//! In: a listener's name: `<address>_<port>`, for Envoy also `0.0.0.0_<port>` and `virtualOutbound`. Out: the listener,
+//! and the routes and clusters it needs. Invariant: none but `virtualOutbound` binds a port: the others are found by
+//! the address that a connection was going to.
+
+pub(super) mod chain;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use hawser_api::names::{self, OutboundCluster, clusters, listeners, ports};
+use hawser_api::proto::core::TrafficDirection;
+use hawser_api::proto::listener::{AdditionalAddress, FilterChain, FilterChainMatch, Listener};
+use hawser_mesh::{Protocol, ServicePort};
+use hawser_xds::TypeUrl;
+
+use self::chain::{Inspect, http, http_chain_match, inspectors, tcp};
+use super::Compiled;
+use super::context::Context;
+use super::proto::{address, duration};
+use super::route::action::cluster as destination;
+use super::route::{is_routed, matching::labelled};
+use crate::registry::ServiceState;
+use crate::registry::model::is_captured;
+use crate::view::Class;
+
+/// How long the first bytes are waited for where they decide; then a connection is taken for one whose server
+/// speaks first.
+pub(super) const DETECT: Duration = Duration::from_secs(1);
+
+/// An outbound listener by name.
+pub(super) fn outbound(context: &Context<'_>, name: &str) -> Option<Compiled> {
+    if name == listeners::VIRTUAL_OUTBOUND {
+        return (context.view.class == Class::Envoy).then(|| virtual_outbound(context));
+    }
+    let (address, port) = parse(name)?;
+    if address.is_unspecified() {
+        return (context.view.class == Class::Envoy && address.is_ipv4()).then(|| any_address(context, name, port))?;
+    }
+    let states: Vec<&ServiceState> = at(context, address, port);
+    // One service that is not HTTP takes the address for itself.
+    let state =
+        states.iter().find(|s| s.service.port(port).is_some_and(|p| !p.protocol.is_http())).or(states.first())?;
+    let declared = state.service.port(port)?;
+    if context.view.class == Class::Envoy && declared.protocol.is_http() {
+        // Envoy finds it by `0.0.0.0_<port>`.
+        return None;
+    }
+    Some(of_service(context, state, declared, name, address))
+}
+
+/// `<address>_<port>`.
+pub(super) fn parse(name: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = name.rsplit_once('_')?;
+    Some((address.parse().ok()?, port.parse().ok().filter(|port| *port != 0)?))
+}
+
+/// Services that share the listener of this one's port, itself among them, by name.
+pub(super) fn sharing<'a>(context: &Context<'a>, state: &'a ServiceState, port: u16) -> Vec<&'a ServiceState> {
+    let Some(first) = state.service.dialled().first().copied() else { return vec![state] };
+    let routed = |s: &&ServiceState| s.service.port(port).is_some_and(|p| is_routed(p.protocol));
+    let all: Vec<_> = at(context, first, port).into_iter().filter(routed).collect();
+    // The listener leads to the first one's routes.
+    if all.first().is_some_and(|s| s.service.host == state.service.host) { all } else { vec![state] }
+}
+
+fn at<'a>(context: &Context<'a>, address: IpAddr, port: u16) -> Vec<&'a ServiceState> {
+    let serves = |s: &&ServiceState| s.service.port(port).is_some_and(is_captured);
+    context.at_address(address).into_iter().filter(serves).collect()
+}
+
+fn of_service(context: &Context<'_>, state: &ServiceState, port: &ServicePort, name: &str, at: IpAddr) -> Compiled {
+    let (chains, fallback, inspect, needs) = chains(context, state, port);
+    let made = Listener {
+        name: name.to_owned(),
+        address: Some(address(&at.to_string(), port.port)),
+        filter_chains: chains,
+        default_filter_chain: fallback,
+        listener_filters: inspectors(inspect),
+        listener_filters_timeout: (inspect != Inspect::Nothing).then(|| duration(DETECT)),
+        continue_on_listener_filters_timeout: inspect != Inspect::Nothing,
+        traffic_direction: TrafficDirection::Outbound as i32,
+        bind_to_port: Some(false),
+        ..Listener::default()
+    };
+    Compiled::new(&made, needs)
+}
+
+type Chains = (Vec<FilterChain>, Option<FilterChain>, Inspect, Vec<super::Need>);
+
+fn chains(context: &Context<'_>, state: &ServiceState, port: &ServicePort) -> Chains {
+    let service = &state.service;
+    let route = names::route(&service.host, port.port);
+    let routed = |chain: &mut FilterChain| chain.filters = vec![http::outbound(&route, &route)];
+    let mut needs: Vec<super::Need> = Vec::new();
+    if is_routed(port.protocol) {
+        needs.push((TypeUrl::ROUTE, route.as_str().into()));
+    }
+    if port.protocol.is_http() {
+        let mut chain = FilterChain::default();
+        routed(&mut chain);
+        return (vec![chain], None, Inspect::Nothing, needs);
+    }
+    let to = connections(context, state, port);
+    needs.extend(to.iter().map(|(cluster, _)| (TypeUrl::CLUSTER, cluster.as_str().into())));
+    let plain = FilterChain { filters: vec![tcp::to(&route, &to)], ..FilterChain::default() };
+    if port.protocol != Protocol::Auto {
+        return (vec![plain], None, Inspect::Nothing, needs);
+    }
+    let mut chain = FilterChain { filter_chain_match: Some(http_chain_match()), ..FilterChain::default() };
+    routed(&mut chain);
+    (vec![chain], Some(plain), Inspect::Http, needs)
+}
+
+/// Where connections of a port go that are not routed request by request.
+fn connections(context: &Context<'_>, state: &ServiceState, port: &ServicePort) -> Vec<(String, u32)> {
+    let service = &state.service;
+    let view = context.view;
+    let own = || vec![(OutboundCluster::new(service.host.clone(), port.port).to_string(), 1)];
+    let Some((namespace, rule)) = state.rules.virtual_service(&view.namespace, |r| !r.tcp.is_empty()) else {
+        return own();
+    };
+    let concerns = |m: &hawser_api::istio::L4MatchAttributes| {
+        m.port.number().is_none_or(|number| number == port.port)
+            && (m.gateways.is_empty() || m.gateways.iter().any(|g| g == hawser_api::istio::MESH_GATEWAY))
+            && (m.source_namespace.is_empty() || *m.source_namespace == *view.namespace)
+            && m.destination_subnets.is_empty()
+            && labelled(&m.source_labels, &view.labels)
+    };
+    let route = rule.tcp.iter().find(|route| route.r#match.is_empty() || route.r#match.iter().any(concerns));
+    let Some(route) = route else { return own() };
+    let mut to: Vec<(String, u32)> = route
+        .route
+        .iter()
+        .map(|d| (destination(context, &d.destination, namespace, port.port), u32::try_from(d.weight).unwrap_or(0)))
+        .collect();
+    if to.len() == 1 {
+        to[0].1 = 1;
+    }
+    to.retain(|(_, weight)| *weight > 0);
+    if to.is_empty() { own() } else { to }
+}
+
+/// Everything that is HTTP on one port, whatever the address.
+fn any_address(context: &Context<'_>, name: &str, port: u16) -> Option<Compiled> {
+    let is_http = |s: &&ServiceState| s.service.port(port).is_some_and(|p| p.protocol.is_http());
+    context.on_port(port).iter().find(|s| is_http(s))?;
+    let route = port.to_string();
+    let chain = FilterChain {
+        filter_chain_match: Some(http_chain_match()),
+        filters: vec![http::outbound(&route, name)],
+        ..FilterChain::default()
+    };
+    let made = Listener {
+        name: name.to_owned(),
+        address: Some(address("0.0.0.0", port)),
+        additional_addresses: vec![AdditionalAddress { address: Some(address("::", port)) }],
+        filter_chains: vec![chain],
+        default_filter_chain: Some(passthrough(context)),
+        listener_filters: inspectors(Inspect::Http),
+        listener_filters_timeout: Some(duration(DETECT)),
+        continue_on_listener_filters_timeout: true,
+        traffic_direction: TrafficDirection::Outbound as i32,
+        bind_to_port: Some(false),
+        ..Listener::default()
+    };
+    Some(Compiled::new(&made, vec![(TypeUrl::ROUTE, route.into())]))
+}
+
+fn virtual_outbound(context: &Context<'_>) -> Compiled {
+    let black_hole = FilterChain {
+        name: "virtualOutbound-blackhole".to_owned(),
+        filter_chain_match: Some(FilterChainMatch {
+            destination_port: Some(ports::OUTBOUND.into()),
+            ..FilterChainMatch::default()
+        }),
+        filters: vec![tcp::to(clusters::BLACK_HOLE, &[(clusters::BLACK_HOLE.to_owned(), 1)])],
+        ..FilterChain::default()
+    };
+    let made = Listener {
+        name: listeners::VIRTUAL_OUTBOUND.to_owned(),
+        address: Some(address(&Ipv4Addr::UNSPECIFIED.to_string(), ports::OUTBOUND)),
+        filter_chains: vec![black_hole],
+        default_filter_chain: Some(passthrough(context)),
+        use_original_dst: Some(true),
+        traffic_direction: TrafficDirection::Outbound as i32,
+        ..Listener::default()
+    };
+    let needs = [clusters::BLACK_HOLE, clusters::PASSTHROUGH].map(|c| (TypeUrl::CLUSTER, c.into())).to_vec();
+    Compiled::new(&made, needs)
+}
+
+fn passthrough(context: &Context<'_>) -> FilterChain {
+    let to = if context.settings().allow_any { clusters::PASSTHROUGH } else { clusters::BLACK_HOLE };
+    FilterChain {
+        name: "virtualOutbound-catchall-tcp".to_owned(),
+        filters: vec![tcp::to(to, &[(to.to_owned(), 1)])],
+        ..FilterChain::default()
+    }
+}

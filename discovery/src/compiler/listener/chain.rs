@@ -1,0 +1,152 @@
+//! Filters and listener filters, as all listeners have them.
+
+use std::time::Duration;
+
+use hawser_api::proto::listener::{FilterChainMatch, ListenerFilter, listener_filter};
+
+use crate::compiler::proto::{any, name};
+
+/// What of a connection's first bytes decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::compiler) enum Inspect {
+    /// Nothing.
+    Nothing,
+    /// Whether they are HTTP.
+    Http,
+    /// Whether they are TLS, and what it says.
+    Tls,
+    /// Both.
+    Both,
+}
+
+/// Listener filters for it.
+pub(in crate::compiler) fn inspectors(inspect: Inspect) -> Vec<ListenerFilter> {
+    use hawser_api::proto::envoy::extensions::filters::listener::{
+        http_inspector::v3::HttpInspector, tls_inspector::v3::TlsInspector,
+    };
+    let mut filters = Vec::new();
+    if matches!(inspect, Inspect::Tls | Inspect::Both) {
+        filters
+            .push(listener_filter("envoy.filters.listener.tls_inspector", any(name::TLS_INSPECTOR, &TlsInspector {})));
+    }
+    if matches!(inspect, Inspect::Http | Inspect::Both) {
+        let config = any(name::HTTP_INSPECTOR, &HttpInspector {});
+        filters.push(listener_filter("envoy.filters.listener.http_inspector", config));
+    }
+    filters
+}
+
+pub(in crate::compiler) fn listener_filter(name: &str, config: prost_types::Any) -> ListenerFilter {
+    ListenerFilter { name: name.to_owned(), config_type: Some(listener_filter::ConfigType::TypedConfig(config)) }
+}
+
+/// Plain HTTP, by its first bytes.
+pub(in crate::compiler) fn http_chain_match() -> FilterChainMatch {
+    FilterChainMatch {
+        transport_protocol: "raw_buffer".to_owned(),
+        application_protocols: ["http/1.1", "h2c"].map(str::to_owned).to_vec(),
+        ..FilterChainMatch::default()
+    }
+}
+
+/// Filters that read HTTP.
+pub(in crate::compiler) mod http {
+    use hawser_api::proto::envoy::extensions::filters::http::router::v3::Router;
+    use hawser_api::proto::http_connection_manager::http_connection_manager::{
+        ForwardClientCertDetails, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
+    };
+    use hawser_api::proto::http_connection_manager::{HttpConnectionManager, HttpFilter, Rds, http_filter};
+    use hawser_api::proto::listener::{Filter, filter};
+    use hawser_api::proto::route::RouteConfiguration;
+
+    use super::Duration;
+    use crate::compiler::proto::{ads, any, duration, name};
+
+    /// Of callers, by a named route.
+    pub(in crate::compiler) fn outbound(route: &str, label: &str) -> Filter {
+        let mut manager = base(&format!("outbound_{label};"));
+        manager.route_specifier =
+            Some(RouteSpecifier::Rds(Rds { config_source: Some(ads()), route_config_name: route.to_owned() }));
+        filter(&manager)
+    }
+
+    /// Of a server, by a route that comes with it.
+    pub(in crate::compiler) fn inbound(route: RouteConfiguration, label: &str, mutual: bool) -> Filter {
+        let mut manager = base(&format!("inbound_{label};"));
+        manager.route_specifier = Some(RouteSpecifier::RouteConfig(route));
+        if mutual {
+            manager.forward_client_cert_details = ForwardClientCertDetails::AppendForward as i32;
+            manager.set_current_client_cert_details =
+                Some(SetCurrentClientCertDetails { subject: Some(true), dns: true, uri: true, ..Default::default() });
+        }
+        filter(&manager)
+    }
+
+    /// Of a gRPC program: routes by name, no transport.
+    pub(in crate::compiler) fn api(route: &str) -> prost_types::Any {
+        let manager = HttpConnectionManager {
+            route_specifier: Some(RouteSpecifier::Rds(Rds {
+                config_source: Some(ads()),
+                route_config_name: route.to_owned(),
+            })),
+            http_filters: vec![router()],
+            ..HttpConnectionManager::default()
+        };
+        any(name::HCM, &manager)
+    }
+
+    fn base(label: &str) -> HttpConnectionManager {
+        HttpConnectionManager {
+            stat_prefix: label.to_owned(),
+            http_filters: vec![router()],
+            use_remote_address: Some(false),
+            normalize_path: Some(true),
+            stream_idle_timeout: Some(duration(Duration::ZERO)),
+            upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), enabled: None }],
+            ..HttpConnectionManager::default()
+        }
+    }
+
+    fn router() -> HttpFilter {
+        HttpFilter {
+            name: "envoy.filters.http.router".to_owned(),
+            config_type: Some(http_filter::ConfigType::TypedConfig(any(name::ROUTER, &Router::default()))),
+            is_optional: false,
+        }
+    }
+
+    fn filter(manager: &HttpConnectionManager) -> Filter {
+        Filter {
+            name: "envoy.filters.network.http_connection_manager".to_owned(),
+            config_type: Some(filter::ConfigType::TypedConfig(any(name::HCM, manager))),
+        }
+    }
+}
+
+/// Filters that carry bytes.
+pub(in crate::compiler) mod tcp {
+    use hawser_api::proto::listener::{Filter, filter};
+    use hawser_api::proto::tcp_proxy::TcpProxy;
+    use hawser_api::proto::tcp_proxy::tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight};
+
+    use crate::compiler::proto::{any, name};
+
+    /// To clusters by weight.
+    pub(in crate::compiler) fn to(label: &str, clusters: &[(String, u32)]) -> Filter {
+        let specifier = match clusters {
+            [(only, _)] => ClusterSpecifier::Cluster(only.clone()),
+            all => ClusterSpecifier::WeightedClusters(WeightedCluster {
+                clusters: all
+                    .iter()
+                    .map(|(name, weight)| ClusterWeight { name: name.clone(), weight: *weight })
+                    .collect(),
+            }),
+        };
+        let proxy =
+            TcpProxy { stat_prefix: label.to_owned(), cluster_specifier: Some(specifier), ..TcpProxy::default() };
+        Filter {
+            name: "envoy.filters.network.tcp_proxy".to_owned(),
+            config_type: Some(filter::ConfigType::TypedConfig(any(name::TCP_PROXY, &proxy))),
+        }
+    }
+}

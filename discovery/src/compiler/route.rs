@@ -1,0 +1,170 @@
+//! RDS: virtual hosts and what is done with a request.
+//!
+//! In: a route's name: `<host>:<port>` or, for Envoy, `<port>`. Out: its virtual hosts, and the clusters they lead to.
+//! Invariant: no domain stands twice in one resource; the first service by name keeps it.
+
+mod action;
+mod matching;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use hawser_api::names::{self, OutboundCluster, clusters};
+use hawser_api::proto::route::{Route, RouteConfiguration, RouteMatch, VirtualHost, route_match::PathSpecifier};
+use hawser_mesh::{Hostname, Protocol, ServicePort};
+use hawser_xds::TypeUrl;
+
+use super::Compiled;
+use super::context::Context;
+use crate::registry::ServiceState;
+use crate::view::Class;
+
+/// A route configuration by name.
+pub(super) fn compile(context: &Context<'_>, name: &str) -> Option<Compiled> {
+    if context.view.class == Class::Envoy
+        && let Ok(port) = name.parse::<u16>()
+    {
+        return of_port(context, name, port);
+    }
+    let (host, port) = parse(name)?;
+    let state = context.service(&host)?;
+    let port = state.service.port(port).filter(|p| is_routed(p.protocol))?;
+    // Services that share an address share its listener, so their routes stand together.
+    let shared = super::listener::sharing(context, state, port.port);
+    let virtual_hosts = if shared.len() > 1 {
+        hosts(context, &shared, port.port)
+    } else {
+        vec![virtual_host(context, state, port, vec!["*".to_owned()])]
+    };
+    finish(name, virtual_hosts)
+}
+
+/// Whether requests of a port's may be routed one by one.
+pub(super) fn is_routed(protocol: Protocol) -> bool {
+    protocol.is_http() || protocol == Protocol::Auto
+}
+
+/// `<host>:<port>`.
+pub(super) fn parse(name: &str) -> Option<(Hostname, u16)> {
+    let (host, port) = name.rsplit_once(':')?;
+    Some((host.parse().ok()?, port.parse().ok()?))
+}
+
+/// Everything that is HTTP on one port.
+fn of_port(context: &Context<'_>, name: &str, port: u16) -> Option<Compiled> {
+    let states: Vec<_> = context
+        .on_port(port)
+        .into_iter()
+        .filter(|s| s.service.port(port).is_some_and(|p| p.protocol.is_http()))
+        .collect();
+    if states.is_empty() {
+        return None;
+    }
+    let mut virtual_hosts = hosts(context, &states, port);
+    let (label, to) = match context.settings().allow_any {
+        true => ("allow_any", clusters::PASSTHROUGH),
+        false => ("block_all", clusters::BLACK_HOLE),
+    };
+    virtual_hosts.push(VirtualHost {
+        name: label.to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![Route {
+            name: label.to_owned(),
+            r#match: Some(everything()),
+            action: Some(action::to(to, context.view.class, None)),
+            ..Route::default()
+        }],
+        include_request_attempt_count: true,
+        ..VirtualHost::default()
+    });
+    finish(name, virtual_hosts)
+}
+
+fn hosts(context: &Context<'_>, states: &[&ServiceState], port: u16) -> Vec<VirtualHost> {
+    let mut taken = BTreeSet::new();
+    let mut made = Vec::new();
+    for state in states {
+        let Some(port) = state.service.port(port) else { continue };
+        let domains: Vec<String> =
+            domains(context, state, port.port).into_iter().filter(|domain| taken.insert(domain.clone())).collect();
+        if !domains.is_empty() {
+            made.push(virtual_host(context, state, port, domains));
+        }
+    }
+    made
+}
+
+fn finish(name: &str, virtual_hosts: Vec<VirtualHost>) -> Option<Compiled> {
+    let mut needs = BTreeSet::new();
+    for route in virtual_hosts.iter().flat_map(|host| &host.routes) {
+        needs.extend(action::clusters(route));
+    }
+    let made = RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts,
+        validate_clusters: Some(false),
+        max_direct_response_body_size_bytes: Some(1 << 20),
+        ignore_port_in_host_matching: false,
+    };
+    Some(Compiled::new(&made, needs.into_iter().map(|c| (TypeUrl::CLUSTER, c.into())).collect()))
+}
+
+fn virtual_host(context: &Context<'_>, state: &ServiceState, port: &ServicePort, domains: Vec<String>) -> VirtualHost {
+    let service = &state.service;
+    let mut routes = Vec::new();
+    let rule = state.rules.virtual_service(&context.view.namespace, |r| !r.http.is_empty());
+    if let Some((namespace, rule)) = rule {
+        for http in &rule.http {
+            for r#match in matching::matches(http, context.view, port.port) {
+                routes.push(action::route(context, http, r#match, namespace, port.port));
+            }
+        }
+    }
+    if rule.is_none() {
+        let cluster = OutboundCluster::new(service.host.clone(), port.port).to_string();
+        routes.push(Route {
+            name: "default".to_owned(),
+            r#match: Some(everything()),
+            action: Some(action::to(&cluster, context.view.class, Some(action::default_retries(context.view.class)))),
+            ..Route::default()
+        });
+    }
+    VirtualHost {
+        name: names::route(&service.host, port.port),
+        domains,
+        routes,
+        include_request_attempt_count: context.view.class != Class::Grpc,
+        ..VirtualHost::default()
+    }
+}
+
+/// Every name that callers in the view's namespace use for a service, with and without the port.
+fn domains(context: &Context<'_>, state: &ServiceState, port: u16) -> Vec<String> {
+    let mut all = vec![state.service.host.to_string()];
+    all.extend(short_names(&state.service.host, &context.view.namespace, &context.settings().domain));
+    all.extend(state.service.dialled().into_iter().map(|address| match address {
+        IpAddr::V4(a) => a.to_string(),
+        IpAddr::V6(a) => format!("[{a}]"),
+    }));
+    all.into_iter().flat_map(|name| [name.clone(), format!("{name}:{port}")]).collect()
+}
+
+/// `name`, `name.namespace` and `name.namespace.svc` of a service of the mesh's domain, as far as they mean it in
+/// `namespace`.
+pub(super) fn short_names(host: &Hostname, namespace: &str, domain: &str) -> Vec<String> {
+    let Some(rest) = host.as_str().strip_suffix(domain).and_then(|rest| rest.strip_suffix(".svc.")) else {
+        return Vec::new();
+    };
+    let Some((name, own)) = rest.split_once('.').filter(|(name, own)| *name != "*" && !own.contains('.')) else {
+        return Vec::new();
+    };
+    let mut all = vec![format!("{rest}.svc"), rest.to_owned()];
+    if own == namespace {
+        all.push(name.to_owned());
+    }
+    all
+}
+
+pub(super) fn everything() -> RouteMatch {
+    RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..RouteMatch::default() }
+}

@@ -1,0 +1,93 @@
+//! TLS contexts of mesh mTLS, both sides.
+//!
+//! In: ports, identities. Out: contexts whose keys and roots come by SDS over the same stream. Invariant: what is
+//! offered and accepted is what Istio's sidecars understand.
+
+use hawser_api::names::{OutboundCluster, SECRET_DEFAULT, SECRET_ROOT, alpn};
+use hawser_api::proto::core;
+use hawser_api::proto::envoy::r#type::matcher::v3::StringMatcher;
+use hawser_api::proto::tls::{
+    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+    TlsParameters, UpstreamTlsContext, common_tls_context, subject_alt_name_matcher::SanType,
+    tls_parameters::TlsProtocol,
+};
+use hawser_mesh::{Protocol, TrustDomain};
+
+use super::proto::{ads, any, exact, name, prefix, transport_socket};
+use crate::view::Class;
+
+/// A client's TLS towards endpoints of a cluster, whose identity is one of `identities`; with none, any of the mesh.
+pub(super) fn upstream(
+    cluster: &OutboundCluster,
+    sni: Option<&str>,
+    protocol: Protocol,
+    class: Class,
+    identities: &[String],
+    trust_domain: &TrustDomain,
+) -> core::TransportSocket {
+    let names = if identities.is_empty() {
+        vec![prefix(&format!("spiffe://{trust_domain}/"))]
+    } else {
+        identities.iter().map(|id| exact(id)).collect()
+    };
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(common(SECRET_DEFAULT, names, offered(protocol, class))),
+        sni: sni.map_or_else(|| cluster.sni(), str::to_owned),
+        max_session_keys: None,
+    };
+    transport_socket("envoy.transport_sockets.tls", any(name::UPSTREAM_TLS, &context))
+}
+
+/// A server's TLS: the certificate of `secret`, clients of the mesh.
+pub(super) fn downstream(secret: &str, http: bool, class: Class, trust_domain: &TrustDomain) -> core::TransportSocket {
+    // Of a client that offers mesh protocols none but ours is ever chosen; of others HTTP's own.
+    let protocols: &[&str] = match (http, class) {
+        (false, _) => &[],
+        (true, Class::Hawser(_)) => &[alpn::HAWSER_H2, "h2", "http/1.1"],
+        (true, _) => &["h2", "http/1.1"],
+    };
+    let names = vec![prefix(&format!("spiffe://{trust_domain}/"))];
+    let context = DownstreamTlsContext {
+        common_tls_context: Some(common(secret, names, protocols.iter().map(|p| (*p).to_owned()).collect())),
+        require_client_certificate: Some(true),
+        session_ticket_keys_type: None,
+    };
+    transport_socket("envoy.transport_sockets.tls", any(name::DOWNSTREAM_TLS, &context))
+}
+
+fn common(secret: &str, names: Vec<StringMatcher>, protocols: Vec<String>) -> CommonTlsContext {
+    let uri = |matcher| SubjectAltNameMatcher { san_type: SanType::Uri as i32, matcher: Some(matcher) };
+    let combined = common_tls_context::CombinedCertificateValidationContext {
+        default_validation_context: Some(CertificateValidationContext {
+            trusted_ca: None,
+            match_typed_subject_alt_names: names.into_iter().map(uri).collect(),
+        }),
+        validation_context_sds_secret_config: Some(sds(SECRET_ROOT)),
+    };
+    CommonTlsContext {
+        tls_params: Some(TlsParameters {
+            tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
+            tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+            cipher_suites: Vec::new(),
+        }),
+        tls_certificates: Vec::new(),
+        alpn_protocols: protocols,
+        tls_certificate_sds_secret_configs: vec![sds(secret)],
+        validation_context_type: Some(common_tls_context::ValidationContextType::CombinedValidationContext(combined)),
+    }
+}
+
+fn sds(name: &str) -> SdsSecretConfig {
+    SdsSecretConfig { name: name.to_owned(), sds_config: Some(ads()) }
+}
+
+fn offered(protocol: Protocol, class: Class) -> Vec<String> {
+    let protocols: Vec<&str> = match protocol {
+        Protocol::Http => alpn::HTTP1.to_vec(),
+        p if p.is_http2() => alpn::HTTP2.to_vec(),
+        _ => alpn::TCP.to_vec(),
+    };
+    // An Envoy that offers it must speak it: metadata exchange is a filter that ours do not have.
+    let spoken = protocols.into_iter().filter(|p| class != Class::Envoy || *p != "istio-peer-exchange");
+    spoken.map(str::to_owned).collect()
+}
