@@ -28,7 +28,6 @@ use prost::Message;
 
 pub use self::cache::Compiler;
 use self::context::Context;
-pub(crate) use self::inbound::declared;
 use crate::registry::Snapshot;
 use crate::registry::model::{Member, WorkloadId, is_captured};
 use crate::view::{Class, Client, View};

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hawser_api::istio::{ClientTlsMode, OutlierDetection, SimpleLb};
+use hawser_api::istio::destination_rule::{ClientTlsMode, OutlierDetection, SimpleLb};
 use hawser_api::names::{OutboundCluster, clusters, metadata};
 use hawser_api::proto::cluster::cluster::{
     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,

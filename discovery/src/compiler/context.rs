@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::hash::Hasher as _;
 use std::net::IpAddr;
 
-use hawser_api::istio::{DestinationRule, Subset};
+use hawser_api::istio::destination_rule::{DestinationRule, Subset};
 use hawser_mesh::{Hostname, Resolution};
 
 use super::policy::Policy;

@@ -29,7 +29,7 @@ use crate::registry::model::{Member, TlsMode};
 use crate::view::Class;
 
 /// The ports that a workload declares, with what they speak: those of its services that it serves.
-pub(crate) fn declared(snapshot: &Snapshot, member: &Member) -> BTreeMap<u16, Protocol> {
+pub(super) fn declared(snapshot: &Snapshot, member: &Member) -> BTreeMap<u16, Protocol> {
     let mut all = BTreeMap::new();
     for (port, number) in &member.workload.ports {
         all.insert(*number, Protocol::from_port_name(port));

@@ -9,6 +9,7 @@ pub(super) mod chain;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use hawser_api::istio::virtual_service::{L4MatchAttributes, MESH_GATEWAY};
 use hawser_api::names::{self, OutboundCluster, clusters, listeners, ports};
 use hawser_api::proto::core::TrafficDirection;
 use hawser_api::proto::listener::{AdditionalAddress, FilterChain, FilterChainMatch, Listener};
@@ -121,9 +122,9 @@ fn connections(context: &Context<'_>, state: &ServiceState, port: &ServicePort) 
     let Some((namespace, rule)) = state.rules.virtual_service(&view.namespace, |r| !r.tcp.is_empty()) else {
         return own();
     };
-    let concerns = |m: &hawser_api::istio::L4MatchAttributes| {
+    let concerns = |m: &L4MatchAttributes| {
         m.port.number().is_none_or(|number| number == port.port)
-            && (m.gateways.is_empty() || m.gateways.iter().any(|g| g == hawser_api::istio::MESH_GATEWAY))
+            && (m.gateways.is_empty() || m.gateways.iter().any(|g| g == MESH_GATEWAY))
             && (m.source_namespace.is_empty() || *m.source_namespace == *view.namespace)
             && m.destination_subnets.is_empty()
             && labelled(&m.source_labels, &view.labels)

@@ -3,9 +3,9 @@
 //! In: the rules of a host. Out: references to what is set. Invariant: a port's settings stand in place of all
 //! others; a subset's in place of the rule's, setting by setting.
 
-use hawser_api::istio::{ClientTlsMode, ClientTlsSettings};
-use hawser_api::istio::{
-    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection, Subset, TrafficPolicy,
+use hawser_api::istio::destination_rule::{
+    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection,
+    PortTrafficPolicy, Subset, TrafficPolicy,
 };
 
 /// What callers do, as far as a rule says.
@@ -32,9 +32,7 @@ impl<'a> Policy<'a> {
 
     fn read(policy: Option<&'a TrafficPolicy>, port: u16) -> Self {
         let Some(policy) = policy else { return Self::default() };
-        let of_port = |p: &&hawser_api::istio::PortTrafficPolicy| {
-            p.port.as_ref().is_some_and(|selector| selector.number.get() == port)
-        };
+        let of_port = |p: &&PortTrafficPolicy| p.port.as_ref().is_some_and(|selector| selector.number.get() == port);
         match policy.port_level_settings.iter().find(of_port) {
             Some(p) => Self {
                 load_balancer: p.load_balancer.as_ref(),

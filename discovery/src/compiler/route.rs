@@ -3,8 +3,8 @@
 //! In: a route's name: `<host>:<port>` or, for Envoy, `<port>`. Out: its virtual hosts, and the clusters they lead to.
 //! Invariant: no domain stands twice in one resource; the first service by name keeps it.
 
-mod action;
-mod matching;
+pub(super) mod action;
+pub(super) mod matching;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

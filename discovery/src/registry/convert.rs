@@ -128,9 +128,9 @@ fn service_entry(
 /// The service that a group implies.
 fn group(object: &ObjectRef, group: &WorkloadGroup, settings: &Settings) -> Option<(Hostname, Definition)> {
     let host = Hostname::service(&object.name, &object.namespace, &settings.domain).ok()?;
-    let mut labels = group.template.as_ref().map(|t| t.labels.clone()).unwrap_or_default();
+    let mut labels = group.template.as_ref().map(|t| t.0.labels.clone()).unwrap_or_default();
     labels.extend(group.metadata.iter().flat_map(|m| m.labels.clone()));
-    let declared = group.template.iter().flat_map(|t| &t.ports);
+    let declared = group.template.iter().flat_map(|t| &t.0.ports);
     let ports = declared.filter_map(|(name, port)| {
         let number = port.number()?;
         Some(ServicePort {

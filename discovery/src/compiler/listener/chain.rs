@@ -13,9 +13,7 @@ pub(in crate::compiler) enum Inspect {
     Nothing,
     /// Whether they are HTTP.
     Http,
-    /// Whether they are TLS, and what it says.
-    Tls,
-    /// Both.
+    /// That, and whether they are TLS and what it says.
     Both,
 }
 
@@ -25,11 +23,11 @@ pub(in crate::compiler) fn inspectors(inspect: Inspect) -> Vec<ListenerFilter> {
         http_inspector::v3::HttpInspector, tls_inspector::v3::TlsInspector,
     };
     let mut filters = Vec::new();
-    if matches!(inspect, Inspect::Tls | Inspect::Both) {
+    if inspect == Inspect::Both {
         filters
             .push(listener_filter("envoy.filters.listener.tls_inspector", any(name::TLS_INSPECTOR, &TlsInspector {})));
     }
-    if matches!(inspect, Inspect::Http | Inspect::Both) {
+    if inspect != Inspect::Nothing {
         let config = any(name::HTTP_INSPECTOR, &HttpInspector {});
         filters.push(listener_filter("envoy.filters.listener.http_inspector", config));
     }

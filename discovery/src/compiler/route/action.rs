@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
-use hawser_api::istio::{
+use hawser_api::istio::virtual_service::{
     Destination, HeaderOperations, Headers, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, HttpRouteDestination,
     RedirectPort,
 };

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use hawser_api::istio::{HttpMatchRequest, HttpRoute, MESH_GATEWAY, StringMatch};
+use hawser_api::istio::StringMatch;
+use hawser_api::istio::virtual_service::{HttpMatchRequest, HttpRoute, MESH_GATEWAY};
 use hawser_api::proto::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use hawser_api::proto::route::{
     HeaderMatcher, QueryParameterMatcher, RouteMatch, header_matcher::HeaderMatchSpecifier,

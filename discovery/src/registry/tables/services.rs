@@ -272,10 +272,16 @@ impl Tables {
         ports_after: &BTreeSet<u16>,
     ) {
         for address in before {
-            self.snapshot.by_address.edit(*address, |hosts| drop(hosts.remove(host)), |hosts| !hosts.is_empty());
+            let remove = |hosts: &mut BTreeSet<Hostname>| {
+                hosts.remove(host);
+            };
+            self.snapshot.by_address.edit(*address, remove, |hosts| !hosts.is_empty());
         }
         for address in after {
-            self.snapshot.by_address.edit(*address, |hosts| drop(hosts.insert(host.clone())), |_| true);
+            let add = |hosts: &mut BTreeSet<Hostname>| {
+                hosts.insert(host.clone());
+            };
+            self.snapshot.by_address.edit(*address, add, |_| true);
         }
         for port in ports_before.difference(ports_after) {
             if let Some(hosts) = self.snapshot.by_port.get_mut(port) {
