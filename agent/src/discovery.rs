@@ -5,5 +5,5 @@ mod link;
 mod verify;
 
 pub(crate) use dial::{ClientAuth, Connection, Dial, DialError};
-pub(crate) use link::{Link, LinkState, Reach};
+pub(crate) use link::{Link, LinkState, Live, Reach};
 pub(crate) use verify::{Trust, uri_names};

@@ -21,6 +21,7 @@ use tonic::Code;
 
 use crate::discovery::{Connection, Dial, Trust};
 use crate::identity::{Holder, Issued, JOIN, Joined, Key, challenge, host_key, joined, prove};
+use crate::mark::OwnMark;
 use crate::refusal::Refusal;
 use crate::session::hostname;
 use crate::state::StateDir;
@@ -32,7 +33,7 @@ pub(crate) struct Enrolment {
     pub(crate) token: JoinToken,
     pub(crate) addresses: Vec<HostAddress>,
     pub(crate) locality: Option<Locality>,
-    pub(crate) mark: Option<u32>,
+    pub(crate) mark: OwnMark,
 }
 
 /// Gets an identity and keeps it.

@@ -7,13 +7,16 @@
 mod api;
 mod config;
 mod discovery;
+mod dns;
 mod health;
 mod host;
 mod identity;
 mod join;
+mod mark;
 mod member;
 pub mod redirect;
 mod refusal;
+mod relay;
 mod session;
 mod state;
 mod status;

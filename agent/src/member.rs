@@ -18,6 +18,7 @@ use crate::discovery::Link;
 use crate::health::Prober;
 use crate::host::Steps;
 use crate::identity::{Holder, Renewal};
+use crate::mark::OwnMark;
 use crate::refusal::Refusal;
 use crate::session::{Command, Epochs, Session, SessionStatus};
 use crate::state::StateDir;
@@ -42,7 +43,7 @@ impl Member {
     pub(crate) async fn start(config: &Config, state: &StateDir, holder: Holder) -> anyhow::Result<Self> {
         let link = Link::new();
         let epochs = Epochs::new(state.clone());
-        let mark = config.file.mark;
+        let mark = OwnMark::of(config);
         let (prober, health) = Prober::start(holder.watch());
         let renewal = Renewal::new(holder.clone(), link.clone(), mark);
         let (renew, renew_requests) = mpsc::channel(4);

@@ -18,6 +18,7 @@ pub(crate) use stream::hostname;
 
 use crate::discovery::Link;
 use crate::identity::{Holder, RenewNow, Renewal};
+use crate::mark::OwnMark;
 use crate::refusal::Refusal;
 
 const FIRST_RETRY: Duration = Duration::from_millis(400);
@@ -38,7 +39,7 @@ pub(crate) struct Session {
     pub(crate) health: Health,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) status: watch::Sender<SessionStatus>,
-    pub(crate) mark: Option<u32>,
+    pub(crate) mark: OwnMark,
 }
 
 /// What the session is told to do. A dropped reply means that there was no session to do it on.

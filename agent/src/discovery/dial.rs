@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use super::verify::{DiscoveryVerifier, NotTrusted, Trust};
+use crate::mark::OwnMark;
 
 const RESOLVE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(3);
@@ -48,7 +49,7 @@ pub(crate) struct Dial {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) trust: Trust,
     pub(crate) client: Option<ClientAuth>,
-    pub(crate) mark: Option<u32>,
+    pub(crate) mark: OwnMark,
 }
 
 /// A client certificate with its key.
@@ -115,7 +116,7 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-async fn connect_one(connector: &TlsConnector, address: &str, mark: Option<u32>) -> Result<Connection, Failure> {
+async fn connect_one(connector: &TlsConnector, address: &str, mark: OwnMark) -> Result<Connection, Failure> {
     let (host, port) = split(address).ok_or_else(|| Failure::Other("not of the form host:port".into()))?;
     let resolved = timeout(RESOLVE, tokio::net::lookup_host((host, port)))
         .await
@@ -136,7 +137,7 @@ async fn connect_ip(
     host: &str,
     ip: SocketAddr,
     address: &str,
-    mark: Option<u32>,
+    mark: OwnMark,
 ) -> Result<Connection, Failure> {
     let tcp = timeout(CONNECT, tcp_connect(ip, mark))
         .await
@@ -176,11 +177,9 @@ async fn connect_ip(
     Ok(Connection { channel, exporter, local, address: address.to_owned() })
 }
 
-async fn tcp_connect(ip: SocketAddr, mark: Option<u32>) -> std::io::Result<TcpStream> {
+async fn tcp_connect(ip: SocketAddr, mark: OwnMark) -> std::io::Result<TcpStream> {
     let socket = if ip.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(mark) = mark {
-        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Mark, &mark)?;
-    }
+    mark.set(&socket);
     socket.set_nodelay(true)?;
     socket.connect(ip).await
 }

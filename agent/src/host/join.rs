@@ -11,6 +11,7 @@ use tonic::Code;
 use super::{Host, Phase, Steps};
 use crate::identity::forget;
 use crate::join::{Enrolment, enroll};
+use crate::mark::OwnMark;
 use crate::member::Member;
 use crate::refusal::Refusal;
 
@@ -30,7 +31,7 @@ impl Host {
         steps.say("preflight", "this host can join");
         self.set(Phase::Joining, None);
         let (addresses, locality) = (request.addresses, request.locality);
-        let enrolment = Enrolment { token, addresses, locality, mark: self.0.config.file.mark };
+        let enrolment = Enrolment { token, addresses, locality, mark: OwnMark::of(&self.0.config) };
         match self.take_part(enrolment, steps).await {
             Ok(member) => {
                 self.set(Phase::Joined, Some(member));

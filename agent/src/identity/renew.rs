@@ -22,6 +22,7 @@ use super::key::Key;
 use super::proof::{REJOIN, prove};
 use super::schedule::{Clocks, Due, LONGEST_SLEEP};
 use crate::discovery::{Connection, Dial, Link, Trust};
+use crate::mark::OwnMark;
 use crate::refusal::Refusal;
 use crate::session::Epochs;
 
@@ -32,7 +33,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub(crate) struct Renewal {
     holder: Holder,
     link: Link,
-    mark: Option<u32>,
+    mark: OwnMark,
 }
 
 /// A request to renew everything now: the roots changed.
@@ -45,7 +46,7 @@ struct Wanted {
 
 impl Renewal {
     /// Renewal for one joined host.
-    pub(crate) fn new(holder: Holder, link: Link, mark: Option<u32>) -> Self {
+    pub(crate) fn new(holder: Holder, link: Link, mark: OwnMark) -> Self {
         Self { holder, link, mark }
     }
 
@@ -230,7 +231,7 @@ impl Holder {
     }
 
     /// Connects as this host.
-    pub(crate) async fn dial(&self, mark: Option<u32>) -> Result<Connection, Refusal> {
+    pub(crate) async fn dial(&self, mark: OwnMark) -> Result<Connection, Refusal> {
         let identity = self.current();
         let joined = self.joined();
         let dial = Dial {
