@@ -1,11 +1,12 @@
 //! How the agent hands listening sockets to the proxy, over `listeners.sock` in the run directory.
 //!
-//! The proxy connects and sends one line of JSON, a [`Request`], with one descriptor (SCM_RIGHTS) for each listener
-//! in `holds`, in order. The agent checks SO_PEERCRED and answers with one line of JSON, an array of [`Listener`],
-//! with one descriptor for each, in order: those that the proxy lacks. Both then keep the connection: while it is
-//! open the agent knows that the proxy lives. When the agent goes away, the proxy goes on serving, connects again
-//! and names what it holds; so the new agent gets duplicates and never binds a second socket to a port that the
-//! proxy serves. Descriptors come with the bytes of their line; a message carries at most [`MOST`] of them.
+//! The agent starts the proxy as `hawser-proxy --run-dir <run directory>`, as the proxy's user. The proxy connects and
+//! sends one frame of JSON, a [`Request`], with one descriptor (SCM_RIGHTS) for each listener in `holds`, in order. The
+//! agent checks SO_PEERCRED and answers with one frame of JSON, an array of [`Listener`], with one descriptor for each,
+//! in order: those that the proxy lacks. Both then keep the connection: while it is open the agent knows that the proxy
+//! lives. When the agent goes away, the proxy goes on serving, connects again and names what it holds; so the new agent
+//! gets duplicates and never binds a second socket to a port that the proxy serves. The agent may send further arrays
+//! when the host gets further workloads. Frames are those of `hawser_sockets::{send_fds, recv_fds}`.
 
 use std::net::SocketAddr;
 
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub const SOCKET: &str = "listeners.sock";
 /// The most descriptors of one message: Linux takes 253.
 pub const MOST: usize = 252;
-/// The longest line.
-pub const LONGEST_LINE: usize = 64 * 1024;
+/// The longest message.
+pub const LONGEST: usize = 64 * 1024;
 /// [`Listener::name`] of outbound capture.
 pub const OUTBOUND: &str = "outbound";
 /// [`Listener::name`] of inbound capture; the socket is transparent.
@@ -50,11 +51,9 @@ pub struct Listener {
     pub workload: Option<String>,
 }
 
-/// A line of JSON, with its line feed.
-pub fn to_line<T: Serialize>(message: &T) -> Vec<u8> {
-    let mut line = serde_json::to_vec(message).unwrap_or_default();
-    line.push(b'\n');
-    line
+/// A message's bytes.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    serde_json::to_vec(message).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -62,12 +61,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_single_lines_that_read_back() {
+    fn messages_read_back() {
         let listener =
             Listener { name: INBOUND.into(), addr: "[::]:15006".parse().unwrap(), worker: 1, workload: None };
-        let line = to_line(&vec![&listener]);
-        assert_eq!(line, b"[{\"name\":\"inbound\",\"addr\":\"[::]:15006\",\"worker\":1}]\n");
-        assert_eq!(serde_json::from_slice::<Vec<Listener>>(&line).unwrap(), [listener]);
+        let bytes = encode(&vec![&listener]);
+        assert_eq!(bytes, b"[{\"name\":\"inbound\",\"addr\":\"[::]:15006\",\"worker\":1}]");
+        assert_eq!(serde_json::from_slice::<Vec<Listener>>(&bytes).unwrap(), [listener]);
         let request: Request = serde_json::from_str(r#"{"workers":2,"version":"0.1.0","pid":7}"#).unwrap();
         assert!(request.holds.is_empty());
     }
