@@ -1,5 +1,8 @@
 //! Compiles `proto/` with protox: no protoc. Maps are B-trees, so that equal input gives equal bytes.
 
+#[path = "build/undeclared.rs"]
+mod undeclared;
+
 use std::path::{Path, PathBuf};
 
 type Error = Box<dyn std::error::Error>;
@@ -10,15 +13,18 @@ fn main() -> Result<(), Error> {
     collect(root, &mut files)?;
     files.sort();
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=build");
 
     let descriptors = protox::compile(&files, [root])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
+    std::fs::write(out.join("undeclared.rs"), undeclared::render(&descriptors)?)?;
+    let mut config = prost_build::Config::new();
+    config.enable_type_names().type_name_domain(["."], "type.googleapis.com");
     tonic_prost_build::configure()
         .btree_map(".")
-        .bytes(".google.protobuf.Any")
         .include_file("protos.rs")
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

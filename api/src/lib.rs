@@ -1,10 +1,11 @@
 //! What crosses a boundary.
 //!
 //! In: nothing; this crate stands at the bottom. Out: the protobufs of the wire ([`proto`]: our xDS subset, our
-//! own services, Istio's certificate service), Istio's resource types with strict parsing ([`istio`]), identities
+//! own services, Istio's certificate service; [`any`]; what they leave out: [`undeclared`]), Istio's resource types with strict parsing ([`istio`]), identities
 //! ([`identity`]), host names ([`hostname`]), join tokens ([`token`]) and the names and numbers that programs
 //! must agree on ([`names`]). Invariant: what parses here is valid; nothing here does I/O.
 
+pub mod any;
 pub mod handover;
 pub mod hostname;
 pub mod identity;
@@ -12,3 +13,4 @@ pub mod istio;
 pub mod names;
 pub mod proto;
 pub mod token;
+pub mod undeclared;
