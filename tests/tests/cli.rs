@@ -58,3 +58,24 @@ fn data_goes_to_stdout_and_everything_else_to_stderr() {
     let (code, out, _) = seen(&["help", "token", "create"]);
     assert!(code == 0 && out.contains("--group"));
 }
+
+#[test]
+fn resources_are_checked_without_a_server() {
+    let dir = programs::source_root().join("tests/bookinfo");
+    let (code, out, err) = seen(&["validate", "-f", &dir.display().to_string()]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(out.lines().filter(|l| l.ends_with(" valid")).count(), 4, "{out}");
+
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let bad = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  htpp: []\n";
+    std::fs::write(file.path(), bad).unwrap();
+    let path = file.path().display().to_string();
+    let (code, out, err) = seen(&["validate", "-f", &path]);
+    assert_eq!((code, out.as_str()), (4, ""), "{err}");
+    assert!(err.contains(&format!("{path}:6: ")) && err.contains("htpp"), "{err}");
+
+    let (code, out, _) = seen(&["validate", "-f", &path, "-o", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &listed[0]["valid"]), (4, &serde_json::json!(false)));
+    assert_eq!(seen(&["validate", "-f", "/nonexistent.yaml"]).0, 5);
+}

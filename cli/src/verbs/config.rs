@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hawser_api::istio;
 use hawser_api::proto::admin::{Applied, ApplyRequest, DeleteRequest, ObjectRef};
 use serde::Serialize;
 
@@ -70,8 +71,76 @@ impl View {
     }
 }
 
-/// Every problem of every file, then a failure if there is any.
-pub(super) fn validate(_format: Format, files: &[PathBuf]) -> Outcome {
-    let _documents = input::documents(files)?;
-    Err(Failure::new(exit::FAILURE, "not yet"))
+/// Every problem of every file, then a failure if there is any. Asks no server.
+pub(super) fn validate(format: Format, files: &[PathBuf]) -> Outcome {
+    let mut checked = Vec::new();
+    for document in input::documents(files)? {
+        let results = istio::parse_documents(&document.file, &document.yaml);
+        if results.is_empty() {
+            terminal::warn(&format!("{} holds no document", document.file));
+        }
+        checked.extend(results.into_iter().map(|result| Checked::of(&document.file, result)));
+    }
+    let bad = checked.iter().filter(|c| !c.valid).count();
+    if format == Format::Table {
+        for one in &checked {
+            one.print()?;
+        }
+    } else {
+        output::value(format, &checked)?;
+    }
+    match (bad, checked.len()) {
+        (0, _) => Ok(exit::OK),
+        (bad, all) => Err(Failure::new(exit::INVALID, format!("{bad} of {all} documents can't be used"))),
+    }
+}
+
+#[derive(Serialize)]
+struct Checked {
+    file: String,
+    line: u32,
+    /// Empty where not even that could be read.
+    object: String,
+    valid: bool,
+    problems: Vec<String>,
+    /// Fields that are known and not honoured yet.
+    warnings: Vec<String>,
+}
+
+impl Checked {
+    fn of(file: &str, result: Result<istio::Parsed, istio::ParseError>) -> Self {
+        let file = file.to_owned();
+        match result {
+            Ok(parsed) => {
+                let report = istio::honoured(&parsed.resource);
+                let object = parsed.resource.object_ref().to_string();
+                let problems: Vec<_> = (report.refuse.iter())
+                    .map(|why| format!("{file}:{}: {object} is refused: {why}", parsed.line))
+                    .collect();
+                let warnings = report.unhonoured.iter().map(|u| format!("{}: {}", u.path, u.why)).collect();
+                Self { line: parsed.line, valid: problems.is_empty(), file, object, problems, warnings }
+            }
+            Err(error) => Self {
+                line: error.line,
+                object: error.object.as_ref().map(ToString::to_string).unwrap_or_default(),
+                valid: false,
+                problems: error.to_string().lines().map(str::to_owned).collect(),
+                warnings: Vec::new(),
+                file,
+            },
+        }
+    }
+
+    fn print(&self) -> Outcome<()> {
+        if self.valid {
+            output::text(&printable(&format!("{} valid\n", self.object)))?;
+        }
+        for problem in &self.problems {
+            eprintln!("{}", printable(problem));
+        }
+        for warning in &self.warnings {
+            terminal::warn(&format!("{}: {warning}", self.object));
+        }
+        Ok(())
+    }
 }
