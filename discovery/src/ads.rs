@@ -1,14 +1,40 @@
 //! The aggregated discovery service: xDS sessions on gRPC streams.
 //!
 //! In: requests of proxies, agents and gRPC programs, snapshots. Out: resources, and who holds what. Invariant: what
-//! a client may make us hold is bounded; nobody gets the configuration of a workload that is not theirs.
+//! a client may make us hold is bounded; nobody gets the configuration of a workload that is not theirs; nobody is
+//! told that something is gone before every registry has spoken.
 
+mod authorize;
+mod clients;
+mod metrics;
+mod session;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::Stream;
+use hawser_api::names::OutboundCluster;
+use hawser_api::proto::discovery::aggregated_discovery_service_server::{
+    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+};
+use hawser_api::proto::discovery::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
 use hawser_mesh::InstanceRef;
+use hawser_xds::{Closure, DeltaServer, Limits, SotwServer, TypeUrl};
+use tonic::{Request, Response, Status, Streaming};
 
-use crate::registry::Snapshots;
+use self::clients::Clients;
+pub use self::clients::{ClientInfo, Mode, TypeInfo};
+pub use self::metrics::Metrics;
+use self::stream::Shared;
+use crate::compiler::Compiler;
+use crate::peer::Peer;
+use crate::registry::{Snapshot, Snapshots};
+use crate::view::Client;
 
 /// What discovery knows of joined hosts.
 pub trait Hosts: Send + Sync + 'static {
@@ -29,21 +55,13 @@ pub struct HostWorkload {
     /// Service account.
     pub service_account: String,
     /// Labels.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The service; clones share it.
 #[derive(Clone)]
 pub struct Server {
-    #[allow(dead_code)]
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    #[allow(dead_code)]
-    snapshots: Snapshots,
-    #[allow(dead_code)]
-    hosts: Arc<dyn Hosts>,
+    shared: Arc<Shared>,
 }
 
 /// How many clients held something and how many of them took its new version in time.
@@ -58,13 +76,90 @@ pub struct Acknowledged {
 impl Server {
     /// A service of what snapshots say.
     pub fn new(snapshots: Snapshots, hosts: Arc<dyn Hosts>) -> Self {
-        Self { inner: Arc::new(Inner { snapshots, hosts }) }
+        let (compiler, metrics) = (Compiler::default(), Metrics::default());
+        Self { shared: Arc::new(Shared { snapshots, hosts, compiler, clients: Clients::default(), metrics }) }
     }
 
-    /// Waits until the proxies that hold endpoints of this workload have taken the state of the newest snapshot at the
-    /// time of the call (publish the change first and wait for its snapshot), at most `deadline`.
-    pub async fn acknowledged(&self, instance: &InstanceRef, deadline: Duration) -> Acknowledged {
-        let _ = (instance, deadline);
-        Acknowledged::default()
+    /// As a gRPC service. Each request must carry its [`Peer`].
+    pub fn service(&self) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(16 << 20)
     }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Clients that are connected, by node id.
+    pub fn clients(&self) -> Vec<ClientInfo> {
+        self.shared.clients.list()
+    }
+
+    /// Waits until the proxies that hold endpoints of this workload have taken what the newest snapshot says of them,
+    /// at most `deadline`. Publish the change and wait for its snapshot first.
+    pub async fn acknowledged(&self, instance: &InstanceRef, deadline: Duration) -> Acknowledged {
+        let snapshot = self.shared.snapshots.borrow().clone();
+        let mut names: Vec<Arc<str>> = Vec::new();
+        if let Some(member) = snapshot.of_instance(instance) {
+            for state in snapshot.services_of(&member.id) {
+                for port in &state.service.ports {
+                    let subsets = std::iter::once("").chain(state.rules.subsets());
+                    let host = &state.service.host;
+                    let name = |subset| OutboundCluster::with_subset(host.clone(), port.port, subset).to_string();
+                    names.extend(subsets.map(|subset| name(subset).into()));
+                }
+            }
+        }
+        self.shared.clients.acknowledged(TypeUrl::ENDPOINTS, names.into(), snapshot.revision, deadline).await
+    }
+
+    /// Names that a connected client asked for, by type; `None` if there is no such client.
+    pub(crate) async fn names_of(&self, node_id: &str) -> Option<(Client, Vec<(TypeUrl, Vec<Arc<str>>)>)> {
+        self.shared.clients.names_of(node_id).await
+    }
+
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.shared.compiler
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshots.borrow().clone()
+    }
+}
+
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Server {
+    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        let peer = peer(&request)?;
+        let open = |_: &Client| SotwServer::new(Limits::default());
+        Ok(Response::new(stream::serve(self.shared.clone(), peer, request.into_inner(), open)))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let peer = peer(&request)?;
+        let open = |client: &Client| {
+            let closure = match client.class {
+                crate::view::Class::Hawser(_) => Closure::On,
+                _ => Closure::Off,
+            };
+            DeltaServer::new(Limits::default(), closure)
+        };
+        Ok(Response::new(stream::serve(self.shared.clone(), peer, request.into_inner(), open)))
+    }
+}
+
+fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
+    let peer = request.extensions().get::<Peer>().cloned();
+    peer.ok_or_else(|| Status::unauthenticated("the connection has no peer"))
 }

@@ -61,6 +61,11 @@ impl<'a> Sight<'a> {
         Self { compiler, snapshot, view: compiler.view(client, snapshot), workload: client.workload(snapshot) }
     }
 
+    /// Whether both are the sight of one view and workload, at whatever time.
+    pub fn same_view(&self, other: &Sight<'_>) -> bool {
+        Arc::ptr_eq(&self.view, &other.view) && self.workload == other.workload
+    }
+
     /// Names that may differ from what they were in the snapshot `before`.
     pub fn touched(&self, before: &Snapshot) -> hawser_xds::Changes {
         touched::of(self.compiler, &self.view, self.workload.as_ref(), before, self.snapshot)

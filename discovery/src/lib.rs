@@ -5,6 +5,7 @@
 
 pub mod ads;
 pub mod compiler;
+pub mod debug;
 pub mod hosts;
 pub mod identity;
 pub mod metrics;

@@ -269,7 +269,9 @@ pub struct ConfigState {
 pub struct RegistryStatus {
     /// Which.
     pub id: RegistryId,
-    /// Everything it held at its start has been said.
+    /// Snapshots are not ready before it has said everything it held at its start.
+    pub awaited: bool,
+    /// It has.
     pub synced: bool,
     /// It is silent, since when, and why; what it said stays.
     pub stale: Option<(std::time::SystemTime, String)>,

@@ -118,15 +118,15 @@ impl Snapshot {
         }
     }
 
-    /// Whether every registry has said everything it held at its start. Until then, nobody is told that something
+    /// Whether every registry that is waited for has said everything it held at its start. Until then, nobody is told that something
     /// is gone.
     pub fn ready(&self) -> bool {
-        self.revision > 0 && self.registries.iter().all(|r| r.synced)
+        self.revision > 0 && self.registries.iter().all(|r| r.synced || !r.awaited)
     }
 
     /// Registries that have not, by name.
     pub fn missing(&self) -> Vec<String> {
-        self.registries.iter().filter(|r| !r.synced).map(|r| r.id.to_string()).collect()
+        self.registries.iter().filter(|r| r.awaited && !r.synced).map(|r| r.id.to_string()).collect()
     }
 
     /// What changed after `revision`; `None` if that is too long ago to know.

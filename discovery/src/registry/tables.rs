@@ -46,7 +46,7 @@ impl Tables {
         records: Vec<AddressRecord>,
     ) -> Self {
         let now = SystemTime::now();
-        let status = |id: RegistryId| RegistryStatus { id, synced: false, stale: None, since: now, objects: 0 };
+        let status = |id| RegistryStatus { id, awaited: true, synced: false, stale: None, since: now, objects: 0 };
         let registries: BTreeMap<_, _> = expected.into_iter().map(|id| (id.clone(), status(id))).collect();
         let mut snapshot = Snapshot::empty(settings.clone());
         snapshot.registries = registries.values().cloned().collect();
@@ -91,7 +91,7 @@ impl Tables {
     /// Makes a snapshot of what is so now; `None` if nothing that it shows changed.
     pub(super) fn publish(&mut self, now: SystemTime, book: &mut dyn AddressBook) -> Option<Arc<Snapshot>> {
         self.refresh_rules();
-        let ready = self.registries.values().all(|r| r.synced);
+        let ready = self.registries.values().all(|r| r.synced || !r.awaited);
         for host in std::mem::take(&mut self.dirty) {
             self.rebuild(&host, now, ready);
         }
@@ -170,7 +170,14 @@ impl Tables {
     }
 
     fn status(&mut self, registry: &RegistryId, now: SystemTime) -> &mut RegistryStatus {
-        let fresh = || RegistryStatus { id: registry.clone(), synced: false, stale: None, since: now, objects: 0 };
+        let fresh = || RegistryStatus {
+            id: registry.clone(),
+            awaited: false,
+            synced: false,
+            stale: None,
+            since: now,
+            objects: 0,
+        };
         self.registries.entry(registry.clone()).or_insert_with(fresh)
     }
 
