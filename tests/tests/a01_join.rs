@@ -209,3 +209,36 @@ fn workload_files(member: &Member) -> Result<(String, String)> {
     let chain = member.host.ok(&["sh", "-c", &list])?.lines().next().context("and its chain")?.to_owned();
     Ok((key, chain))
 }
+
+#[test]
+fn joining_works_with_a_plugged_in_intermediate() {
+    isolated(|| {
+        let mut lab = Lab::new()?;
+        let dir = lab.work().join("cacerts");
+        std::fs::create_dir_all(&dir)?;
+        let ca = "basicConstraints=critical,CA:TRUE";
+        let script = format!(
+            "cd {} && openssl ecparam -name prime256v1 -genkey -noout -out root.key && \
+             openssl req -x509 -new -key root.key -days 30 -subj /O=corp -addext keyUsage=critical,keyCertSign,cRLSign -out root-cert.pem && \
+             openssl ecparam -name prime256v1 -genkey -noout -out ca-key.pem && \
+             openssl req -new -key ca-key.pem -subj '/O=corp mesh' -out ca.csr && \
+             printf '{ca}\\nkeyUsage=critical,keyCertSign,cRLSign\\nsubjectKeyIdentifier=hash\\n' > ext && \
+             openssl x509 -req -in ca.csr -CA root-cert.pem -CAkey root.key -CAcreateserial -days 20 -extfile ext -out ca-cert.pem && \
+             cat ca-cert.pem root-cert.pem > cert-chain.pem && rm root.key && chmod -R a+rX . && chmod 644 ca-key.pem",
+            dir.display()
+        );
+        lab.wire().ok(&["sh", "-c", &script])?;
+        if hawser_tests::mesh::has_users() {
+            let user = hawser_tests::mesh::DISCOVERY_USER;
+            lab.wire().ok(&["chown", "-R", &format!("{user}:{user}"), &dir.display().to_string()])?;
+            lab.wire().ok(&["chmod", "600", &dir.join("ca-key.pem").display().to_string()])?;
+        }
+        let mesh = Mesh::start_with(&mut lab, &["--ca-dir", &dir.display().to_string()])?;
+        let _details = Member::joined(&mut lab, &mesh, "details", "details", "v1")?;
+        let caller = Member::joined(&mut lab, &mesh, "caller", "ratings", "v1")?;
+        wait::for_true("it answers over mTLS", Duration::from_secs(10), || {
+            caller.host.curl(&["--fail", "--max-time", "1", URL]).is_ok_and(|s| s.ok())
+        })?;
+        Ok(())
+    });
+}
