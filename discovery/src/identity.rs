@@ -18,4 +18,5 @@ pub use profile::{DEFAULT_LIFE, LONGEST_LIFE, SHORTEST_LIFE, Subject};
 pub use request::{CheckedRequest, InvalidRequest};
 pub use serial::{Holder, holder};
 pub use serving::Serving;
+pub(crate) use source::ends;
 pub use source::{ROOT_CERTIFICATE_FILE, ROOT_KEY_FILE, Signer, SourceError};

@@ -3,7 +3,9 @@
 //! In: events of registries, hosts that join and say how they are, people who apply configuration. Out: xDS to
 //! proxies, certificates, and pages that show it all. Invariant: nothing is removed because somebody is silent.
 
+pub mod admin;
 pub mod ads;
+pub mod args;
 pub mod compiler;
 pub mod debug;
 pub mod hosts;
@@ -11,6 +13,8 @@ pub mod identity;
 pub mod metrics;
 pub mod peer;
 pub mod registry;
+pub mod run;
+pub mod server;
 pub mod store;
 pub mod view;
 pub mod words;

@@ -1,1 +1,16 @@
-fn main() {}
+//! `hawser-discovery`: the core of the mesh.
+
+use clap::Parser as _;
+use hawser_discovery::args::{Args, Verb};
+use hawser_discovery::run;
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    hawser_daemon::init()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match args.verb {
+        None => runtime.block_on(run::serve(args.serve)),
+        Some(Verb::Backup(args)) => runtime.block_on(run::backup(args)),
+        Some(Verb::Restore(args)) => run::restore(&args),
+    }
+}

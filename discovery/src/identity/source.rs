@@ -207,7 +207,7 @@ impl std::fmt::Debug for Signer {
 }
 
 /// End of a certificate's life.
-pub(super) fn ends(certificate: &X509Certificate<'_>) -> SystemTime {
+pub(crate) fn ends(certificate: &X509Certificate<'_>) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(certificate.validity().not_after.timestamp().try_into().unwrap_or(0))
 }
 

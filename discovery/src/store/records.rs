@@ -45,6 +45,8 @@ pub struct TokenRecord {
 /// A joined host, by instance id.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HostRecord {
+    /// Counts writes of this record, so that an older copy never replaces a newer one.
+    pub revision: u64,
     /// SubjectPublicKeyInfo of the host key.
     #[serde(with = "base64_bytes")]
     pub host_key: Vec<u8>,
@@ -70,6 +72,8 @@ pub struct HostRecord {
     pub attempt: Vec<u8>,
     /// Version of its agent.
     pub version: String,
+    /// Its data plane is hawser-proxy.
+    pub hawser: bool,
     /// What discovery last knew of it.
     pub standing: Standing,
     /// End of its last host certificate.

@@ -1,0 +1,236 @@
+//! From flags to a running discovery: every part made, joined and started, in the order in which they need each other.
+
+mod advertise;
+mod copies;
+mod mesh_config;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use hawser_api::identity::TrustDomain;
+use hawser_api::names::DEFAULT_DOMAIN;
+use hawser_api::proto::admin::admin_server::AdminServer;
+use hawser_api::proto::host::MeshSettings;
+use hawser_api::proto::host::host_server::HostServer;
+use hawser_api::proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
+use hawser_daemon::drain;
+use hawser_daemon::readiness::Readiness;
+use hawser_mesh::{Publisher, RegistryId};
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry as MetricsRegistry;
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+
+pub use copies::{backup, restore};
+
+use crate::admin::{AdminService, ApiSource, Parts};
+use crate::ads;
+use crate::args::Serve;
+use crate::hosts::{self, HostService, Hosts};
+use crate::identity::{Authority, CertificateService, Serving, Signer};
+use crate::metrics::Metrics;
+use crate::registry::{self, Settings, VirtualRanges};
+use crate::server::{AdminSocket, Limits, TlsServer, serve_plaintext};
+use crate::store::{Addresses, Store, StoreError};
+
+/// Largest message of a host: a join with 64 certificate requests.
+const HOST_MESSAGE: usize = 256 << 10;
+/// Largest message of the certificate service.
+const CSR_MESSAGE: usize = 32 << 10;
+/// Largest message of an administrator: an apply.
+const ADMIN_MESSAGE: usize = 64 << 20;
+/// What is left of a drain after this is dropped.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If a part can't be started, in words that say which and why.
+pub async fn serve(args: Serve) -> anyhow::Result<()> {
+    let started = SystemTime::now();
+    let readiness = Readiness::new();
+    let starting = readiness.guard("start");
+    let (trigger, drain) = drain::channel();
+    if !args.listen_plaintext.ip().is_loopback() {
+        let address = args.listen_plaintext;
+        bail!("--listen-plaintext {address}: xDS without TLS is served on a loopback address only");
+    }
+
+    let mesh_config = mesh_config::read(args.mesh_config.as_deref())?;
+    let store = Store::open(&args.data_dir).with_context(|| format!("--data-dir {}", args.data_dir.display()))?;
+    let trust_domain = trust_domain(&store, args.trust_domain.as_ref(), mesh_config.trust_domain.as_ref()).await?;
+    let signer = match &args.ca_dir {
+        Some(dir) => Signer::plugged(dir, started).context("--ca-dir")?,
+        None => Signer::own(&args.data_dir, &trust_domain, started).context("the CA in the data directory")?,
+    };
+    let authority = Arc::new(Authority::new(trust_domain.clone(), signer));
+
+    let metrics = Metrics::default();
+    let mut metrics_registry = MetricsRegistry::default();
+    metrics.register(&mut metrics_registry);
+
+    let mut settings = Settings::new(trust_domain.clone());
+    settings.virtual_ranges = virtual_ranges(&args.virtual_range)?;
+    mesh_config.apply(&mut settings);
+    let mut expected: Vec<RegistryId> = vec![ApiSource::id(), hosts::registry_id()];
+    let files = crate::run::files(&args.config_dir);
+    expected.extend(files.iter().map(|(id, _)| id.clone()));
+    let book = Box::new(Addresses::new(store.clone()));
+    let (events, snapshots) = registry::spawn(settings.clone(), expected, book)?;
+
+    let hosts = Hosts::load(
+        host_settings(&args, &settings),
+        store.clone(),
+        authority.clone(),
+        snapshots.clone(),
+        metrics.clone(),
+    )?;
+    let ads = ads::Server::new(snapshots.clone(), Arc::new(hosts.clone()));
+    let source = ApiSource::new(events.clone());
+
+    // Doors: bound before anything runs, so that a taken port is an error and not a surprise.
+    let tls_listener = bind(args.listen_tls, "--listen-tls").await?;
+    let plaintext_listener = bind(args.listen_plaintext, "--listen-plaintext").await?;
+    let http_listener = bind(args.listen_http, "--listen-http").await?;
+    let admin_socket = AdminSocket::bind(&args.admin_socket)
+        .with_context(|| format!("--admin-socket {}", args.admin_socket.display()))?;
+
+    let serving = Serving::new(&authority)?;
+    let tls = Arc::new(serving.tls(&authority)?);
+    drain.spawn(serving.run(authority.clone(), drain.clone()));
+    drain.spawn(hosts.clone().run(Publisher::new(hosts::registry_id(), events.clone()), drain.clone()));
+    source.start(&store, &settings).await?;
+    for (id, dir) in files {
+        tracing::info!(registry = %id, dir = %dir.display(), "configuration directory");
+    }
+
+    let host_service =
+        HostServer::new(HostService::new(hosts.clone(), ads.clone())).max_decoding_message_size(HOST_MESSAGE);
+    let certificates = IstioCertificateServiceServer::new(CertificateService::new(authority.clone(), metrics.clone()))
+        .max_decoding_message_size(CSR_MESSAGE);
+    let secure = Routes::new(host_service).add_service(certificates).prepare().into_axum_router();
+    let admin = AdminService::new(Parts {
+        store,
+        authority: authority.clone(),
+        hosts: hosts.clone(),
+        ads: ads.clone(),
+        snapshots: snapshots.clone(),
+        settings,
+        source,
+        readiness: readiness.clone(),
+        advertise: advertise::addresses(&args)?,
+        started,
+    });
+    let admin =
+        Routes::new(AdminServer::new(admin).max_decoding_message_size(ADMIN_MESSAGE)).prepare().into_axum_router();
+    let page = hawser_daemon::http::router(Arc::new(Mutex::new(metrics_registry)), readiness.clone());
+
+    let limits = Limits::default();
+    let server = TlsServer::new(tls, trust_domain, hosts.clone(), metrics, limits, secure);
+    tokio::spawn(server.run(tls_listener, drain.clone()));
+    tokio::spawn(serve_plaintext(plaintext_listener, axum::Router::new(), limits, drain.clone()));
+    tokio::spawn(admin_socket.run(admin, drain.clone()));
+    let page_drain = drain.clone();
+    tokio::spawn(async move {
+        let served =
+            axum::serve(http_listener, page).with_graceful_shutdown(async move { page_drain.draining().await });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the page of metrics ended");
+        }
+    });
+
+    let registries = readiness.guard("registries");
+    let mut synced = snapshots;
+    drain.spawn(async move {
+        // An error is the end of discovery.
+        let _ = synced.wait_for(|snapshot| snapshot.ready()).await;
+        drop(registries);
+    });
+    drop(starting);
+    tracing::info!(tls = %args.listen_tls, page = %args.listen_http, version = env!("CARGO_PKG_VERSION"), "discovery serves");
+
+    let signal = hawser_daemon::shutdown_signal().await?;
+    tracing::info!(signal, "discovery ends");
+    if !trigger.drain(DRAIN).await {
+        tracing::warn!("some connections were cut");
+    }
+    Ok(())
+}
+
+/// Which directories of configuration are which registries.
+fn files(dirs: &[std::path::PathBuf]) -> Vec<(RegistryId, std::path::PathBuf)> {
+    let _ = dirs;
+    Vec::new()
+}
+
+/// The trust domain, fixed at the first start.
+async fn trust_domain(
+    store: &Store,
+    flag: Option<&TrustDomain>,
+    configured: Option<&TrustDomain>,
+) -> anyhow::Result<TrustDomain> {
+    if let (Some(flag), Some(configured)) = (flag, configured)
+        && flag != configured
+    {
+        bail!("--trust-domain says {flag}, the mesh configuration says {configured}: leave one out");
+    }
+    let wanted = flag.or(configured);
+    if let Some(fixed) = store.meta("trust_domain")? {
+        let fixed: TrustDomain = fixed.parse()?;
+        if let Some(wanted) = wanted.filter(|wanted| **wanted != fixed) {
+            bail!(
+                "the trust domain of this mesh is {fixed}, fixed at its first start, and every identity carries it: \
+                 {wanted} needs a new data directory"
+            );
+        }
+        return Ok(fixed);
+    }
+    let new = match wanted {
+        Some(wanted) => wanted.clone(),
+        None => DEFAULT_DOMAIN.parse()?,
+    };
+    let text = new.to_string();
+    store.write(move |txn| txn.put_meta("trust_domain", &text)).await.map_err(|e: StoreError| e)?;
+    Ok(new)
+}
+
+fn virtual_ranges(ranges: &[IpNet]) -> anyhow::Result<VirtualRanges> {
+    let mut chosen = VirtualRanges::default();
+    let (mut v4, mut v6) = (0, 0);
+    for range in ranges {
+        match range.trunc() {
+            IpNet::V4(net) => (chosen.v4, v4) = (net, v4 + 1),
+            IpNet::V6(net) => (chosen.v6, v6) = (net, v6 + 1),
+        }
+    }
+    if v4 > 1 || v6 > 1 {
+        bail!("--virtual-range: one range of each family");
+    }
+    if chosen.v4.prefix_len() > 24 || chosen.v6.prefix_len() > 112 {
+        bail!("--virtual-range: at least a /24 and a /112, or a mesh of some size has no room");
+    }
+    Ok(chosen)
+}
+
+fn host_settings(args: &Serve, settings: &Settings) -> hosts::Settings {
+    let ranges = vec![IpNet::V4(settings.virtual_ranges.v4), IpNet::V6(settings.virtual_ranges.v6)];
+    let mesh = MeshSettings {
+        domain: settings.domain.clone(),
+        virtual_ranges: ranges.iter().map(ToString::to_string).collect(),
+        on_proxy_failure: args.on_proxy_failure.clone(),
+        rejoin_window: prost_types::Duration::try_from(args.rejoin_window).ok(),
+    };
+    hosts::Settings {
+        lease: args.lease,
+        rejoin_window: args.rejoin_window,
+        mesh: hosts::Mesh { trust_domain: settings.trust_domain.clone(), settings: mesh },
+        virtual_ranges: ranges,
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{flag} {address}"))
+}

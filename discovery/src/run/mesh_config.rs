@@ -1,0 +1,58 @@
+//! Istio's MeshConfig: one strict file of settings of the whole mesh.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use hawser_api::identity::TrustDomain;
+use hawser_api::istio::MeshConfig;
+use hawser_api::istio::mesh_config::MeshOutboundMode;
+use hawser_api::istio::parse_mesh_config;
+
+use crate::registry::Settings;
+
+/// What discovery takes from the file.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    /// `trustDomain`.
+    pub(super) trust_domain: Option<TrustDomain>,
+    root_namespace: Option<String>,
+    registry_only: bool,
+}
+
+/// Reads the file, if there is one. Keys that have no effect yet are logged by name.
+pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
+    let Some(path) = path else { return Ok(Chosen::default()) };
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("--mesh-config {name}"))?;
+    let config = parse_mesh_config(&name, &text)?;
+    let chosen = Chosen {
+        trust_domain: Some(&config.trust_domain).filter(|d| !d.is_empty()).map(|d| d.parse()).transpose()?,
+        root_namespace: Some(config.root_namespace.clone()).filter(|n| !n.is_empty()),
+        registry_only: config
+            .outbound_traffic_policy
+            .as_ref()
+            .is_some_and(|p| p.mode == Some(MeshOutboundMode::RegistryOnly)),
+    };
+    let rest = MeshConfig {
+        trust_domain: String::new(),
+        root_namespace: String::new(),
+        outbound_traffic_policy: None,
+        ..config
+    };
+    if let Ok(serde_json::Value::Object(rest)) = serde_json::to_value(&rest) {
+        for key in rest.keys() {
+            tracing::warn!(file = name, key, "mesh configuration: known, but without effect yet");
+        }
+    }
+    Ok(chosen)
+}
+
+impl Chosen {
+    /// Puts what was chosen into the registry's settings.
+    pub(super) fn apply(&self, settings: &mut Settings) {
+        if let Some(namespace) = &self.root_namespace {
+            settings.root_namespace.clone_from(namespace);
+        }
+        settings.allow_any = !self.registry_only;
+    }
+}
