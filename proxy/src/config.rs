@@ -1,0 +1,36 @@
+//! Configuration: what discovery says, checked, as an immutable value that workers share.
+//!
+//! In: xDS resources by type and name. Out: [`Config`], swapped whole, or a sentence why a resource is refused; then
+//! what was there stays. Invariant: what is in a [`Config`] needs no check on the way of a request.
+
+mod chain;
+mod cluster;
+mod endpoint;
+mod http;
+mod listener;
+mod matcher;
+mod model;
+mod proto;
+mod route;
+mod secret;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use chain::{Chain, ChainMatch, Filter, Seen, Transport as SeenTransport, choose};
+pub use cluster::{
+    Balance, Cluster, ClusterSpec, ClusterState, Discovery, HttpProtocol, Limits, Outlier, Service, Tier, Transport,
+    UpstreamTls,
+};
+pub use endpoint::{Endpoint, EndpointSet, EndpointSpec, EndpointState, Health, Workload};
+pub use http::{Codec, Escapes, HttpSpec, RouteSource, Xfcc};
+pub use listener::{DownstreamTls, Listener, TcpSpec};
+pub use matcher::StringMatch;
+pub use model::Config;
+pub use proto::Refused;
+pub use route::{
+    Action, Forward, HeaderMatch, HeaderOp, HeaderOps, PathMatch, QueryMatch, Redirect, RetryOn, RetryPolicy, Route,
+    RouteTable, VirtualHost, WeightedCluster,
+};
+pub use secret::{Credentials, Roots};
+pub use store::{Kind, Store, listener_name};

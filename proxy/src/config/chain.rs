@@ -1,0 +1,237 @@
+//! Which filter chain of a listener serves a connection.
+//!
+//! In: what was seen of the connection. Out: one chain. The rule is Envoy's: criterion by criterion (port, address,
+//! server name, transport, application protocols) the most specific match wins, and there is no way back.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tokio_util::sync::CancellationToken;
+
+use super::{DownstreamTls, HttpSpec, TcpSpec};
+
+/// One filter chain.
+#[derive(Debug)]
+pub struct Chain {
+    /// Its name, for people.
+    pub name: String,
+    /// Which connections it takes.
+    pub matches: ChainMatch,
+    /// TLS that we end, if any.
+    pub tls: Option<Arc<DownstreamTls>>,
+    /// What is done with the bytes.
+    pub filter: Filter,
+    /// Tells chains of equal content.
+    pub fingerprint: u64,
+    /// Fires when the configuration has this chain no more: its connections end as soon as they can.
+    pub replaced: CancellationToken,
+}
+
+/// What is done with a connection's bytes.
+#[derive(Clone, Debug)]
+pub enum Filter {
+    /// Requests are routed.
+    Http(Arc<HttpSpec>),
+    /// Bytes are carried.
+    Tcp(Arc<TcpSpec>),
+}
+
+/// Criteria; an absent one takes all.
+#[derive(Clone, Debug, Default)]
+pub struct ChainMatch {
+    /// Where the connection was going.
+    pub port: Option<u16>,
+    /// The same, as ranges.
+    pub ranges: Vec<(IpAddr, u8)>,
+    /// Server names: exact, or `*.suffix`.
+    pub server_names: Vec<String>,
+    /// Transport.
+    pub transport: Option<Transport>,
+    /// Application protocols of the ClientHello, or what plaintext was detected to be.
+    pub protocols: Vec<String>,
+}
+
+/// Transport of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Plaintext.
+    Raw,
+    /// TLS.
+    Tls,
+}
+
+/// What was seen of a connection.
+#[derive(Clone, Debug)]
+pub struct Seen<'a> {
+    /// Where it was going.
+    pub port: u16,
+    /// The same.
+    pub address: IpAddr,
+    /// Its transport.
+    pub transport: Transport,
+    /// Server name, lower case.
+    pub server_name: Option<&'a str>,
+    /// Application protocols offered; of plaintext `http/1.1`, `h2c` or none.
+    pub protocols: SmallVec<[&'a [u8]; 4]>,
+}
+
+/// Chooses among `chains`; `None` if none takes it.
+pub fn choose<'a>(chains: &'a [Arc<Chain>], seen: &Seen<'_>) -> Option<&'a Arc<Chain>> {
+    let mut left = candidates(chains, seen.address, seen.port);
+    narrow(&mut left, |m| server_name_rank(&m.server_names, seen.server_name));
+    narrow(&mut left, |m| match m.transport {
+        None => Some(0),
+        Some(transport) => (transport == seen.transport).then_some(1),
+    });
+    narrow(&mut left, |m| {
+        if m.protocols.is_empty() {
+            return Some(0);
+        }
+        let hit = |p: &String| seen.protocols.iter().any(|s| *s == p.as_bytes());
+        m.protocols.iter().any(hit).then_some(1)
+    });
+    left.first().copied()
+}
+
+/// Chains that address and port leave: what has to be looked at depends on them.
+pub fn candidates(chains: &[Arc<Chain>], address: IpAddr, port: u16) -> SmallVec<[&Arc<Chain>; 8]> {
+    let mut left: SmallVec<[&Arc<Chain>; 8]> = chains.iter().collect();
+    narrow(&mut left, |m| match m.port {
+        None => Some(0),
+        Some(p) => (p == port).then_some(1),
+    });
+    narrow(&mut left, |m| {
+        if m.ranges.is_empty() {
+            return Some(0);
+        }
+        let fits = m.ranges.iter().filter(|(prefix, length)| contains(*prefix, *length, address));
+        fits.map(|(_, length)| u32::from(*length) + 1).max()
+    });
+    left
+}
+
+/// Keeps those of the highest rank.
+fn narrow(left: &mut SmallVec<[&Arc<Chain>; 8]>, rank: impl Fn(&ChainMatch) -> Option<u32>) {
+    let best = left.iter().filter_map(|c| rank(&c.matches)).max();
+    left.retain(|c| best.is_some() && rank(&c.matches) == best);
+}
+
+fn server_name_rank(names: &[String], seen: Option<&str>) -> Option<u32> {
+    if names.is_empty() {
+        return Some(0);
+    }
+    let seen = seen?;
+    let rank = |name: &String| match name.strip_prefix('*') {
+        None => (name == seen).then_some(u32::MAX),
+        Some(suffix) => (seen.len() > suffix.len() && seen.ends_with(suffix)).then(|| 1 + name.len() as u32),
+    };
+    names.iter().filter_map(rank).max()
+}
+
+fn contains(prefix: IpAddr, length: u8, address: IpAddr) -> bool {
+    match (prefix, address.to_canonical()) {
+        (IpAddr::V4(p), IpAddr::V4(a)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            u32::from(p) & mask == u32::from(a) & mask
+        }
+        (IpAddr::V6(p), IpAddr::V6(a)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            u128::from(p) & mask == u128::from(a) & mask
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hawser_api::names::alpn;
+
+    fn chain(name: &str, matches: ChainMatch) -> Arc<Chain> {
+        let filter = Filter::Tcp(Arc::new(TcpSpec::to("x")));
+        Arc::new(Chain { name: name.into(), matches, tls: None, filter, fingerprint: 0, replaced: Default::default() })
+    }
+
+    fn to(port: u16, transport: Transport, protocols: &[&str]) -> ChainMatch {
+        ChainMatch {
+            port: Some(port),
+            transport: Some(transport),
+            protocols: protocols.iter().map(|p| (*p).to_owned()).collect(),
+            ..ChainMatch::default()
+        }
+    }
+
+    /// The five chains of a port of undeclared protocol that takes plaintext too.
+    fn permissive() -> Vec<Arc<Chain>> {
+        vec![
+            chain("mtls-http", to(9080, Transport::Tls, &alpn::MESH_HTTP)),
+            chain("http", to(9080, Transport::Raw, &["http/1.1", "h2c"])),
+            chain("mtls-tcp", to(9080, Transport::Tls, &alpn::MESH_TCP)),
+            chain("tcp", to(9080, Transport::Raw, &[])),
+            chain("own-tls", to(9080, Transport::Tls, &[])),
+            chain("other-port", ChainMatch::default()),
+        ]
+    }
+
+    fn chosen(chains: &[Arc<Chain>], port: u16, transport: Transport, protocols: &[&str]) -> Option<String> {
+        let protocols = protocols.iter().map(|p| p.as_bytes()).collect();
+        let address = "10.0.0.1".parse().unwrap();
+        choose(chains, &Seen { port, address, transport, server_name: None, protocols }).map(|c| c.name.clone())
+    }
+
+    #[test]
+    fn a_permissive_port_takes_plaintext_mesh_and_foreign_tls() {
+        let chains = permissive();
+        for (transport, protocols, is) in [
+            (Transport::Tls, &["istio-http/1.1", "istio", "http/1.1"][..], "mtls-http"),
+            (Transport::Tls, &["hawser-h2", "istio-h2", "istio", "h2"], "mtls-http"),
+            (Transport::Tls, &["istio-peer-exchange", "istio"], "mtls-tcp"),
+            (Transport::Tls, &["h2", "http/1.1"], "own-tls"),
+            (Transport::Tls, &[], "own-tls"),
+            (Transport::Raw, &["http/1.1"], "http"),
+            (Transport::Raw, &["h2c"], "http"),
+            (Transport::Raw, &[], "tcp"),
+        ] {
+            assert_eq!(chosen(&chains, 9080, transport, protocols).as_deref(), Some(is), "{protocols:?}");
+        }
+        assert_eq!(chosen(&chains, 80, Transport::Raw, &[]).as_deref(), Some("other-port"));
+    }
+
+    #[test]
+    fn a_strict_port_leaves_nothing_for_plaintext_and_foreign_tls() {
+        let strict = vec![
+            chain("mtls-http", to(9080, Transport::Tls, &alpn::MESH_HTTP)),
+            chain("mtls-tcp", to(9080, Transport::Tls, &alpn::MESH_TCP)),
+            chain("other-port", ChainMatch::default()),
+        ];
+        assert_eq!(chosen(&strict, 9080, Transport::Raw, &["http/1.1"]), None, "there is no way back to other ports");
+        assert_eq!(chosen(&strict, 9080, Transport::Tls, &["h2"]), None);
+        assert!(chosen(&strict, 9080, Transport::Tls, &["istio"]).is_some());
+    }
+
+    #[test]
+    fn the_longest_range_and_the_exact_server_name_win() {
+        let range = |text: &str, length| ChainMatch { ranges: vec![(text.parse().unwrap(), length)], ..to(1, Transport::Tls, &[]) };
+        let name = |n: &str| ChainMatch { server_names: vec![n.into()], ..to(2, Transport::Tls, &[]) };
+        let chains = [
+            chain("wide", range("10.0.0.0", 8)),
+            chain("narrow", range("10.0.0.1", 32)),
+            chain("star", name("*.example.org")),
+            chain("exact", name("a.example.org")),
+        ];
+        assert_eq!(chosen(&chains, 1, Transport::Tls, &[]).as_deref(), Some("narrow"));
+        let mut seen = Seen {
+            port: 2,
+            address: "::1".parse().unwrap(),
+            transport: Transport::Tls,
+            server_name: Some("a.example.org"),
+            protocols: SmallVec::new(),
+        };
+        assert_eq!(choose(&chains, &seen).unwrap().name, "exact");
+        seen.server_name = Some("b.example.org");
+        assert_eq!(choose(&chains, &seen).unwrap().name, "star");
+        seen.server_name = Some("example.org");
+        assert!(choose(&chains, &seen).is_none());
+    }
+}

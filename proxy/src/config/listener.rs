@@ -1,0 +1,260 @@
+//! Listeners: filter chains, what detection they need, and the TLS that they end.
+
+use std::hash::{Hash as _, Hasher as _};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use hawser_api::names::metadata;
+use hawser_api::proto::{core, listener as proto, tcp_proxy, tls};
+
+use prost::Message as _;
+use tokio_util::sync::CancellationToken;
+
+use super::chain::{Chain, ChainMatch, Filter, Transport};
+use super::endpoint::Workload;
+use super::http::HttpSpec;
+use super::matcher::StringMatch;
+use super::proto::{At as _, Refused, duration, metadata_text, refuse, timeout, unpack};
+
+/// How long the first bytes of a connection are waited for where they decide, unless the listener says.
+const DETECT: Duration = Duration::from_secs(1);
+const LONGEST_DETECT: Duration = Duration::from_secs(15);
+const TCP_IDLE: Duration = Duration::from_secs(3600);
+
+/// A listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its resource's name.
+    pub name: String,
+    /// Chains.
+    pub chains: Vec<Arc<Chain>>,
+    /// The chain for what no other takes.
+    pub default: Option<Arc<Chain>>,
+    /// How long first bytes are waited for; then a connection counts as plaintext of an unknown protocol.
+    pub detect: Duration,
+    /// The instance id of the own host, if the listener says it.
+    pub instance: Option<String>,
+    /// The own workload, if the listener says it.
+    pub workload: Arc<Workload>,
+    /// Last use in milliseconds of [`crate::clock`]; kept over versions.
+    pub used: Arc<AtomicU64>,
+}
+
+/// A connection whose bytes are carried.
+#[derive(Debug)]
+pub struct TcpSpec {
+    /// Clusters by weight.
+    pub clusters: Vec<(Arc<str>, u32)>,
+    /// Closed after so long without a byte.
+    pub idle: Duration,
+    /// How often connecting is tried, each time to another endpoint.
+    pub attempts: u32,
+}
+
+/// TLS that we end.
+#[derive(Debug)]
+pub struct DownstreamTls {
+    /// Secret with our certificate.
+    pub certificate: Arc<str>,
+    /// Secret with the roots of clients.
+    pub roots: Option<Arc<str>>,
+    /// What a client's URI must match; one of them, if there are any.
+    pub names: Vec<StringMatch>,
+    /// Whether a client must have a certificate.
+    pub require_client: bool,
+    /// Protocols we would choose of a client that offers no mesh protocol.
+    pub alpn: Vec<String>,
+}
+
+impl Listener {
+    /// Checks a listener. Chains that `before` has too are taken over, with all that hangs on them; those that are gone
+    /// are told so.
+    pub(super) fn new(listener: &proto::Listener, before: Option<&Self>) -> Result<Self, Refused> {
+        if listener.api_listener.is_some() {
+            refuse!("api_listener is for gRPC clients, not for a proxy");
+        }
+        let mut chains = Vec::with_capacity(listener.filter_chains.len());
+        for (i, chain) in listener.filter_chains.iter().enumerate() {
+            chains.push(self::chain(chain, before).at(format_args!("filter_chains[{i}]"))?);
+        }
+        let default = match &listener.default_filter_chain {
+            Some(chain) => Some(self::chain(chain, before).at("default_filter_chain")?),
+            None => None,
+        };
+        if chains.is_empty() && default.is_none() {
+            refuse!("a listener without filter chains serves nothing");
+        }
+        // Detection is built in: listener filters are read as what they are, and only known ones are taken.
+        for filter in &listener.listener_filters {
+            let Some(proto::listener_filter::ConfigType::TypedConfig(config)) = &filter.config_type else { continue };
+            let known = ["original_dst.v3.OriginalDst", "tls_inspector.v3.TlsInspector", "http_inspector.v3.HttpInspector"];
+            if !known.iter().any(|k| config.type_url.ends_with(k)) {
+                refuse!("listener_filters: {:?} is not supported", config.type_url);
+            }
+        }
+        let detect = duration("listener_filters_timeout", listener.listener_filters_timeout.as_ref())?;
+        let workload = metadata_text(listener.metadata.as_ref(), metadata::ISTIO, "workload").unwrap_or_default();
+        let new = Self {
+            name: listener.name.clone(),
+            chains,
+            default,
+            detect: detect.filter(|d| !d.is_zero()).unwrap_or(DETECT).min(LONGEST_DETECT),
+            instance: metadata_text(listener.metadata.as_ref(), metadata::HAWSER, "host").map(str::to_owned),
+            workload: Arc::new(Workload::parse(workload)),
+            used: before.map_or_else(|| Arc::new(AtomicU64::new(crate::clock::now_ms())), |b| b.used.clone()),
+        };
+        let kept = |old: &Arc<Chain>| new.all().any(|c| Arc::ptr_eq(c, old));
+        before.iter().flat_map(|b| b.all()).filter(|old| !kept(old)).for_each(|old| old.replaced.cancel());
+        Ok(new)
+    }
+
+    /// All chains, the default one last.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Chain>> {
+        self.chains.iter().chain(self.default.as_ref())
+    }
+}
+
+impl TcpSpec {
+    /// To one cluster.
+    pub fn to(cluster: &str) -> Self {
+        Self { clusters: vec![(cluster.into(), 1)], idle: TCP_IDLE, attempts: 1 }
+    }
+}
+
+fn chain(chain: &proto::FilterChain, before: Option<&Listener>) -> Result<Arc<Chain>, Refused> {
+    let mut hasher = std::hash::DefaultHasher::new();
+    chain.encode_to_vec().hash(&mut hasher);
+    let fingerprint = hasher.finish();
+    if let Some(same) = before.iter().flat_map(|b| b.all()).find(|c| c.fingerprint == fingerprint) {
+        return Ok(same.clone());
+    }
+    let matches = match &chain.filter_chain_match {
+        Some(m) => matches(m).at("filter_chain_match")?,
+        None => ChainMatch::default(),
+    };
+    let tls = match chain.transport_socket.as_ref().and_then(|s| s.config_type.as_ref()) {
+        None => None,
+        Some(core::transport_socket::ConfigType::TypedConfig(any)) => {
+            match unpack::<tls::DownstreamTlsContext>(any)? {
+                Some(context) => Some(Arc::new(downstream_tls(&context).at("transport_socket")?)),
+                None if any.type_url.ends_with(super::proto::RAW_BUFFER) => None,
+                None => refuse!("transport_socket: {:?} is not supported", any.type_url),
+            }
+        }
+    };
+    let [filter] = chain.filters.as_slice() else {
+        refuse!("filters: {} of them, where one (HTTP or TCP) is supported", chain.filters.len());
+    };
+    let filter = self::filter(filter).at(format_args!("filters[0] {:?}", filter.name))?;
+    let replaced = CancellationToken::new();
+    Ok(Arc::new(Chain { name: chain.name.clone(), matches, tls, filter, fingerprint, replaced }))
+}
+
+fn filter(filter: &proto::Filter) -> Result<Filter, Refused> {
+    use hawser_api::proto::http_connection_manager::HttpConnectionManager;
+    let Some(proto::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
+        refuse!("typed_config is missing");
+    };
+    if let Some(hcm) = unpack::<HttpConnectionManager>(any)? {
+        return Ok(Filter::Http(Arc::new(HttpSpec::new(&hcm)?)));
+    }
+    match unpack::<tcp_proxy::TcpProxy>(any)? {
+        Some(tcp) => Ok(Filter::Tcp(Arc::new(tcp_spec(&tcp)?))),
+        None => refuse!("{:?} is not supported", any.type_url),
+    }
+}
+
+fn tcp_spec(tcp: &tcp_proxy::TcpProxy) -> Result<TcpSpec, Refused> {
+    use tcp_proxy::tcp_proxy::ClusterSpecifier;
+    let clusters: Vec<(Arc<str>, u32)> = match &tcp.cluster_specifier {
+        Some(ClusterSpecifier::Cluster(name)) => vec![(name.as_str().into(), 1)],
+        Some(ClusterSpecifier::WeightedClusters(all)) => {
+            all.clusters.iter().filter(|c| c.weight > 0).map(|c| (c.name.as_str().into(), c.weight)).collect()
+        }
+        None => refuse!("cluster is missing"),
+    };
+    if clusters.is_empty() || clusters.iter().any(|(name, _)| name.is_empty()) {
+        refuse!("cluster is empty");
+    }
+    let idle = match &tcp.idle_timeout {
+        Some(_) => timeout("idle_timeout", tcp.idle_timeout.as_ref())?.unwrap_or(Duration::from_secs(24 * 3600)),
+        None => TCP_IDLE,
+    };
+    let attempts = tcp.max_connect_attempts.unwrap_or(3).clamp(1, 10);
+    Ok(TcpSpec { clusters, idle, attempts })
+}
+
+fn matches(m: &proto::FilterChainMatch) -> Result<ChainMatch, Refused> {
+    let port = match m.destination_port.map(u16::try_from) {
+        None => None,
+        Some(Ok(port)) => Some(port),
+        Some(Err(_)) => refuse!("destination_port is no port"),
+    };
+    let mut ranges = Vec::with_capacity(m.prefix_ranges.len());
+    for range in &m.prefix_ranges {
+        let Ok(ip) = range.address_prefix.parse::<IpAddr>() else {
+            refuse!("prefix_ranges: {:?} is no IP address", range.address_prefix);
+        };
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        match u8::try_from(range.prefix_len.unwrap_or(most)) {
+            Ok(length) if u32::from(length) <= most => ranges.push((ip, length)),
+            _ => refuse!("prefix_ranges: {}/{:?} is no range", ip, range.prefix_len),
+        }
+    }
+    let transport = match m.transport_protocol.as_str() {
+        "" => None,
+        "raw_buffer" => Some(Transport::Raw),
+        "tls" => Some(Transport::Tls),
+        other => refuse!("transport_protocol: {other:?} is neither raw_buffer nor tls"),
+    };
+    let server_names = m.server_names.iter().map(|n| n.to_ascii_lowercase()).collect();
+    Ok(ChainMatch { port, ranges, server_names, transport, protocols: m.application_protocols.clone() })
+}
+
+fn downstream_tls(context: &tls::DownstreamTlsContext) -> Result<DownstreamTls, Refused> {
+    let Some(common) = &context.common_tls_context else { refuse!("common_tls_context is missing") };
+    let [certificate] = common.tls_certificate_sds_secret_configs.as_slice() else {
+        refuse!("tls_certificate_sds_secret_configs: exactly one is needed");
+    };
+    let (roots, names) = validation(common)?;
+    let require_client = context.require_client_certificate.unwrap_or(false);
+    if require_client && roots.is_none() {
+        refuse!("require_client_certificate needs the roots that clients are checked against");
+    }
+    Ok(DownstreamTls {
+        certificate: certificate.name.as_str().into(),
+        roots,
+        names,
+        require_client,
+        alpn: common.alpn_protocols.clone(),
+    })
+}
+
+/// Name of the roots' secret, and what the peer's URI must match.
+pub(super) fn validation(common: &tls::CommonTlsContext) -> Result<(Option<Arc<str>>, Vec<StringMatch>), Refused> {
+    use tls::common_tls_context::ValidationContextType;
+    let mut names = Vec::new();
+    let roots = match &common.validation_context_type {
+        None => None,
+        Some(ValidationContextType::ValidationContextSdsSecretConfig(sds)) => Some(sds.name.as_str().into()),
+        Some(ValidationContextType::CombinedValidationContext(combined)) => {
+            for m in combined.default_validation_context.iter().flat_map(|c| &c.match_typed_subject_alt_names) {
+                if m.san_type != tls::subject_alt_name_matcher::SanType::Uri as i32 {
+                    refuse!("match_typed_subject_alt_names: only URI is supported");
+                }
+                let Some(matcher) = &m.matcher else { refuse!("match_typed_subject_alt_names: matcher is missing") };
+                names.push(StringMatch::new(matcher)?);
+            }
+            let Some(sds) = &combined.validation_context_sds_secret_config else {
+                refuse!("validation_context_sds_secret_config is missing");
+            };
+            Some(sds.name.as_str().into())
+        }
+        Some(ValidationContextType::ValidationContext(_)) => {
+            refuse!("validation_context: roots are taken from a secret, not from the configuration")
+        }
+    };
+    Ok((roots, names))
+}

@@ -1,0 +1,124 @@
+//! Small things that every translation needs: why a resource is refused, messages inside `Any`, durations, numbers.
+
+use std::time::Duration;
+
+use hawser_api::names::types::PREFIX;
+use prost::Message;
+
+/// Why a resource is refused: a sentence that names the field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// Refuses with a formatted sentence.
+macro_rules! refuse {
+    ($($arg:tt)*) => { return Err($crate::config::Refused(format!($($arg)*))) };
+}
+pub(super) use refuse;
+
+/// Why, with the place put before it.
+pub(super) trait At<T> {
+    fn at(self, place: impl std::fmt::Display) -> Result<T, Refused>;
+}
+
+impl<T> At<T> for Result<T, Refused> {
+    fn at(self, place: impl std::fmt::Display) -> Result<T, Refused> {
+        self.map_err(|e| Refused(format!("{place}: {e}")))
+    }
+}
+
+/// Reads the message of an `Any`, if it is of type `M`.
+pub(super) fn unpack<M: Message + Default + TypeName>(any: &prost_types::Any) -> Result<Option<M>, Refused> {
+    if any.type_url.strip_prefix(PREFIX) != Some(M::NAME) {
+        return Ok(None);
+    }
+    M::decode(&any.value[..]).map(Some).map_err(|e| Refused(format!("{} can't be read: {e}", M::NAME)))
+}
+
+/// Full names of messages that travel in `Any`.
+pub(super) trait TypeName {
+    const NAME: &'static str;
+}
+
+macro_rules! names {
+    ($($type:ty = $name:literal),+ $(,)?) => { $(impl TypeName for $type { const NAME: &'static str = $name; })+ };
+}
+
+mod p {
+    pub(super) use hawser_api::proto::envoy::extensions::filters::http::router::v3 as router;
+    pub(super) use hawser_api::proto::envoy::extensions::upstreams::http::v3 as upstreams;
+    pub(super) use hawser_api::proto::{http_connection_manager as hcm, tcp_proxy, tls};
+}
+
+names! {
+    p::hcm::HttpConnectionManager =
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    p::tcp_proxy::TcpProxy = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+    p::router::Router = "envoy.extensions.filters.http.router.v3.Router",
+    p::tls::UpstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+    p::tls::DownstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+    p::upstreams::HttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+}
+
+/// Type name of a plain-text transport.
+pub(super) const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+
+/// A duration that is not negative.
+pub(super) fn duration(field: &str, value: Option<&prost_types::Duration>) -> Result<Option<Duration>, Refused> {
+    match value {
+        None => Ok(None),
+        Some(d) => match Duration::try_from(*d) {
+            Ok(d) => Ok(Some(d)),
+            Err(_) => refuse!("{field} is negative"),
+        },
+    }
+}
+
+/// A duration of which 0 means none.
+pub(super) fn timeout(field: &str, value: Option<&prost_types::Duration>) -> Result<Option<Duration>, Refused> {
+    Ok(duration(field, value)?.filter(|d| !d.is_zero()))
+}
+
+/// A text of endpoint or listener metadata: `filter_metadata[filter][key]`.
+pub(super) fn metadata_text<'a>(
+    metadata: Option<&'a hawser_api::proto::core::Metadata>,
+    filter: &str,
+    key: &str,
+) -> Option<&'a str> {
+    match metadata_value(metadata, filter, key)? {
+        prost_types::value::Kind::StringValue(text) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+/// The same as a value.
+pub(super) fn metadata_value<'a>(
+    metadata: Option<&'a hawser_api::proto::core::Metadata>,
+    filter: &str,
+    key: &str,
+) -> Option<&'a prost_types::value::Kind> {
+    metadata?.filter_metadata.get(filter)?.fields.get(key)?.kind.as_ref()
+}
+
+/// Address and port of a TCP socket.
+pub(super) fn socket_address(
+    field: &str,
+    address: Option<&hawser_api::proto::core::Address>,
+) -> Result<std::net::SocketAddr, Refused> {
+    use hawser_api::proto::core::address::Address;
+    use hawser_api::proto::core::socket_address::PortSpecifier;
+    let Some(Address::SocketAddress(socket)) = address.and_then(|a| a.address.as_ref()) else {
+        refuse!("{field} is no socket address");
+    };
+    if socket.protocol != 0 {
+        refuse!("{field} is not TCP, which alone is supported");
+    }
+    let Ok(ip) = socket.address.parse::<std::net::IpAddr>() else {
+        refuse!("{field}: {:?} is no IP address", socket.address);
+    };
+    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else { refuse!("{field} has no port") };
+    match u16::try_from(port) {
+        Ok(port) => Ok(std::net::SocketAddr::new(ip, port)),
+        Err(_) => refuse!("{field}: {port} is no port"),
+    }
+}

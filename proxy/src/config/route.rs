@@ -1,0 +1,557 @@
+//! Routes: virtual hosts, what a request must look like, and what happens to it then.
+//!
+//! In: `RouteConfiguration`. Out: [`RouteTable`]; [`crate::route`] matches requests against it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hawser_api::proto::core::{self, header_value_option::HeaderAppendAction};
+use hawser_api::proto::route as proto;
+use http::{HeaderName, HeaderValue, StatusCode};
+use regex::Regex;
+
+use super::matcher::{StringMatch, part_regex, whole_regex};
+use super::proto::{At as _, Refused, refuse, timeout};
+
+/// A checked `RouteConfiguration`.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    /// Its name.
+    pub name: String,
+    /// Virtual hosts.
+    pub hosts: Vec<VirtualHost>,
+    /// Hosts by exact domain, lower case.
+    pub exact: HashMap<String, usize>,
+    /// Hosts by the domain's end, the longest first: `*.example.org`.
+    pub suffixes: Vec<(String, usize)>,
+    /// Hosts by the domain's start, the longest first: `example.*`.
+    pub prefixes: Vec<(String, usize)>,
+    /// The host of `*`.
+    pub any: Option<usize>,
+    /// Whether a port in the host of a request is left out.
+    pub ignore_port: bool,
+}
+
+/// A virtual host.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// Its name.
+    pub name: String,
+    /// Its routes; the first that matches counts.
+    pub routes: Vec<Arc<Route>>,
+    /// Whether requests say which attempt they are.
+    pub attempt_count: bool,
+}
+
+/// A route.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name, for people.
+    pub name: String,
+    /// The path.
+    pub path: PathMatch,
+    /// Headers; all must match.
+    pub headers: Vec<HeaderMatch>,
+    /// Query parameters; all must match.
+    pub query: Vec<QueryMatch>,
+    /// Share of requests that it takes, in a million.
+    pub share: u32,
+    /// What happens.
+    pub action: Action,
+    /// What is done to headers, those of the virtual host included.
+    pub ops: HeaderOps,
+}
+
+/// Matches paths, without the query.
+#[derive(Debug)]
+pub enum PathMatch {
+    /// The whole path; the flag asks for equal case.
+    Exact(String, bool),
+    /// Its start.
+    Prefix(String, bool),
+    /// Its start, up to a slash.
+    Segments(String, bool),
+    /// The whole path.
+    Regex(Regex),
+}
+
+/// Matches a header.
+#[derive(Debug)]
+pub struct HeaderMatch {
+    /// Name; pseudo-headers are `:method`, `:authority`, `:path`, `:scheme`.
+    pub name: String,
+    /// What it must be; absent: whether it is there.
+    pub value: Option<StringMatch>,
+    /// Whether it must be there (`value` absent).
+    pub present: bool,
+    /// Turned around.
+    pub invert: bool,
+    /// A missing one counts as empty.
+    pub missing_as_empty: bool,
+}
+
+/// Matches a query parameter.
+#[derive(Debug)]
+pub struct QueryMatch {
+    /// Name.
+    pub name: String,
+    /// What it must be; absent: whether it is there.
+    pub value: Option<StringMatch>,
+}
+
+/// What happens to a request.
+#[derive(Debug)]
+pub enum Action {
+    /// It is forwarded.
+    Forward(Box<Forward>),
+    /// The client is sent elsewhere.
+    Redirect(Box<Redirect>),
+    /// It is answered.
+    Respond(StatusCode, Bytes),
+}
+
+/// Forwarding.
+#[derive(Debug)]
+pub struct Forward {
+    /// Clusters.
+    pub clusters: Vec<WeightedCluster>,
+    /// Sum of their weights.
+    pub total: u32,
+    /// Replaces the matched prefix, or the path.
+    pub prefix_rewrite: Option<String>,
+    /// Replaces what matches.
+    pub regex_rewrite: Option<(Regex, String)>,
+    /// The new host.
+    pub host_rewrite: Option<HeaderValue>,
+    /// Whether the old host goes to `x-forwarded-host`.
+    pub forwarded_host: bool,
+    /// The response must have ended after so long.
+    pub timeout: Option<Duration>,
+    /// The stream must have ended after so long.
+    pub longest_stream: Option<Duration>,
+    /// Retries.
+    pub retry: Option<RetryPolicy>,
+    /// Upgrades let through or not, lower case; else the connection's setting counts.
+    pub upgrades: Vec<(String, bool)>,
+}
+
+/// A cluster and its share.
+#[derive(Debug)]
+pub struct WeightedCluster {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its share of [`Forward::total`].
+    pub weight: u32,
+    /// What is done to headers when it is chosen.
+    pub ops: HeaderOps,
+}
+
+/// Retries.
+#[derive(Debug)]
+pub struct RetryPolicy {
+    /// After what.
+    pub on: RetryOn,
+    /// How many.
+    pub most: u32,
+    /// The time of each try.
+    pub per_try: Option<Duration>,
+    /// Whether endpoints that failed are left out.
+    pub other_hosts: bool,
+    /// Wait before the first retry; doubles.
+    pub wait: Duration,
+    /// The longest wait.
+    pub longest_wait: Duration,
+}
+
+/// After what a request is tried again.
+#[derive(Clone, Debug, Default)]
+pub struct RetryOn {
+    /// The connection failed.
+    pub connect_failure: bool,
+    /// The server refused the stream.
+    pub refused_stream: bool,
+    /// The connection broke before an answer.
+    pub reset: bool,
+    /// Status 502, 503, 504.
+    pub gateway_error: bool,
+    /// Status 500 and above.
+    pub server_error: bool,
+    /// Status 409.
+    pub conflict: bool,
+    /// These statuses.
+    pub statuses: Vec<u16>,
+    /// These statuses of gRPC in the head of an answer.
+    pub grpc: Vec<u8>,
+}
+
+/// Sends the client elsewhere.
+#[derive(Debug)]
+pub struct Redirect {
+    /// Status.
+    pub status: StatusCode,
+    /// New scheme.
+    pub scheme: Option<String>,
+    /// New host.
+    pub host: Option<String>,
+    /// New port.
+    pub port: Option<u16>,
+    /// New path.
+    pub path: Option<String>,
+    /// New start of the path.
+    pub prefix: Option<String>,
+    /// Without the query.
+    pub strip_query: bool,
+}
+
+/// What is done to headers.
+#[derive(Debug, Default)]
+pub struct HeaderOps {
+    /// Of the request.
+    pub request: Vec<HeaderOp>,
+    /// Of the response.
+    pub response: Vec<HeaderOp>,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub enum HeaderOp {
+    /// Adds a value.
+    Append(HeaderName, HeaderValue),
+    /// Adds it if there is none.
+    IfAbsent(HeaderName, HeaderValue),
+    /// Sets it.
+    Set(HeaderName, HeaderValue),
+    /// Sets it if there is one.
+    IfPresent(HeaderName, HeaderValue),
+    /// Takes it away.
+    Remove(HeaderName),
+}
+
+impl RouteTable {
+    /// Checks a route configuration.
+    ///
+    /// # Errors
+    /// If something in it is not supported.
+    pub fn new(config: &proto::RouteConfiguration) -> Result<Self, Refused> {
+        let mut table =
+            Self { name: config.name.clone(), ignore_port: config.ignore_port_in_host_matching, ..Self::default() };
+        for (i, host) in config.virtual_hosts.iter().enumerate() {
+            for domain in &host.domains {
+                table.add_domain(domain, i).at(format_args!("virtual_hosts[{i}] {:?}", host.name))?;
+            }
+            let mut routes = Vec::with_capacity(host.routes.len());
+            for (j, route) in host.routes.iter().enumerate() {
+                let place = format_args!("virtual_hosts[{i}].routes[{j}] {:?}", route.name).to_string();
+                routes.push(Arc::new(self::route(route, host).at(place)?));
+            }
+            let attempt_count = host.include_request_attempt_count;
+            table.hosts.push(VirtualHost { name: host.name.clone(), routes, attempt_count });
+        }
+        table.suffixes.sort_by_key(|(d, _)| std::cmp::Reverse(d.len()));
+        table.prefixes.sort_by_key(|(d, _)| std::cmp::Reverse(d.len()));
+        Ok(table)
+    }
+
+    fn add_domain(&mut self, domain: &str, host: usize) -> Result<(), Refused> {
+        let domain = domain.to_ascii_lowercase();
+        if domain == "*" {
+            if self.any.replace(host).is_some() {
+                refuse!("domains: \"*\" is there twice");
+            }
+        } else if let Some(suffix) = domain.strip_prefix('*') {
+            self.suffixes.push((suffix.to_owned(), host));
+        } else if let Some(prefix) = domain.strip_suffix('*') {
+            self.prefixes.push((prefix.to_owned(), host));
+        } else if let Some(other) = self.exact.insert(domain.clone(), host)
+            && other != host
+        {
+            refuse!("domains: {domain:?} is there twice");
+        }
+        Ok(())
+    }
+
+    /// Names of all clusters that it forwards to.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.hosts.iter().flat_map(|h| &h.routes).flat_map(|r| match &r.action {
+            Action::Forward(f) => f.clusters.as_slice(),
+            _ => &[],
+        }).map(|c| &c.name)
+    }
+}
+
+fn route(route: &proto::Route, host: &proto::VirtualHost) -> Result<Route, Refused> {
+    let Some(m) = &route.r#match else { refuse!("match is missing") };
+    let case = m.case_sensitive.unwrap_or(true);
+    let fold = |text: &str| if case { text.to_owned() } else { text.to_ascii_lowercase() };
+    use proto::route_match::PathSpecifier;
+    let path = match &m.path_specifier {
+        Some(PathSpecifier::Prefix(p)) => PathMatch::Prefix(fold(p), case),
+        Some(PathSpecifier::Path(p)) => PathMatch::Exact(fold(p), case),
+        Some(PathSpecifier::PathSeparatedPrefix(p)) => PathMatch::Segments(fold(p), case),
+        Some(PathSpecifier::SafeRegex(r)) => PathMatch::Regex(whole_regex(&r.regex)?),
+        None => refuse!("match has no path"),
+    };
+    let share = match m.runtime_fraction.as_ref().and_then(|f| f.default_value.as_ref()) {
+        None => 1_000_000,
+        Some(p) => p.numerator.saturating_mul([10_000, 100, 1][usize::try_from(p.denominator).unwrap_or(0).min(2)]),
+    };
+    let action = match &route.action {
+        Some(proto::route::Action::Route(a)) => Action::Forward(Box::new(forward(a).at("route")?)),
+        Some(proto::route::Action::Redirect(r)) => Action::Redirect(Box::new(redirect(r).at("redirect")?)),
+        Some(proto::route::Action::DirectResponse(d)) => respond(d).at("direct_response")?,
+        None => refuse!("a route without action does nothing"),
+    };
+    // Most specific first, as in Envoy: those of the route, then those of the virtual host.
+    let mut ops = HeaderOps::default();
+    header_ops(
+        &mut ops,
+        (&route.request_headers_to_remove, &route.request_headers_to_add),
+        (&route.response_headers_to_remove, &route.response_headers_to_add),
+    )?;
+    header_ops(
+        &mut ops,
+        (&host.request_headers_to_remove, &host.request_headers_to_add),
+        (&host.response_headers_to_remove, &host.response_headers_to_add),
+    )?;
+    Ok(Route {
+        name: route.name.clone(),
+        path,
+        headers: m.headers.iter().map(header_match).collect::<Result<_, _>>().at("match.headers")?,
+        query: m.query_parameters.iter().map(query_match).collect::<Result<_, _>>().at("match.query_parameters")?,
+        share,
+        action,
+        ops,
+    })
+}
+
+fn header_match(m: &proto::HeaderMatcher) -> Result<HeaderMatch, Refused> {
+    use proto::header_matcher::HeaderMatchSpecifier as Specifier;
+    let (value, present) = match &m.header_match_specifier {
+        Some(Specifier::StringMatch(s)) => (Some(StringMatch::new(s)?), true),
+        Some(Specifier::PresentMatch(present)) => (None, *present),
+        None => (None, true),
+    };
+    Ok(HeaderMatch {
+        name: m.name.to_ascii_lowercase(),
+        value,
+        present,
+        invert: m.invert_match,
+        missing_as_empty: m.treat_missing_header_as_empty,
+    })
+}
+
+fn query_match(m: &proto::QueryParameterMatcher) -> Result<QueryMatch, Refused> {
+    use proto::query_parameter_matcher::QueryParameterMatchSpecifier as Specifier;
+    let value = match &m.query_parameter_match_specifier {
+        Some(Specifier::StringMatch(s)) => Some(StringMatch::new(s)?),
+        Some(Specifier::PresentMatch(true)) | None => None,
+        Some(Specifier::PresentMatch(false)) => refuse!("present_match: false is not supported"),
+    };
+    Ok(QueryMatch { name: m.name.clone(), value })
+}
+
+fn forward(a: &proto::RouteAction) -> Result<Forward, Refused> {
+    use proto::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+    let mut clusters = Vec::new();
+    match &a.cluster_specifier {
+        Some(ClusterSpecifier::Cluster(name)) => {
+            clusters.push(WeightedCluster { name: name.as_str().into(), weight: 1, ops: HeaderOps::default() });
+        }
+        Some(ClusterSpecifier::WeightedClusters(all)) => {
+            for c in &all.clusters {
+                let mut ops = HeaderOps::default();
+                header_ops(
+                    &mut ops,
+                    (&c.request_headers_to_remove, &c.request_headers_to_add),
+                    (&c.response_headers_to_remove, &c.response_headers_to_add),
+                )?;
+                clusters.push(WeightedCluster { name: c.name.as_str().into(), weight: c.weight.unwrap_or(0), ops });
+            }
+        }
+        None => refuse!("cluster is missing"),
+    }
+    let total = clusters.iter().fold(0u32, |sum, c| sum.saturating_add(c.weight));
+    if total == 0 || clusters.iter().any(|c| c.name.is_empty()) {
+        refuse!("clusters: their weights are all 0, or one has no name");
+    }
+    let regex_rewrite = match &a.regex_rewrite {
+        None => None,
+        Some(r) => {
+            let Some(pattern) = &r.pattern else { refuse!("regex_rewrite has no pattern") };
+            Some((part_regex(&pattern.regex)?, substitution(&r.substitution)))
+        }
+    };
+    let host_rewrite = match &a.host_rewrite_specifier {
+        None => None,
+        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(header_value(host)?),
+    };
+    let longest = a.max_stream_duration.as_ref();
+    Ok(Forward {
+        clusters,
+        total,
+        prefix_rewrite: Some(a.prefix_rewrite.clone()).filter(|p| !p.is_empty()),
+        regex_rewrite,
+        host_rewrite,
+        forwarded_host: a.append_x_forwarded_host,
+        // As in Envoy: absent is 15 s.
+        timeout: match &a.timeout {
+            None => Some(Duration::from_secs(15)),
+            Some(_) => timeout("timeout", a.timeout.as_ref())?,
+        },
+        longest_stream: timeout("max_stream_duration", longest.and_then(|l| l.max_stream_duration.as_ref()))?,
+        retry: a.retry_policy.as_ref().map(retry).transpose().at("retry_policy")?,
+        upgrades: a.upgrade_configs.iter().map(|u| (u.upgrade_type.to_ascii_lowercase(), u.enabled.unwrap_or(true))).collect(),
+    })
+}
+
+/// `\1` becomes `${1}`.
+fn substitution(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, chars.peek()) {
+            ('\\', Some(d)) if d.is_ascii_digit() => {
+                out.push_str("${");
+                out.push(*d);
+                out.push('}');
+                chars.next();
+            }
+            ('\\', Some('\\')) => {
+                out.push('\\');
+                chars.next();
+            }
+            ('$', _) => out.push_str("$$"),
+            (c, _) => out.push(c),
+        }
+    }
+    out
+}
+
+fn retry(r: &proto::RetryPolicy) -> Result<RetryPolicy, Refused> {
+    let mut on = RetryOn::default();
+    for word in r.retry_on.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+        match word {
+            "connect-failure" => on.connect_failure = true,
+            "refused-stream" => on.refused_stream = true,
+            "reset" | "reset-before-request" => on.reset = true,
+            "gateway-error" => on.gateway_error = true,
+            "5xx" => on.server_error = true,
+            "retriable-4xx" => on.conflict = true,
+            "retriable-status-codes" => {
+                on.statuses.extend(r.retriable_status_codes.iter().filter_map(|c| u16::try_from(*c).ok()));
+            }
+            "cancelled" => on.grpc.push(1),
+            "deadline-exceeded" => on.grpc.push(4),
+            "resource-exhausted" => on.grpc.push(8),
+            "internal" => on.grpc.push(13),
+            "unavailable" => on.grpc.push(14),
+            status => match status.parse::<u16>() {
+                Ok(status) if (100..600).contains(&status) => on.statuses.push(status),
+                _ => refuse!("retry_on: {word:?} is not supported"),
+            },
+        }
+    }
+    let back_off = r.retry_back_off.as_ref();
+    let wait = timeout("base_interval", back_off.and_then(|b| b.base_interval.as_ref()))?;
+    let wait = wait.unwrap_or(Duration::from_millis(25));
+    let longest = timeout("max_interval", back_off.and_then(|b| b.max_interval.as_ref()))?;
+    Ok(RetryPolicy {
+        on,
+        most: r.num_retries.unwrap_or(1).min(20),
+        per_try: timeout("per_try_timeout", r.per_try_timeout.as_ref())?,
+        other_hosts: !r.retry_host_predicate.is_empty(),
+        wait,
+        longest_wait: longest.unwrap_or(wait * 10),
+    })
+}
+
+fn redirect(r: &proto::RedirectAction) -> Result<Redirect, Refused> {
+    use proto::redirect_action::{PathRewriteSpecifier as Path, RedirectResponseCode as Code, SchemeRewriteSpecifier as Scheme};
+    let status = match Code::try_from(r.response_code) {
+        Ok(Code::MovedPermanently) => StatusCode::MOVED_PERMANENTLY,
+        Ok(Code::Found) => StatusCode::FOUND,
+        Ok(Code::SeeOther) => StatusCode::SEE_OTHER,
+        Ok(Code::TemporaryRedirect) => StatusCode::TEMPORARY_REDIRECT,
+        Ok(Code::PermanentRedirect) => StatusCode::PERMANENT_REDIRECT,
+        Err(_) => refuse!("response_code {} is unknown", r.response_code),
+    };
+    let (path, prefix) = match &r.path_rewrite_specifier {
+        None => (None, None),
+        Some(Path::PathRedirect(p)) => (Some(p.clone()), None),
+        Some(Path::PrefixRewrite(p)) => (None, Some(p.clone())),
+    };
+    Ok(Redirect {
+        status,
+        scheme: match &r.scheme_rewrite_specifier {
+            Some(Scheme::HttpsRedirect(true)) => Some("https".into()),
+            Some(Scheme::SchemeRedirect(s)) => Some(s.clone()),
+            _ => None,
+        },
+        host: Some(r.host_redirect.clone()).filter(|h| !h.is_empty()),
+        port: u16::try_from(r.port_redirect).ok().filter(|p| *p != 0),
+        path,
+        prefix,
+        strip_query: r.strip_query,
+    })
+}
+
+fn respond(d: &proto::DirectResponseAction) -> Result<Action, Refused> {
+    use core::data_source::Specifier;
+    let status = u16::try_from(d.status).ok().and_then(|s| StatusCode::from_u16(s).ok());
+    let Some(status) = status.filter(|s| s.as_u16() >= 200) else { refuse!("status {} is no final status", d.status) };
+    let body = match d.body.as_ref().and_then(|b| b.specifier.as_ref()) {
+        None => Bytes::new(),
+        Some(Specifier::InlineBytes(b)) => Bytes::copy_from_slice(b),
+        Some(Specifier::InlineString(s)) => Bytes::copy_from_slice(s.as_bytes()),
+        Some(Specifier::Filename(_)) => refuse!("body: files are not read"),
+    };
+    if body.len() > 64 * 1024 {
+        refuse!("body is larger than 64 KiB");
+    }
+    Ok(Action::Respond(status, body))
+}
+
+type Changes<'a> = (&'a [String], &'a [core::HeaderValueOption]);
+
+fn header_ops(ops: &mut HeaderOps, request: Changes<'_>, response: Changes<'_>) -> Result<(), Refused> {
+    for (list, (remove, add)) in [(&mut ops.request, request), (&mut ops.response, response)] {
+        for name in remove {
+            list.push(HeaderOp::Remove(header_name(name)?));
+        }
+        for option in add {
+            let Some(header) = &option.header else { refuse!("a header to add has no name") };
+            if header.value.contains('%') && header.value.replace("%%", "").contains('%') {
+                refuse!("header {:?}: variables such as {:?} are not supported", header.key, header.value);
+            }
+            let value = header_value(&header.value.replace("%%", "%"))?;
+            if header.key.eq_ignore_ascii_case(":authority") || header.key.eq_ignore_ascii_case("host") {
+                list.push(HeaderOp::Set(http::header::HOST, value));
+                continue;
+            }
+            let name = header_name(&header.key)?;
+            list.push(match HeaderAppendAction::try_from(option.append_action) {
+                Ok(HeaderAppendAction::AppendIfExistsOrAdd) => HeaderOp::Append(name, value),
+                Ok(HeaderAppendAction::AddIfAbsent) => HeaderOp::IfAbsent(name, value),
+                Ok(HeaderAppendAction::OverwriteIfExistsOrAdd) => HeaderOp::Set(name, value),
+                Ok(HeaderAppendAction::OverwriteIfExists) => HeaderOp::IfPresent(name, value),
+                Err(_) => refuse!("append_action {} is unknown", option.append_action),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn header_name(name: &str) -> Result<HeaderName, Refused> {
+    // Framing is ours: who could set these could smuggle.
+    let framing = ["content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"];
+    match HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()) {
+        Ok(name) if !framing.contains(&name.as_str()) => Ok(name),
+        _ => refuse!("{name:?} is no header that a route may change"),
+    }
+}
+
+fn header_value(value: &str) -> Result<HeaderValue, Refused> {
+    HeaderValue::from_str(value).map_err(|_| Refused(format!("{value:?} can't be a header's value")))
+}

@@ -1,0 +1,15 @@
+//! HTTP: requests taken from a connection, routed, sent on, answered.
+//!
+//! In: a connection that carries HTTP, how it is to be served. Out: the same requests at the right endpoint. The bytes of
+//! HTTP are the business of [`codec`] alone. Bodies stream: none is held whole, none is copied.
+
+mod answer;
+pub mod codec;
+mod connection;
+mod finish;
+mod forward;
+mod head;
+mod retry;
+mod upgrade;
+
+pub use connection::{Connection, Side, serve};

@@ -1,0 +1,16 @@
+//! Mutual TLS as the mesh speaks it.
+//!
+//! In: certificates and roots from `config`, what a ClientHello offers, who must answer. Out: handshakes that are done,
+//! with the peer's identity. Invariant: no byte of an application passes before both identities are verified.
+
+mod alpn;
+mod client;
+mod server;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verify;
+
+pub use alpn::{Offer, offer, select};
+pub use client::{ClientConfigs, Expected};
+pub use server::{Peer, ServerConfigs, accept, peer};
+pub use verify::{ClientVerifier, Names, ServerVerifier};

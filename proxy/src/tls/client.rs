@@ -1,0 +1,104 @@
+//! TLS as a client: configurations, made once for each combination of identity, offer and expected server.
+//!
+//! In: what a connection needs. Out: a shared `ClientConfig`, whose resumption tickets thereby never cross from one
+//! expected identity to another. Bounded: a table that grows too large is emptied, and filled again by use.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::{ClientSessionMemoryCache, Resumption, Tls12Resumption};
+
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use super::alpn::{self, Offer};
+use super::verify::{Names, ServerVerifier};
+use crate::config::{Config, UpstreamTls};
+
+const MOST: usize = 1024;
+
+/// Who must answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Expected {
+    /// The endpoint's own identity.
+    Identity(Arc<str>),
+    /// One of the names of the cluster's context, told by its fingerprint.
+    Context(u64),
+}
+
+/// Configurations of one worker.
+#[derive(Debug, Default)]
+pub struct ClientConfigs {
+    made: HashMap<Key, Arc<ClientConfig>>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    credentials: u64,
+    roots: u64,
+    expected: Expected,
+    offer: Option<Offer>,
+}
+
+impl ClientConfigs {
+    /// The configuration of a connection; `None` while its secrets are not there, or nobody good could answer.
+    /// `offer` absent: what the context lists.
+    pub fn get(
+        &mut self,
+        config: &Config,
+        tls: &UpstreamTls,
+        expected: Expected,
+        offer: Option<Offer>,
+    ) -> Option<Arc<ClientConfig>> {
+        let credentials = match &tls.certificate {
+            Some(name) => Some(config.credentials.get(name)?),
+            None => None,
+        };
+        let roots = config.roots.get(&tls.roots)?;
+        let key = Key {
+            credentials: credentials.map_or(0, |c| c.generation),
+            roots: roots.generation,
+            expected,
+            offer,
+        };
+        if let Some(made) = self.made.get(&key) {
+            return Some(made.clone());
+        }
+        let names = match &key.expected {
+            Expected::Identity(identity) => Names::Exactly(identity.clone()),
+            Expected::Context(_) if !tls.names.is_empty() => Names::Matching(tls.names.clone()),
+            // Nobody named: any workload of our own trust domain, never anybody.
+            Expected::Context(_) => Names::Domain(credentials?.identity.trust_domain().clone()),
+        };
+        let protocols = match offer {
+            Some(offer) => alpn::offer(offer),
+            None => tls.alpn.iter().map(|p| p.as_bytes().to_vec()).collect(),
+        };
+        let verifier = Arc::new(ServerVerifier::new(roots.clone(), names));
+        let made = Arc::new(client_config(credentials.map(|c| &c.key), verifier, protocols)?);
+        if self.made.len() >= MOST {
+            self.made.clear();
+        }
+        self.made.insert(key, made.clone());
+        Some(made)
+    }
+}
+
+fn client_config(
+    key: Option<&Arc<CertifiedKey>>,
+    verifier: Arc<ServerVerifier>,
+    protocols: Vec<Vec<u8>>,
+) -> Option<ClientConfig> {
+    let provider = hawser_daemon::tls_provider();
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = match key {
+        Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((**key).clone()))),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = protocols;
+    config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(32)))
+        .tls12_resumption(Tls12Resumption::Disabled);
+    Some(config)
+}
+

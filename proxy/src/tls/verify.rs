@@ -1,0 +1,171 @@
+//! Who the peer is: a chain to the mesh's roots, and the one URI that names an identity.
+//!
+//! In: certificates as a handshake shows them. Out: yes or no. Host names play no part: an identity is a SPIFFE id.
+
+use std::sync::Arc;
+
+use hawser_api::identity::{SpiffeId, TrustDomain};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use webpki::{EndEntityCert, KeyUsage};
+
+use crate::config::{Roots, StringMatch};
+
+/// Which identities are good.
+#[derive(Clone, Debug)]
+pub enum Names {
+    /// This one.
+    Exactly(Arc<str>),
+    /// One that matches one of these.
+    Matching(Vec<StringMatch>),
+    /// Workloads of a trust domain.
+    Domain(TrustDomain),
+}
+
+/// Verifies servers.
+#[derive(Debug)]
+pub struct ServerVerifier {
+    roots: Arc<Roots>,
+    names: Names,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Verifies clients.
+#[derive(Debug)]
+pub struct ClientVerifier {
+    roots: Arc<Roots>,
+    names: Names,
+    mandatory: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Names {
+    fn admit(&self, name: &str) -> bool {
+        match self {
+            Self::Exactly(only) => name == &**only,
+            Self::Matching(matchers) => matchers.iter().any(|m| m.matches(name)),
+            Self::Domain(domain) => {
+                name.parse::<SpiffeId>().is_ok_and(|id| id.trust_domain() == domain && id.workload().is_some())
+            }
+        }
+    }
+}
+
+impl ServerVerifier {
+    /// A verifier.
+    pub fn new(roots: Arc<Roots>, names: Names) -> Self {
+        Self { roots, names, algorithms: aws_lc_rs::default_provider().signature_verification_algorithms }
+    }
+}
+
+impl ClientVerifier {
+    /// A verifier; `mandatory` refuses clients without a certificate.
+    pub fn new(roots: Arc<Roots>, names: Names, mandatory: bool) -> Self {
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        Self { roots, names, mandatory, algorithms }
+    }
+}
+
+fn check(
+    roots: &Roots,
+    names: &Names,
+    algorithms: &WebPkiSupportedAlgorithms,
+    (leaf, chain): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+    now: UnixTime,
+    usage: KeyUsage,
+) -> Result<(), Error> {
+    let invalid = |e: webpki::Error| match e {
+        webpki::Error::CertExpired { .. } => Error::InvalidCertificate(CertificateError::Expired),
+        webpki::Error::CertNotValidYet { .. } => Error::InvalidCertificate(CertificateError::NotValidYet),
+        webpki::Error::UnknownIssuer => Error::InvalidCertificate(CertificateError::UnknownIssuer),
+        _ => Error::InvalidCertificate(CertificateError::BadEncoding),
+    };
+    let entity = EndEntityCert::try_from(leaf).map_err(invalid)?;
+    entity.verify_for_usage(algorithms.all, &roots.anchors, chain, now, usage, None, None).map_err(invalid)?;
+    let mut uris = entity.valid_uri_names();
+    match (uris.next(), uris.next()) {
+        (Some(name), None) if names.admit(name) => Ok(()),
+        _ => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        check(&self.roots, &self.names, &self.algorithms, (leaf, chain), now, KeyUsage::server_auth())?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        check(&self.roots, &self.names, &self.algorithms, (leaf, chain), now, KeyUsage::client_auth())?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

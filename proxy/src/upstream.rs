@@ -1,0 +1,106 @@
+//! Connections to endpoints, made or taken from the pool.
+//!
+//! In: a cluster, an endpoint, what is to be spoken. Out: a stream, or something that sends requests. Invariant: what
+//! leaves here over mTLS leaves to the identity that discovery named, or not at all.
+
+mod connect;
+mod lease;
+
+pub use connect::{Made, connect};
+pub use lease::{Lease, Sender, lease};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hawser_api::names::{SECRET_DEFAULT, alpn};
+
+use crate::config::{Cluster, Config, Endpoint, Transport};
+use crate::pool;
+
+/// Where something is sent.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// The endpoint, or a bare address.
+    pub to: To,
+}
+
+/// An endpoint, or a bare address.
+#[derive(Clone, Debug)]
+pub enum To {
+    /// Of the cluster.
+    Endpoint(Arc<Endpoint>),
+    /// Where a connection was going.
+    Address(SocketAddr),
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Nobody answers, or with a wrong identity.
+    Connect,
+    /// Our certificate or the roots are not there.
+    NoSecret,
+    /// The cluster's limit.
+    Limit,
+}
+
+impl Target {
+    /// The address.
+    pub fn address(&self) -> SocketAddr {
+        match &self.to {
+            To::Endpoint(endpoint) => endpoint.spec.address,
+            To::Address(address) => *address,
+        }
+    }
+
+    /// The endpoint, if it is one.
+    pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        match &self.to {
+            To::Endpoint(endpoint) => Some(endpoint),
+            To::Address(_) => None,
+        }
+    }
+
+    /// How it is secured.
+    pub fn transport(&self) -> &Transport {
+        match &self.to {
+            To::Endpoint(endpoint) => self.cluster.transport(endpoint),
+            To::Address(_) => &self.cluster.spec.transports[self.cluster.spec.transports.len() - 1].1,
+        }
+    }
+
+    /// Whether a hawser-proxy answers over mTLS of the mesh.
+    pub fn is_hawser(&self) -> bool {
+        let mesh = matches!(self.transport(), Transport::Tls(tls) if tls.certificate.is_some());
+        mesh && self.endpoint().is_some_and(|e| e.spec.hawser)
+    }
+
+    /// Whether it is on our own host.
+    pub fn is_own(&self, config: &Config) -> bool {
+        let host = self.endpoint().and_then(|e| e.spec.host.as_deref());
+        host.is_some() && host == config.instance()
+    }
+
+    fn pool_to(&self) -> pool::To {
+        match &self.to {
+            To::Endpoint(endpoint) => pool::To::Endpoint(endpoint.state.id),
+            To::Address(address) => pool::To::Address(*address),
+        }
+    }
+}
+
+/// The identity that calls over a transport show.
+fn own_identity(config: &Config, transport: &Transport) -> Option<Arc<str>> {
+    let name = match transport {
+        Transport::Tls(tls) => tls.certificate.as_deref()?,
+        Transport::Raw => SECRET_DEFAULT,
+    };
+    config.credentials.get(name).map(|c| c.identity.as_str().into())
+}
+
+/// Whether the other end chose the protocol of hawser-proxies.
+fn is_hawser_h2(chosen: Option<&[u8]>) -> bool {
+    chosen == Some(alpn::HAWSER_H2.as_bytes())
+}

@@ -1,0 +1,127 @@
+//! One worker: a single-threaded runtime with its own listeners, pools and counters.
+//!
+//! In: listening sockets, the shared pointer to the configuration. Out: served connections. Everything here belongs to
+//! one thread; what is shared (configuration, counters) is read without waiting.
+
+mod demand;
+mod sweep;
+
+pub use demand::{Ask, Demand};
+pub use sweep::Sweep;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arc_swap::ArcSwap;
+use hawser_api::names::SECRET_DEFAULT;
+use hawser_daemon::drain;
+
+use crate::config::Config;
+use crate::pool::Pool;
+use crate::telemetry::{Counters, Flows, Party, Registry};
+use crate::tls::{ClientConfigs, ServerConfigs};
+
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The configuration of the moment.
+    pub config: Arc<ArcSwap<Config>>,
+    /// Counters of the whole proxy.
+    pub counters: Arc<Counters>,
+    /// Asks for listeners that are not there yet.
+    pub demand: Demand,
+    /// The end of the process.
+    pub drain: drain::Watch,
+    /// The most connections of a worker.
+    pub most_connections: usize,
+    /// Whether each request makes a line in the log.
+    pub access_log: bool,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Shared,
+    /// Its series.
+    pub registry: Arc<Registry>,
+    /// Idle and shared connections to endpoints.
+    pub pool: Pool,
+    /// TLS as a client.
+    pub client_tls: RefCell<ClientConfigs>,
+    /// TLS as a server.
+    pub server_tls: RefCell<ServerConfigs>,
+    /// Flows by what they go to.
+    pub flows: RefCell<Flows>,
+    /// Ends what takes too long.
+    pub sweep: Rc<Sweep>,
+}
+
+impl Worker {
+    /// A worker; its sweep is started.
+    pub fn new(shared: Shared, registry: Arc<Registry>) -> Rc<Self> {
+        let worker = Rc::new(Self {
+            shared,
+            registry,
+            pool: Pool::default(),
+            client_tls: RefCell::default(),
+            server_tls: RefCell::default(),
+            flows: RefCell::default(),
+            sweep: Rc::default(),
+        });
+        tokio::task::spawn_local(sweep::run(Rc::downgrade(&worker)));
+        worker
+    }
+
+    /// The configuration of the moment.
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.config.load_full()
+    }
+
+    /// Counters of the whole proxy.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// The own workload, with the identity that it shows.
+    pub fn own(&self, config: &Config) -> Party {
+        Party {
+            workload: config.workload().cloned().unwrap_or_default(),
+            principal: config.credentials.get(SECRET_DEFAULT).map(|c| c.identity.as_str().into()),
+        }
+    }
+
+    /// Runs a task that the drain waits for.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.shared.drain.spawn_local(task);
+    }
+
+    /// Counts an open connection until the guard is dropped; `None` if there are too many.
+    pub fn open(self: &Rc<Self>) -> Option<Open> {
+        if self.sweep.open.get() >= self.shared.most_connections {
+            return None;
+        }
+        self.sweep.open.set(self.sweep.open.get() + 1);
+        self.shared.counters.open.fetch_add(1, Relaxed);
+        Some(Open(self.clone()))
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Open(Rc<Worker>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.sweep.open.set(self.0.sweep.open.get() - 1);
+        self.0.shared.counters.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Any number.
+pub fn chance() -> u32 {
+    use rand::RngExt as _;
+    rand::rng().random()
+}
