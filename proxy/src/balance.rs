@@ -24,14 +24,19 @@ pub fn choose<'c>(
     tried: &Tried,
     mut chance: impl FnMut() -> u32,
 ) -> Option<&'c Arc<Endpoint>> {
-    let usable = |e: &Endpoint| !is_ejected(e, now) && !tried.contains(&e.state.id);
+    let usable = |e: &Endpoint| !is_ejected(e, now) && is_untried(e, tried);
     for tier in &cluster.tiers {
         if let Some(found) = choose_in(tier, cluster.spec.balance, &mut chance, usable) {
             return Some(found);
         }
     }
-    let untried = |e: &Endpoint| !tried.contains(&e.state.id);
+    let untried = |e: &Endpoint| is_untried(e, tried);
     cluster.tiers.iter().find_map(|tier| choose_in(tier, cluster.spec.balance, &mut chance, untried))
+}
+
+/// Not tried by this request, and not lost since the configuration that it sees.
+fn is_untried(endpoint: &Endpoint, tried: &Tried) -> bool {
+    !tried.contains(&endpoint.state.id) && !endpoint.state.lost.is_cancelled()
 }
 
 fn choose_in<'t>(

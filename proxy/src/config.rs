@@ -17,7 +17,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use chain::{Chain, ChainMatch, Filter, Seen, Transport as SeenTransport, choose};
+pub use chain::{Chain, ChainMatch, Filter, Seen, Transport as SeenTransport, candidates, choose};
 pub use cluster::{
     Balance, Cluster, ClusterSpec, ClusterState, Discovery, HttpProtocol, Limits, Outlier, Service, Tier, Transport,
     UpstreamTls,

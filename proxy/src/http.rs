@@ -12,4 +12,4 @@ mod head;
 mod retry;
 mod upgrade;
 
-pub use connection::{Connection, Side, serve};
+pub use connection::{Connection, serve};

@@ -51,24 +51,26 @@ pub fn find<'t>(
 
 /// The virtual host of a host name: exact, then the longest end, then the longest start, then `*`.
 fn virtual_host(table: &RouteTable, host: &str) -> Option<usize> {
-    let lower: Cow<'_, str> = if host.bytes().any(|b| b.is_ascii_uppercase()) {
-        host.to_ascii_lowercase().into()
-    } else {
-        host.into()
-    };
+    let lower: Cow<'_, str> =
+        if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() };
     let name = if table.ignore_port { without_port(&lower) } else { &lower };
     if let Some(found) = table.exact.get(name) {
         return Some(*found);
     }
     let end = table.suffixes.iter().find(|(end, _)| name.len() > end.len() && name.ends_with(end.as_str()));
-    let start = || table.prefixes.iter().find(|(start, _)| name.len() > start.len() && name.starts_with(start.as_str()));
+    let start =
+        || table.prefixes.iter().find(|(start, _)| name.len() > start.len() && name.starts_with(start.as_str()));
     end.or_else(start).map(|(_, host)| *host).or(table.any)
 }
 
 /// A host name without its port.
 pub fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => name,
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
+        {
+            name
+        }
         _ => host,
     }
 }

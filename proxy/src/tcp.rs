@@ -1,219 +1,144 @@
-//! Bytes carried both ways.
+//! Connections whose bytes are carried, not read.
 //!
-//! In: two streams. Out: what one end says reaches the other, its end included (half-close), until both have ended, one
-//! breaks, or nothing moved for too long. An idle connection holds no buffer: bytes pass through one scratch buffer of
-//! the worker, and only what the other end does not take at once is kept.
+//! In: a connection and the clusters it may go to. Out: the same bytes at an endpoint and back, counted. Connecting is
+//! tried at several endpoints; once connected, a connection lives and dies with its endpoint.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+mod carry;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+pub use carry::{Carried, carry};
 
-/// How many bytes are read at once, and the most that wait for a slow end.
-const SCRATCH: usize = 64 * 1024;
-/// When one end has finished, the other has this long of silence, not the whole idle time.
-const HALF_CLOSED_IDLE: Duration = Duration::from_secs(300);
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
-}
+use crate::balance::{self, Outcome, Tried};
+use crate::config::{Chain, Cluster, Discovery, Endpoint, TcpSpec};
+use crate::listen::{Arrival, Side};
+use crate::stream::Stream;
+use crate::telemetry::{Flow, FlowLabels, Party, Refusal, Reporter};
+use crate::tls::{Offer, Peer};
+use crate::upstream::{self, Made, Target, To};
+use crate::worker::{Worker, chance};
 
-/// What was carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carried {
-    /// From the first to the second.
-    pub forth: u64,
-    /// From the second to the first.
-    pub back: u64,
-}
-
-/// Carries bytes between `a` and `b`; `count` is told of each step.
-///
-/// # Errors
-/// If one of them breaks, or nothing moves for `idle`.
-pub async fn carry<A, B>(a: &mut A, b: &mut B, idle: Duration, mut count: impl FnMut(Carried)) -> io::Result<()>
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut forth, mut back) = (Way::default(), Way::default());
-    let mut timer = std::pin::pin!(tokio::time::sleep(idle));
-    let mut last = tokio::time::Instant::now();
-    poll_fn(|cx| {
-        let before = (forth.carried, back.carried);
-        let forth_end = forth.step(cx, a, b)?;
-        let back_end = back.step(cx, b, a)?;
-        let moved = Carried { forth: forth.carried - before.0, back: back.carried - before.1 };
-        if moved != Carried::default() {
-            last = tokio::time::Instant::now();
-            count(moved);
-        }
-        if forth_end.is_ready() && back_end.is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        let half = forth_end.is_ready() || back_end.is_ready();
-        let idle = if half { idle.min(HALF_CLOSED_IDLE) } else { idle };
-        // The timer is moved when it fires, not with each byte.
-        while timer.as_mut().poll(cx).is_ready() || half && timer.deadline() > last + idle {
-            if last.elapsed() >= idle {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing moved for too long")));
+/// Carries a connection.
+pub async fn proxy(
+    worker: &Rc<Worker>,
+    mut stream: Stream,
+    arrival: Arrival,
+    side: Side,
+    spec: &TcpSpec,
+    chain: &Chain,
+    peer: Option<Peer>,
+) {
+    let Some((target, made)) = reach(worker, arrival, spec).await else {
+        return worker.counters().refuse(Refusal::NoEndpoint);
+    };
+    let flow = flow(worker, side, &target, chain, peer.as_ref());
+    let series = flow.tcp();
+    series.opened.fetch_add(1, Relaxed);
+    let _active = target.endpoint().map(Active::new);
+    let mut upstream = made.stream;
+    let carried = carry(&mut stream, &mut upstream, spec.idle, |moved| {
+        series.received.fetch_add(moved.forth, Relaxed);
+        series.sent.fetch_add(moved.back, Relaxed);
+    });
+    let ended = match target.endpoint() {
+        None => carried.await,
+        Some(endpoint) => {
+            let lost = endpoint.state.lost.clone();
+            tokio::select! {
+                ended = carried => ended,
+                () = lost.cancelled() => Err(std::io::Error::other("the endpoint is lost")),
             }
-            timer.as_mut().reset(last + idle);
         }
-        Poll::Pending
-    })
-    .await
+    };
+    series.closed.fetch_add(1, Relaxed);
+    drop(made.counted);
+    if let Err(e) = ended {
+        tracing::debug!(to = %arrival.to, error = %e, "connection broke");
+    }
 }
 
-/// One direction.
-#[derive(Default)]
-struct Way {
-    /// Read, and not yet taken.
-    kept: Vec<u8>,
-    /// How much of it is written.
-    written: usize,
-    carried: u64,
-    /// Written since the last flush.
-    unflushed: bool,
-    state: State,
-}
-
-#[derive(Default, PartialEq)]
-enum State {
-    #[default]
-    Open,
-    Closing,
-    Closed,
-}
-
-impl Way {
-    fn step<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        // A direction that never rests must let others run.
-        for _ in 0..16 {
-            if self.state == State::Closed {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.drain(cx, to))?;
-            if self.state == State::Closing {
-                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                self.state = State::Closed;
-                return Poll::Ready(Ok(()));
-            }
-            match self.pass(cx, from, to)? {
-                Poll::Ready(()) => {}
-                Poll::Pending => {
-                    if self.unflushed {
-                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                        self.unflushed = false;
-                    }
-                    return Poll::Pending;
+async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<(Target, Made)> {
+    let name = weighted(spec);
+    let mut tried = Tried::new();
+    for _ in 0..spec.attempts.max(1) {
+        // Each attempt sees the newest health.
+        let config = worker.config();
+        let cluster = config.clusters.get(name)?.clone();
+        let to = to(&cluster, arrival, &tried)?;
+        let target = Target { cluster, to };
+        match upstream::connect(worker, &config, &target, Offer::Tcp).await {
+            Ok(made) => return Some((target, made)),
+            Err(_) => {
+                let endpoint = target.endpoint()?;
+                tried.push(endpoint.state.id);
+                if balance::report(&target.cluster, endpoint, Outcome::NoAnswer, crate::clock::now_ms()) {
+                    worker.counters().ejections.fetch_add(1, Relaxed);
                 }
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
+    None
+}
 
-    /// Writes what is kept.
-    fn drain<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
-        while self.written < self.kept.len() {
-            let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.kept[self.written..]))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += n;
-        }
-        if !self.kept.is_empty() {
-            self.kept = Vec::new();
-            self.written = 0;
-        }
-        Poll::Ready(Ok(()))
+fn to(cluster: &Arc<Cluster>, arrival: Arrival, tried: &Tried) -> Option<To> {
+    if cluster.spec.discovery == Discovery::Original {
+        return Some(To::Address(arrival.to));
     }
+    balance::choose(cluster, crate::clock::now_ms(), tried, chance).cloned().map(To::Endpoint)
+}
 
-    /// Reads once and writes what it can; pending if there is nothing to read.
-    fn pass<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> io::Result<Poll<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        BUFFER.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
-            match Pin::new(&mut *from).poll_read(cx, &mut buf) {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(result) => result?,
-            }
-            let bytes = buf.filled();
-            if bytes.is_empty() {
-                self.state = State::Closing;
-                return Ok(Poll::Ready(()));
-            }
-            self.carried += bytes.len() as u64;
-            self.unflushed = true;
-            let mut done = 0;
-            while done < bytes.len() {
-                match Pin::new(&mut *to).poll_write(cx, &bytes[done..]) {
-                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(Ok(n)) => done += n,
-                    Poll::Ready(Err(e)) => return Err(e),
-                    Poll::Pending => {
-                        self.kept = bytes[done..].to_vec();
-                        self.written = 0;
-                        break;
-                    }
-                }
-            }
-            Ok(Poll::Ready(()))
-        })
+fn weighted(spec: &TcpSpec) -> &Arc<str> {
+    let total: u64 = spec.clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    let mut left = u64::from(chance()) % total.max(1);
+    for (name, weight) in &spec.clusters {
+        match left.checked_sub(u64::from(*weight)) {
+            None => return name,
+            Some(rest) => left = rest,
+        }
+    }
+    &spec.clusters[0].0
+}
+
+fn flow(worker: &Worker, side: Side, target: &Target, chain: &Chain, peer: Option<&Peer>) -> Flow {
+    let config = worker.config();
+    let own = worker.own(&config);
+    let labels = match side {
+        Side::Outbound => FlowLabels {
+            reporter: Reporter::Source,
+            source: own,
+            destination: target.endpoint().map_or_else(Party::default, |e| Party {
+                workload: e.spec.workload.clone(),
+                principal: e.spec.identity.clone(),
+            }),
+            service: FlowLabels::of(&target.cluster.spec.service),
+            mutual_tls: None,
+        },
+        Side::Inbound => FlowLabels {
+            reporter: Reporter::Destination,
+            source: Party::of_peer(peer),
+            destination: own,
+            service: FlowLabels::of(&target.cluster.spec.service),
+            mutual_tls: Some(chain.tls.is_some()),
+        },
+    };
+    Flow::new(labels, worker.registry.clone())
+}
+
+/// Counts a request or connection of an endpoint while it lives.
+#[derive(Debug)]
+pub(crate) struct Active(Arc<Endpoint>);
+
+impl Active {
+    pub(crate) fn new(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.state.active.fetch_add(1, Relaxed);
+        Self(endpoint.clone())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
-
-    #[tokio::test]
-    async fn one_end_may_finish_while_the_other_goes_on() {
-        let (mut client, mut a) = duplex(16);
-        let (mut b, mut server) = duplex(16);
-        let mut total = Carried::default();
-        let proxy = carry(&mut a, &mut b, Duration::from_secs(5), |c| {
-            total.forth += c.forth;
-            total.back += c.back;
-        });
-        let client = async {
-            client.write_all(&[7; 1000]).await.unwrap();
-            client.shutdown().await.unwrap();
-            let mut answer = Vec::new();
-            client.read_to_end(&mut answer).await.unwrap();
-            answer
-        };
-        let server = async {
-            let mut asked = Vec::new();
-            server.read_to_end(&mut asked).await.unwrap();
-            server.write_all(&[8; 2000]).await.unwrap();
-            server.shutdown().await.unwrap();
-            asked.len()
-        };
-        let (done, answer, asked) = tokio::join!(proxy, client, server);
-        done.unwrap();
-        assert_eq!((asked, answer.len()), (1000, 2000));
-        assert_eq!(total, Carried { forth: 1000, back: 2000 });
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_ends_a_connection() {
-        let (_client, mut a) = duplex(16);
-        let (mut b, _server) = duplex(16);
-        let error = carry(&mut a, &mut b, Duration::from_secs(60), |_| {}).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.state.active.fetch_sub(1, Relaxed);
     }
 }

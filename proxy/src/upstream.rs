@@ -7,7 +7,7 @@ mod connect;
 mod lease;
 
 pub use connect::{Made, connect};
-pub use lease::{Lease, Sender, lease};
+pub use lease::{Lease, Sender, Stream, lease};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

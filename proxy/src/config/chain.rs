@@ -88,7 +88,7 @@ pub fn choose<'a>(chains: &'a [Arc<Chain>], seen: &Seen<'_>) -> Option<&'a Arc<C
         if m.protocols.is_empty() {
             return Some(0);
         }
-        let hit = |p: &String| seen.protocols.iter().any(|s| *s == p.as_bytes());
+        let hit = |p: &String| seen.protocols.contains(&p.as_bytes());
         m.protocols.iter().any(hit).then_some(1)
     });
     left.first().copied()
@@ -212,7 +212,10 @@ mod tests {
 
     #[test]
     fn the_longest_range_and_the_exact_server_name_win() {
-        let range = |text: &str, length| ChainMatch { ranges: vec![(text.parse().unwrap(), length)], ..to(1, Transport::Tls, &[]) };
+        let range = |text: &str, length| ChainMatch {
+            ranges: vec![(text.parse().unwrap(), length)],
+            ..to(1, Transport::Tls, &[])
+        };
         let name = |n: &str| ChainMatch { server_names: vec![n.into()], ..to(2, Transport::Tls, &[]) };
         let chains = [
             chain("wide", range("10.0.0.0", 8)),

@@ -250,8 +250,8 @@ impl ClusterSpec {
     /// A cluster that goes to where a connection was going; `inbound|<port>||` and the passthrough clusters are such
     /// even where discovery does not spell them out.
     pub fn original(name: &str) -> Option<Self> {
-        let built_in = name.starts_with("inbound|")
-            || [clusters::PASSTHROUGH, clusters::INBOUND_PASSTHROUGH].contains(&name);
+        let built_in =
+            name.starts_with("inbound|") || [clusters::PASSTHROUGH, clusters::INBOUND_PASSTHROUGH].contains(&name);
         built_in.then(|| Self {
             name: name.into(),
             discovery: Discovery::Original,
@@ -335,7 +335,14 @@ fn tiers(endpoints: &[Arc<Endpoint>]) -> Vec<Tier> {
         let first = tier.endpoints[0].weight;
         if tier.endpoints.iter().any(|e| e.weight != first) {
             let mut sum = 0;
-            tier.sums = tier.endpoints.iter().map(|e| { sum += u64::from(e.weight); sum }).collect();
+            tier.sums = tier
+                .endpoints
+                .iter()
+                .map(|e| {
+                    sum += u64::from(e.weight);
+                    sum
+                })
+                .collect();
         }
     }
     sorted.into_values().collect()
@@ -387,8 +394,7 @@ fn http_options(cluster: &proto::Cluster) -> Result<Options, Refused> {
     use http_protocol_options::UpstreamProtocolOptions as Upstream;
     use http_protocol_options::explicit_http_config::ProtocolConfig;
     let default = Duration::from_secs(60);
-    let mut options =
-        Options { protocol: HttpProtocol::AsReceived, idle_timeout: default, requests_per_connection: 0 };
+    let mut options = Options { protocol: HttpProtocol::AsReceived, idle_timeout: default, requests_per_connection: 0 };
     for any in cluster.typed_extension_protocol_options.values() {
         let Some(message) = unpack::<HttpProtocolOptions>(any)? else {
             refuse!("typed_extension_protocol_options: {:?} is not supported", any.type_url);
@@ -426,12 +432,7 @@ fn outlier(o: &proto::OutlierDetection) -> Result<Outlier, Refused> {
     };
     Ok(Outlier {
         consecutive_5xx: enforced(o.consecutive_5xx, 5, o.enforcing_consecutive_5xx, 100),
-        consecutive_gateway: enforced(
-            o.consecutive_gateway_failure,
-            5,
-            o.enforcing_consecutive_gateway_failure,
-            0,
-        ),
+        consecutive_gateway: enforced(o.consecutive_gateway_failure, 5, o.enforcing_consecutive_gateway_failure, 0),
         base: duration("base_ejection_time", o.base_ejection_time.as_ref())?.unwrap_or(Duration::from_secs(30)),
         most_percent: o.max_ejection_percent.unwrap_or(10).min(100),
     })

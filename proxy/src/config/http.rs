@@ -133,9 +133,9 @@ impl HttpSpec {
             Ok(kinds::PathWithEscapedSlashesAction::RejectRequest) => Escapes::Reject,
             _ => refuse!("path_with_escaped_slashes_action: only KEEP_UNCHANGED and REJECT_REQUEST are supported"),
         };
-        let common = hcm.common_http_protocol_options.clone().unwrap_or_default();
+        let common = hcm.common_http_protocol_options.unwrap_or_default();
         let http1 = hcm.http_protocol_options.clone().unwrap_or_default();
-        let http2 = hcm.http2_protocol_options.clone().unwrap_or_default();
+        let http2 = hcm.http2_protocol_options.unwrap_or_default();
         let refuse_underscores = match HeadersWithUnderscoresAction::try_from(common.headers_with_underscores_action) {
             Ok(HeadersWithUnderscoresAction::Allow) => false,
             Ok(HeadersWithUnderscoresAction::RejectRequest) => true,

@@ -89,7 +89,8 @@ impl Listener {
         // Detection is built in: listener filters are read as what they are, and only known ones are taken.
         for filter in &listener.listener_filters {
             let Some(proto::listener_filter::ConfigType::TypedConfig(config)) = &filter.config_type else { continue };
-            let known = ["original_dst.v3.OriginalDst", "tls_inspector.v3.TlsInspector", "http_inspector.v3.HttpInspector"];
+            let known =
+                ["original_dst.v3.OriginalDst", "tls_inspector.v3.TlsInspector", "http_inspector.v3.HttpInspector"];
             if !known.iter().any(|k| config.type_url.ends_with(k)) {
                 refuse!("listener_filters: {:?} is not supported", config.type_url);
             }
@@ -136,13 +137,11 @@ fn chain(chain: &proto::FilterChain, before: Option<&Listener>) -> Result<Arc<Ch
     };
     let tls = match chain.transport_socket.as_ref().and_then(|s| s.config_type.as_ref()) {
         None => None,
-        Some(core::transport_socket::ConfigType::TypedConfig(any)) => {
-            match unpack::<tls::DownstreamTlsContext>(any)? {
-                Some(context) => Some(Arc::new(downstream_tls(&context).at("transport_socket")?)),
-                None if any.type_url.ends_with(super::proto::RAW_BUFFER) => None,
-                None => refuse!("transport_socket: {:?} is not supported", any.type_url),
-            }
-        }
+        Some(core::transport_socket::ConfigType::TypedConfig(any)) => match unpack::<tls::DownstreamTlsContext>(any)? {
+            Some(context) => Some(Arc::new(downstream_tls(&context).at("transport_socket")?)),
+            None if any.type_url.ends_with(super::proto::RAW_BUFFER) => None,
+            None => refuse!("transport_socket: {:?} is not supported", any.type_url),
+        },
     };
     let [filter] = chain.filters.as_slice() else {
         refuse!("filters: {} of them, where one (HTTP or TCP) is supported", chain.filters.len());

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hawser_api::names::inbound_cluster;
+
 use super::{Cluster, Credentials, HttpSpec, Listener, Roots, RouteSource, RouteTable, Workload};
 
 /// One version of the configuration. Cloning is cheap enough for the control thread: all parts are shared.
@@ -40,5 +42,12 @@ impl Config {
     /// The own workload, as far as discovery said who it is.
     pub fn workload(&self) -> Option<&Arc<Workload>> {
         self.inbound.as_ref().map(|l| &l.workload)
+    }
+
+    /// The service of an inbound port, where its cluster names one.
+    pub fn service_of(&self, port: u16) -> (Arc<str>, Arc<str>, Arc<str>) {
+        let cluster = self.clusters.get(inbound_cluster(port, None).as_str());
+        let service = cluster.map(|c| c.spec.service.clone()).unwrap_or_default();
+        (service.host, service.name, service.namespace)
     }
 }

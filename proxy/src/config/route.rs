@@ -274,10 +274,14 @@ impl RouteTable {
 
     /// Names of all clusters that it forwards to.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.hosts.iter().flat_map(|h| &h.routes).flat_map(|r| match &r.action {
-            Action::Forward(f) => f.clusters.as_slice(),
-            _ => &[],
-        }).map(|c| &c.name)
+        self.hosts
+            .iter()
+            .flat_map(|h| &h.routes)
+            .flat_map(|r| match &r.action {
+                Action::Forward(f) => f.clusters.as_slice(),
+                _ => &[],
+            })
+            .map(|c| &c.name)
     }
 }
 
@@ -402,7 +406,11 @@ fn forward(a: &proto::RouteAction) -> Result<Forward, Refused> {
         },
         longest_stream: timeout("max_stream_duration", longest.and_then(|l| l.max_stream_duration.as_ref()))?,
         retry: a.retry_policy.as_ref().map(retry).transpose().at("retry_policy")?,
-        upgrades: a.upgrade_configs.iter().map(|u| (u.upgrade_type.to_ascii_lowercase(), u.enabled.unwrap_or(true))).collect(),
+        upgrades: a
+            .upgrade_configs
+            .iter()
+            .map(|u| (u.upgrade_type.to_ascii_lowercase(), u.enabled.unwrap_or(true)))
+            .collect(),
     })
 }
 
@@ -468,7 +476,9 @@ fn retry(r: &proto::RetryPolicy) -> Result<RetryPolicy, Refused> {
 }
 
 fn redirect(r: &proto::RedirectAction) -> Result<Redirect, Refused> {
-    use proto::redirect_action::{PathRewriteSpecifier as Path, RedirectResponseCode as Code, SchemeRewriteSpecifier as Scheme};
+    use proto::redirect_action::{
+        PathRewriteSpecifier as Path, RedirectResponseCode as Code, SchemeRewriteSpecifier as Scheme,
+    };
     let status = match Code::try_from(r.response_code) {
         Ok(Code::MovedPermanently) => StatusCode::MOVED_PERMANENTLY,
         Ok(Code::Found) => StatusCode::FOUND,

@@ -180,7 +180,9 @@ mod tests {
 
     #[test]
     fn plaintext_is_told_by_its_first_bytes() {
-        for text in [&b"GET / HTTP/1.1\r\n"[..], b"\x00", b"SSH-2.0-x", b"\x16\x02", b"\x16\x03\x09", b"\x16\x03\x01\x00\x00"] {
+        for text in
+            [&b"GET / HTTP/1.1\r\n"[..], b"\x00", b"SSH-2.0-x", b"\x16\x02", b"\x16\x03\x09", b"\x16\x03\x01\x00\x00"]
+        {
             assert_eq!(client_hello(text), TlsSniff::NotTls, "{text:?}");
         }
         assert_eq!(client_hello(b""), TlsSniff::More);

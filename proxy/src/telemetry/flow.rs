@@ -10,12 +10,14 @@ use smallvec::SmallVec;
 use super::labels::{FlowLabels, RequestResult};
 use super::series::{Registry, RequestSeries, TcpSeries};
 
+type Ended = (RequestResult, Arc<RequestSeries>);
+
 /// Requests and connections between the same two parties.
 #[derive(Debug)]
 pub struct Flow {
     labels: Arc<FlowLabels>,
     registry: Arc<Registry>,
-    series: RefCell<SmallVec<[(RequestResult, Arc<RequestSeries>); 2]>>,
+    series: RefCell<SmallVec<[Ended; 2]>>,
     tcp: OnceCell<Arc<TcpSeries>>,
 }
 

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use hawser_api::identity::SpiffeId;
+
 use crate::config::{Service, Workload};
+use crate::tls::Peer;
 
 /// Which end reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +24,17 @@ pub struct Party {
     pub workload: Arc<Workload>,
     /// Its identity, where mTLS proved it.
     pub principal: Option<Arc<str>>,
+}
+
+impl Party {
+    /// A caller, of which its certificate tells identity and namespace.
+    pub fn of_peer(peer: Option<&Peer>) -> Self {
+        let Some(peer) = peer else { return Self::default() };
+        let id = peer.identity.parse::<SpiffeId>().ok();
+        let namespace = id.as_ref().and_then(|id| id.workload()).map(|(ns, _)| ns.to_owned()).unwrap_or_default();
+        let workload = Arc::new(Workload { namespace, ..Workload::default() });
+        Self { workload, principal: Some(peer.identity.clone()) }
+    }
 }
 
 /// What all requests of a flow share.

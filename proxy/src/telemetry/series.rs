@@ -9,9 +9,8 @@ use parking_lot::Mutex;
 use super::labels::{FlowLabels, RequestResult};
 
 /// Upper bounds of request durations, in milliseconds, as Envoy has them.
-pub(super) const BUCKETS: [u64; 17] = [
-    1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000,
-];
+pub(super) const BUCKETS: [u64; 17] =
+    [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000];
 /// The most series of each kind in one worker; what comes later shares one series a result.
 const MOST: usize = 10_000;
 
@@ -48,10 +47,12 @@ impl RequestSeries {
     }
 }
 
+type Key = (Arc<FlowLabels>, RequestResult);
+
 /// All series of a worker.
 #[derive(Debug, Default)]
 pub struct Registry {
-    requests: Mutex<BTreeMap<(Arc<FlowLabels>, RequestResult), Arc<RequestSeries>>>,
+    requests: Mutex<BTreeMap<Key, Arc<RequestSeries>>>,
     tcp: Mutex<BTreeMap<Arc<FlowLabels>, Arc<TcpSeries>>>,
 }
 

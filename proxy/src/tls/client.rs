@@ -55,12 +55,8 @@ impl ClientConfigs {
             None => None,
         };
         let roots = config.roots.get(&tls.roots)?;
-        let key = Key {
-            credentials: credentials.map_or(0, |c| c.generation),
-            roots: roots.generation,
-            expected,
-            offer,
-        };
+        let key =
+            Key { credentials: credentials.map_or(0, |c| c.generation), roots: roots.generation, expected, offer };
         if let Some(made) = self.made.get(&key) {
             return Some(made.clone());
         }
@@ -97,8 +93,7 @@ fn client_config(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = protocols;
-    config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(32)))
-        .tls12_resumption(Tls12Resumption::Disabled);
+    config.resumption =
+        Resumption::store(Arc::new(ClientSessionMemoryCache::new(32))).tls12_resumption(Tls12Resumption::Disabled);
     Some(config)
 }
-

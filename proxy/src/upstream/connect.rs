@@ -142,7 +142,9 @@ async fn tcp(address: SocketAddr, source: Option<std::net::IpAddr>, remote: bool
     if remote {
         options.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     }
-    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)))?;
+    options.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)),
+    )?;
     Ok(stream)
 }
 

@@ -115,3 +115,21 @@ async fn exclusive(
     let connection = Http1::start(made.stream, lost, made.counted).await.map_err(|_| Problem::Connect)?;
     Ok(Lease { sender: Sender::Http1(Box::new(connection)), reused: false, hawser: false, key })
 }
+
+/// A request on a shared connection that has no answer yet.
+#[derive(Debug)]
+pub struct Stream(Rc<Http2>);
+
+impl Stream {
+    /// Counts it.
+    pub fn begin(connection: &Rc<Http2>) -> Self {
+        connection.active.set(connection.active.get() + 1);
+        Self(connection.clone())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+    }
+}

@@ -27,7 +27,11 @@ impl Http1 {
     ///
     /// # Errors
     /// If the stream breaks.
-    pub async fn start(stream: Stream, lost: Option<CancellationToken>, keep: Rc<dyn std::any::Any>) -> io::Result<Self> {
+    pub async fn start(
+        stream: Stream,
+        lost: Option<CancellationToken>,
+        keep: Rc<dyn std::any::Any>,
+    ) -> io::Result<Self> {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(LONGEST_HEAD + 4096)
             .max_headers(200)

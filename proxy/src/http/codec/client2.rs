@@ -48,7 +48,11 @@ impl Http2 {
     ///
     /// # Errors
     /// If the stream breaks.
-    pub async fn start(stream: Stream, lost: Option<CancellationToken>, keep: Rc<dyn std::any::Any>) -> io::Result<Self> {
+    pub async fn start(
+        stream: Stream,
+        lost: Option<CancellationToken>,
+        keep: Rc<dyn std::any::Any>,
+    ) -> io::Result<Self> {
         let (sender, mut connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(256 * 1024)
@@ -151,7 +155,8 @@ impl Http2 {
 }
 
 fn failed(e: &h2::Error) -> Failed {
-    let refused = e.reason() == Some(Reason::REFUSED_STREAM) || e.is_go_away() && e.is_remote() && e.reason() == Some(Reason::NO_ERROR);
+    let refused = e.reason() == Some(Reason::REFUSED_STREAM)
+        || e.is_go_away() && e.is_remote() && e.reason() == Some(Reason::NO_ERROR);
     Failed { why: if refused { Why::Refused } else { Why::Broken }, unsent: None }
 }
 

@@ -122,10 +122,7 @@ pub async fn serve<H: Handler>(
     let seen = progress.clone();
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let in_flight = seen.begin();
-        let upgrade = request
-            .headers()
-            .contains_key(http::header::UPGRADE)
-            .then(|| hyper::upgrade::on(&mut request));
+        let upgrade = request.headers().contains_key(http::header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let handler = handler.clone();
         async move {
             let response = handler.handle(request.map(InBody::Hyper), upgrade).await?;

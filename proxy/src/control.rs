@@ -1,0 +1,67 @@
+//! The control thread: everything that is not a connection.
+//!
+//! In: options, the agent's sockets, signals. Out: workers with listening sockets and a configuration, pages for people
+//! and machines, an orderly end. Invariant: when the agent goes away, nothing here disturbs a connection.
+
+mod admin;
+mod ads;
+mod handover;
+mod subscriptions;
+mod threads;
+
+pub use ads::Ads;
+pub use threads::Threads;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hawser_daemon::drain;
+use hawser_daemon::readiness::Readiness;
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::options::Options;
+use crate::telemetry::Counters;
+use crate::worker::{Demand, Shared};
+
+/// Runs the proxy until it is told to end.
+///
+/// # Errors
+/// If it can't start: a port that is taken, a thread that can't be made.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let readiness = Readiness::new();
+    let counters = Arc::new(Counters::default());
+    let config = Arc::new(ArcSwap::from_pointee(Config::default()));
+    let (demand, asked) = Demand::channel();
+    let (trigger, watch) = drain::channel();
+    let shared = Shared {
+        config: config.clone(),
+        counters: counters.clone(),
+        demand,
+        drain: watch.clone(),
+        most_connections: options.max_connections,
+        access_log: options.access_log,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = Arc::new(Threads::start(options.workers.unwrap_or(cores).clamp(1, 256), &shared)?);
+
+    let ads = Ads::new(config.clone(), counters.clone(), &readiness);
+    tokio::spawn(ads.run(options.run_dir.join("proxy.sock"), asked));
+    if options.bind.is_empty() {
+        tokio::spawn(handover::run(options.run_dir.clone(), threads.clone(), readiness.guard("listening sockets")));
+    } else {
+        threads.bind(&options.bind)?;
+    }
+    let told = Arc::new(Notify::new());
+    admin::serve(&options, admin::State { config, counters, threads, readiness, told: told.clone() }).await?;
+
+    let why = tokio::select! {
+        signal = hawser_daemon::shutdown_signal() => signal?,
+        () = told.notified() => "drain",
+    };
+    tracing::info!(why, seconds = options.drain_time.as_secs(), "draining");
+    if !trigger.drain(options.drain_time).await {
+        tracing::info!("some connections did not end in time");
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Connections as they come in: accepted, told where they were going, handed to the right chain.
+//!
+//! In: listening sockets, pipes of calls to our own host. Out: served connections. Invariant: what came straight to a
+//! capture port, or to an address that nobody declared, is closed and counted, never forwarded.
+
+mod accept;
+mod dispatch;
+mod look;
+
+pub use accept::{Socket, run};
+pub use dispatch::{Arrival, Side, hand_over};

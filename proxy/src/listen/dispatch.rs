@@ -1,0 +1,225 @@
+//! From a connection to the filter chain that serves it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use hawser_api::names::alpn;
+use smallvec::{SmallVec, smallvec};
+
+use super::look::{Looked, NoAnswer, look};
+use crate::config::{Chain, Codec, Config, Filter, HttpSpec, Listener, Seen, SeenTransport, choose};
+use crate::detect::HttpSniff;
+use crate::http::codec::Version;
+use crate::stream::{Plain, Stream};
+use crate::telemetry::Refusal;
+use crate::tls::{self, Offer, Peer};
+use crate::worker::Worker;
+use crate::{http, tcp};
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A connection that carries HTTP may wait so long before its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(3600);
+
+/// Which side of a call we are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The caller's.
+    Outbound,
+    /// The callee's.
+    Inbound,
+}
+
+/// Where a connection was going, and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Where it was going.
+    pub to: SocketAddr,
+    /// Where it came from; absent within the process.
+    pub peer: Option<SocketAddr>,
+}
+
+/// Serves a call of a workload of this host.
+pub(super) async fn outbound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival) {
+    let mut config = worker.config();
+    if !config.outbound.contains_key(&arrival.to) {
+        if !worker.shared.demand.listener(arrival.to).await {
+            return worker.counters().refuse(Refusal::NoListener);
+        }
+        config = worker.config();
+    }
+    let Some(listener) = config.outbound.get(&arrival.to).cloned() else {
+        return worker.counters().refuse(Refusal::NoListener);
+    };
+    listener.used.store(crate::clock::now_ms(), Relaxed);
+    serve(worker, plain, arrival, Side::Outbound, &config, &listener).await;
+}
+
+/// Serves a call to a workload of this host.
+pub(super) async fn inbound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival) {
+    let config = worker.config();
+    let Some(listener) = config.inbound.clone() else { return worker.counters().refuse(Refusal::NoListener) };
+    serve(worker, plain, arrival, Side::Inbound, &config, &listener).await;
+}
+
+/// Takes a call from our own outbound side. The caller's identity needs no proof: the connection never left the process.
+pub fn hand_over(worker: &Rc<Worker>, plain: Plain, to: SocketAddr, caller: Option<Arc<str>>, offer: Offer) {
+    let serving = worker.clone();
+    worker.spawn(async move {
+        let config = serving.config();
+        let Some(listener) = config.inbound.clone() else { return serving.counters().refuse(Refusal::NoListener) };
+        let protocols = match (&caller, offer) {
+            // As a ClientHello would have said it.
+            (Some(_), offer) => tls::offer(offer),
+            (None, Offer::Tcp) => Vec::new(),
+            (None, Offer::Http2 | Offer::HawserHttp2) => vec![b"h2c".to_vec()],
+            (None, _) => vec![b"http/1.1".to_vec()],
+        };
+        let seen = Seen {
+            port: to.port(),
+            address: to.ip(),
+            transport: if caller.is_some() { SeenTransport::Tls } else { SeenTransport::Raw },
+            server_name: None,
+            protocols: protocols.iter().map(Vec::as_slice).collect(),
+        };
+        let Some(chain) = choose(&listener.chains, &seen).or(listener.default.as_ref()).cloned() else {
+            return serving.counters().refuse(Refusal::NoChain);
+        };
+        let peer = match (caller, &chain.tls) {
+            (Some(identity), Some(tls)) => {
+                let own = config.credentials.get(&tls.certificate).map(|c| Arc::from(c.identity.as_str()));
+                own.map(|own| Peer { identity, own, hash: String::new() })
+            }
+            _ => None,
+        };
+        let stream = Stream::plain(plain);
+        filter(&serving, stream, Arrival { to, peer: None }, Side::Inbound, &chain, peer, None).await;
+    });
+}
+
+async fn serve(
+    worker: &Rc<Worker>,
+    mut plain: Plain,
+    arrival: Arrival,
+    side: Side,
+    config: &Arc<Config>,
+    listener: &Listener,
+) {
+    let candidates = crate::config::candidates(&listener.chains, arrival.to.ip(), arrival.to.port());
+    let by_transport = |c: &&Arc<Chain>| c.matches.transport.is_some() || !c.matches.server_names.is_empty();
+    let by_protocol =
+        |c: &&Arc<Chain>| !c.matches.protocols.is_empty() && c.matches.transport != Some(SeenTransport::Tls);
+    let http = candidates.iter().any(by_protocol);
+    let tls = http || candidates.iter().any(by_transport) || candidates.iter().any(|c| c.tls.is_some());
+    let (looked, bytes) = if tls {
+        match look(&mut plain, true, http, listener.detect).await {
+            Ok(found) => found,
+            Err(NoAnswer::Gone) => return,
+            Err(NoAnswer::Slow) => return worker.counters().refuse(Refusal::Slow),
+        }
+    } else {
+        (Looked::Plain(None), bytes::Bytes::new())
+    };
+    let protocols: SmallVec<[&[u8]; 4]> = match &looked {
+        Looked::Tls(hello) => hello.alpn.iter().map(Vec::as_slice).collect(),
+        Looked::Plain(Some(HttpSniff::Http1)) => smallvec![&b"http/1.1"[..]],
+        Looked::Plain(Some(HttpSniff::Http2)) => smallvec![&b"h2c"[..]],
+        Looked::Plain(_) => SmallVec::new(),
+    };
+    let (transport, server_name) = match &looked {
+        Looked::Tls(hello) => (SeenTransport::Tls, hello.server_name.as_deref()),
+        Looked::Plain(_) => (SeenTransport::Raw, None),
+    };
+    let seen = Seen { port: arrival.to.port(), address: arrival.to.ip(), transport, server_name, protocols };
+    let Some(chain) = choose(&listener.chains, &seen).or(listener.default.as_ref()).cloned() else {
+        return worker.counters().refuse(Refusal::NoChain);
+    };
+    let plain = plain.unread(bytes);
+    let Some(context) = &chain.tls else {
+        let version = match looked {
+            Looked::Plain(Some(HttpSniff::Http1)) => Some(Version::Http1),
+            Looked::Plain(Some(HttpSniff::Http2)) => Some(Version::Http2),
+            _ => None,
+        };
+        return filter(worker, Stream::plain(plain), arrival, side, &chain, None, version).await;
+    };
+    let Looked::Tls(hello) = &looked else { return worker.counters().refuse(Refusal::NoChain) };
+    let is_http = matches!(chain.filter, Filter::Http(_));
+    let selected = tls::select(hello, is_http, &context.alpn);
+    let made = worker.server_tls.borrow_mut().get(config, context, selected.clone());
+    let credentials = config.credentials.get(&context.certificate);
+    let (Some(made), Some(credentials)) = (made, credentials) else {
+        return worker.counters().refuse(Refusal::NoSecret);
+    };
+    let stream = match tls::accept(made, plain, HANDSHAKE).await {
+        Ok(stream) => stream,
+        Err(e) => {
+            tracing::debug!(to = %arrival.to, peer = ?arrival.peer, error = %e, "TLS handshake failed");
+            return worker.counters().refuse(Refusal::Handshake);
+        }
+    };
+    let own: Arc<str> = credentials.identity.as_str().into();
+    let peer = tls::peer(&stream, &own);
+    let version = match selected.as_deref() {
+        Some(b"h2" | b"hawser-h2") => Some(Version::Http2),
+        Some(_) => Some(Version::Http1),
+        None => None,
+    };
+    let hawser = selected.as_deref() == Some(alpn::HAWSER_H2.as_bytes());
+    let stream = Stream::server(stream);
+    serve_filter(worker, stream, arrival, side, &chain, peer, version, hawser).await;
+}
+
+async fn filter(
+    worker: &Rc<Worker>,
+    stream: Stream,
+    arrival: Arrival,
+    side: Side,
+    chain: &Arc<Chain>,
+    peer: Option<Peer>,
+    version: Option<Version>,
+) {
+    serve_filter(worker, stream, arrival, side, chain, peer, version, false).await;
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn serve_filter(
+    worker: &Rc<Worker>,
+    mut stream: Stream,
+    arrival: Arrival,
+    side: Side,
+    chain: &Arc<Chain>,
+    peer: Option<Peer>,
+    version: Option<Version>,
+    hawser: bool,
+) {
+    match &chain.filter {
+        Filter::Tcp(spec) => tcp::proxy(worker, stream, arrival, side, spec, chain, peer).await,
+        Filter::Http(spec) => {
+            let version = match version.or(fixed(spec)) {
+                Some(version) => version,
+                None => match look(&mut stream, false, true, FIRST_REQUEST).await {
+                    Ok((looked, bytes)) => {
+                        stream = stream.unread(bytes);
+                        match looked {
+                            Looked::Plain(Some(HttpSniff::Http2)) => Version::Http2,
+                            _ => Version::Http1,
+                        }
+                    }
+                    Err(_) => return,
+                },
+            };
+            http::serve(worker, stream, version, hawser, arrival, side, spec.clone(), chain, peer).await;
+        }
+    }
+}
+
+fn fixed(spec: &HttpSpec) -> Option<Version> {
+    match spec.codec {
+        Codec::Auto => None,
+        Codec::Http1 => Some(Version::Http1),
+        Codec::Http2 => Some(Version::Http2),
+    }
+}
