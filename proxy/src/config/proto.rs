@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use hawser_api::names::types::PREFIX;
-use prost::Message;
+use prost::Name;
 
 /// Why a resource is refused: a sentence that names the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,36 +27,11 @@ impl<T> At<T> for Result<T, Refused> {
 }
 
 /// Reads the message of an `Any`, if it is of type `M`.
-pub(super) fn unpack<M: Message + Default + TypeName>(any: &prost_types::Any) -> Result<Option<M>, Refused> {
-    if any.type_url.strip_prefix(PREFIX) != Some(M::NAME) {
+pub(super) fn unpack<M: Name + Default>(any: &prost_types::Any) -> Result<Option<M>, Refused> {
+    if any.type_url != M::type_url() {
         return Ok(None);
     }
     M::decode(&any.value[..]).map(Some).map_err(|e| Refused(format!("{} can't be read: {e}", M::NAME)))
-}
-
-/// Full names of messages that travel in `Any`.
-pub(super) trait TypeName {
-    const NAME: &'static str;
-}
-
-macro_rules! names {
-    ($($type:ty = $name:literal),+ $(,)?) => { $(impl TypeName for $type { const NAME: &'static str = $name; })+ };
-}
-
-mod p {
-    pub(super) use hawser_api::proto::envoy::extensions::filters::http::router::v3 as router;
-    pub(super) use hawser_api::proto::envoy::extensions::upstreams::http::v3 as upstreams;
-    pub(super) use hawser_api::proto::{http_connection_manager as hcm, tcp_proxy, tls};
-}
-
-names! {
-    p::hcm::HttpConnectionManager =
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-    p::tcp_proxy::TcpProxy = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-    p::router::Router = "envoy.extensions.filters.http.router.v3.Router",
-    p::tls::UpstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-    p::tls::DownstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-    p::upstreams::HttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
 }
 
 /// Type name of a plain-text transport.

@@ -75,8 +75,8 @@ impl Store {
     /// # Errors
     /// If it can't be used; then what was there stays.
     pub fn put(&mut self, kind: Kind, name: &str, value: &[u8]) -> Result<(), Refused> {
-        if let Some(path) = undeclared(kind, value) {
-            refuse!("{name}: {path} is not supported");
+        if let Err(found) = hawser_api::undeclared::check(kind.type_url(), value) {
+            refuse!("{name}: {found}");
         }
         self.take(kind, name, value).at(name)
     }
@@ -314,9 +314,4 @@ fn listener_address(name: &str) -> Option<SocketAddr> {
     let (address, port) = name.rsplit_once('_')?;
     let address: IpAddr = address.parse().ok()?;
     Some(SocketAddr::new(address, port.parse().ok().filter(|p| *p != 0)?))
-}
-
-/// The path of the first field that our subset does not declare.
-fn undeclared(_kind: Kind, _value: &[u8]) -> Option<String> {
-    None
 }
