@@ -28,4 +28,9 @@ impl OwnMark {
             tracing::debug!(%error, "a socket was not marked");
         }
     }
+
+    /// The mark.
+    pub(crate) fn value(self) -> Option<u32> {
+        self.0
+    }
 }

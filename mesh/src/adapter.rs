@@ -131,6 +131,11 @@ impl Publisher {
         &self.registry
     }
 
+    /// Waits until nobody listens any more: discovery is shutting down.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
     /// Says events that take effect together. Waits while discovery is behind; `false` when it is shutting down.
     pub async fn publish(&self, events: Vec<Event>) -> bool {
         events.is_empty() || self.sender.send((self.registry.clone(), events)).await.is_ok()

@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_saphyr::Spanned;
 
 use super::Segment;
+use super::error::shown;
 
 /// Deepest nesting of maps and lists. The deepest that the API needs is about 12.
 pub(crate) const MAX_DEPTH: usize = 48;
@@ -50,8 +51,7 @@ impl Node {
     pub(crate) fn from_yaml(text: &str) -> Result<Self, Unreadable> {
         serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
             let line = error.location().map_or(0, |l| u32::try_from(l.line()).unwrap_or(0));
-            let message = error.without_snippet().to_string();
-            Unreadable { line, message: super::error::shown(first_line(&message)) }
+            Unreadable { line, message: reason(error.without_snippet()) }
         })
     }
 
@@ -103,6 +103,17 @@ impl Node {
         line
     }
 
+    /// `[2001:db8::]` is by YAML's letter a list of one map, `{"2001:db8:": null}`. Every other reader of these files
+    /// takes it for the address that it is.
+    fn rejoin(&mut self) {
+        if let Value::Map(entries) = &mut self.value
+            && let [(key, Node { value: Value::Null, .. })] = &mut entries[..]
+            && key.name.ends_with(':')
+        {
+            self.value = Value::Text(std::mem::take(&mut key.name) + ":");
+        }
+    }
+
     /// Moves the whole tree down by `lines`.
     pub(crate) fn shift(&mut self, lines: u32) {
         if lines == 0 {
@@ -120,8 +131,56 @@ impl Node {
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// The parser's error in our words, where it has its own.
+fn reason(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error;
+    match error {
+        Error::AliasError { error, .. } => reason(error),
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key \"{}\" stands twice in one map; take one of them out", shown(key))
+        }
+        Error::DuplicateMappingKey { .. } => "a key stands twice in one map; take one of them out".to_owned(),
+        Error::UnknownAnchor { .. } => "an alias (*name) without its anchor (&name)".to_owned(),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias within its own anchor".to_owned(),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => TOO_MANY_ALIASES.to_owned(),
+        Error::Budget { breach, .. } => budget(breach).to_owned(),
+        Error::MultipleDocuments { .. } => "another document begins here without a line --- before it".to_owned(),
+        Error::UnsupportedTag { tag, .. } => format!("tag {} is not allowed; leave it out", shown(tag)),
+        other => {
+            let text = other.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            let text = first.rfind(" at line ").map_or(first, |end| &first[..end]);
+            match text {
+                "recursion limit exceeded" => TOO_DEEP.to_owned(),
+                "" => "it is not YAML".to_owned(),
+                _ => format!("it is not YAML: {}", plain(text)),
+            }
+        }
+    }
+}
+
+const TOO_MANY_ALIASES: &str = "its aliases would make it too large; write them out";
+const TOO_DEEP: &str = "it is nested too deeply";
+
+fn budget(breach: &serde_saphyr::budget::BudgetBreach) -> &'static str {
+    use serde_saphyr::budget::BudgetBreach;
+    match breach {
+        BudgetBreach::Depth { .. } => TOO_DEEP,
+        BudgetBreach::Aliases { .. }
+        | BudgetBreach::Anchors { .. }
+        | BudgetBreach::AliasAnchorRatio { .. }
+        | BudgetBreach::RecordedAnchorEvents { .. }
+        | BudgetBreach::RecordedAnchorBytes { .. }
+        | BudgetBreach::MergeKeys { .. } => TOO_MANY_ALIASES,
+        BudgetBreach::Documents { .. } => "it holds several documents; put a line --- between them",
+        _ => "it has too many values; split it",
+    }
+}
+
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(160).collect()
 }
 
 fn options() -> serde_saphyr::Options {
@@ -210,7 +269,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = access.next_element::<Node>()? {
+        while let Some(mut item) = access.next_element::<Node>()? {
+            item.rejoin();
             items.push(item);
         }
         Ok(Value::List(items))
