@@ -93,7 +93,7 @@ impl DeltaClient {
             return Err(Refused::Subscriptions { ty: ty.to_string(), limit });
         }
         let stored = Stored { version: resource.version.clone(), size: resource.body.len() };
-        subscription.held.insert(resource.name.clone(), stored);
+        subscription.hold(resource.name.clone(), stored);
         Ok(())
     }
 
@@ -267,6 +267,7 @@ impl DeltaClient {
         let stored = |r: &Resource| (r.name.clone(), Stored { version: r.version.clone(), size: r.body.len() });
         subscription.pending.push_back(Pending {
             nonce: response.nonce.clone(),
+            bytes: upserts.iter().map(|r| r.body.len()).sum(),
             upserts: upserts.iter().map(stored).collect(),
             removed: removed.clone(),
         });

@@ -18,6 +18,8 @@ pub(super) struct Subscription {
     /// Names that are asked for, and whether the server said that there is none.
     pub(super) names: BTreeMap<Arc<str>, bool>,
     pub(super) held: BTreeMap<Arc<str>, Stored>,
+    /// Bytes of what is held.
+    held_bytes: usize,
     pub(super) pending: VecDeque<Pending>,
 }
 
@@ -32,6 +34,7 @@ pub(super) struct Stored {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) nonce: String,
+    pub(super) bytes: usize,
     pub(super) upserts: Vec<(Arc<str>, Stored)>,
     pub(super) removed: Vec<Arc<str>>,
 }
@@ -56,15 +59,29 @@ impl Subscription {
     /// Says whether the name was asked for.
     pub(super) fn unsubscribe(&mut self, name: &str, may_be_brought: bool) -> bool {
         if name == "*" {
-            let names = &self.names;
-            self.held.retain(|name, _| may_be_brought || names.contains_key(name));
+            let (names, bytes) = (&self.names, &mut self.held_bytes);
+            self.held.retain(|name, stored| {
+                let stays = may_be_brought || names.contains_key(name);
+                *bytes -= if stays { 0 } else { stored.size };
+                stays
+            });
             return std::mem::take(&mut self.wildcard);
         }
         let asked = self.names.remove(name).is_some();
         if !self.wildcard && !may_be_brought {
-            self.held.remove(name);
+            self.drop_held(name);
         }
         asked
+    }
+
+    pub(super) fn hold(&mut self, name: Arc<str>, stored: Stored) {
+        self.held_bytes += stored.size;
+        let before = self.held.insert(name, stored);
+        self.held_bytes -= before.map_or(0, |before| before.size);
+    }
+
+    fn drop_held(&mut self, name: &str) {
+        self.held_bytes -= self.held.remove(name).map_or(0, |stored| stored.size);
     }
 
     pub(super) fn accept(&mut self, nonce: &str, may_be_brought: bool) -> Option<()> {
@@ -78,10 +95,10 @@ impl Subscription {
             if let Some(absent) = self.names.get_mut(&name) {
                 *absent = false;
             }
-            self.held.insert(name, stored);
+            self.hold(name, stored);
         }
         for name in pending.removed {
-            self.held.remove(&name);
+            self.drop_held(&name);
             if let Some(absent) = self.names.get_mut(&name) {
                 *absent = true;
             }
@@ -101,9 +118,8 @@ impl Subscription {
             self.held.iter().map(|(name, stored)| (name.to_string(), stored.version.as_str().to_owned())).collect();
     }
 
+    /// Held and waiting for a verdict.
     pub(super) fn total_bytes(&self) -> usize {
-        let held: usize = self.held.values().map(|stored| stored.size).sum();
-        let pending: usize = self.pending.iter().flat_map(|p| &p.upserts).map(|(_, stored)| stored.size).sum();
-        held + pending
+        self.held_bytes + self.pending.iter().map(|pending| pending.bytes).sum::<usize>()
     }
 }
