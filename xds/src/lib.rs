@@ -15,7 +15,8 @@
 //! 6. A name given up that a wildcard or closure still wants is answered, because the client can't know.
 //! 7. An empty first request is a wildcard for listeners and clusters only, and not for clients with closure; a
 //!    wildcard without resources is answered with nothing.
-//! 8. State of the world: a question that is asked again after its answer was acknowledged is answered again.
+//! 8. State of the world: a question that is asked again after its answer was acknowledged is answered again; a
+//!    stale nonce acknowledges nothing, but its names count.
 //!
 //! Change one, send one:
 //! 9. What a client holds is not sent again; also not on a resume, whoever it held it from.

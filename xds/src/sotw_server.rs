@@ -56,14 +56,13 @@ impl SotwServer {
         let subscription = self.types.entry(ty.clone()).or_default();
         let first = !std::mem::replace(&mut subscription.opened, true);
         let current = request.response_nonce == subscription.nonce;
-        if !first && !current && !request.response_nonce.is_empty() {
-            return Ok(Vec::new());
-        }
         let answer = if current { subscription.in_flight.take() } else { None };
         if answer.is_some() {
             let delivery = subscription.answers.note(request.error_detail.as_ref(), &self.limits, now);
             subscription.settle(delivery);
         }
+        // A stale nonce acknowledges nothing, but its names are what the client wants: it may have given one up and
+        // asked for it again since the response that it has not seen.
         let changed = subscription.ask(&ty, &request.resource_names, source);
         // The same question with a nonce that was answered before: the client waits, as Envoy does for the
         // endpoints of a cluster that it warms again.

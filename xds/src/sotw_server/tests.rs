@@ -104,6 +104,17 @@ fn rule_8_a_question_that_is_repeated_after_its_acknowledgement_is_answered() {
 }
 
 #[test]
+fn rule_8_a_name_given_up_and_asked_for_again_with_a_stale_nonce_is_answered() {
+    let mut stream = Stream::new(World::with([(EDS, "a", "a1"), (EDS, "b", "b1")]));
+    let nonce = stream.open(EDS, &["a"]);
+    let sent = stream.ask(EDS, &["a", "b"], &nonce);
+    assert_eq!(shown(&sent), ["ClusterLoadAssignment b1"]);
+    assert!(stream.ask(EDS, &["b"], &nonce).is_empty());
+    assert!(stream.ask(EDS, &["a", "b"], &nonce).is_empty(), "one response at a time");
+    assert_eq!(shown(&stream.ask(EDS, &["a", "b"], &sent[0].nonce)), ["ClusterLoadAssignment a1"]);
+}
+
+#[test]
 fn rule_9_names_that_are_added_are_sent_and_names_that_are_held_are_not() {
     let mut stream = Stream::new(World::with([(EDS, "a", "a1"), (EDS, "b", "b1")]));
     let nonce = stream.open(EDS, &["a"]);
