@@ -1,4 +1,4 @@
-//! Load: closed loops at saturation, an open loop at a fixed rate, small TCP messages, TCP bulk.
+//! Load that wrk can't make: HTTP in an open loop at a fixed rate, small TCP messages, TCP bulk.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -16,8 +16,6 @@ use tokio::time::Instant;
 pub(crate) enum Kind {
     /// `GET /`, an answer of 3 bytes.
     Http,
-    /// `GET /1k`, an answer of 1,024 bytes.
-    HttpKilobyte,
     /// 64 bytes there and back.
     Message,
     /// As many bytes as go, one way.
@@ -114,9 +112,6 @@ async fn one(kind: Kind, target: SocketAddr, mut pace: Pace, end: Instant, total
     }
     let request: &[u8] = match kind {
         Kind::Http => b"GET / HTTP/1.1\r\nhost: bench.default.svc.cluster.local\r\nuser-agent: hawser-bench\r\n\r\n",
-        Kind::HttpKilobyte => {
-            b"GET /1k HTTP/1.1\r\nhost: bench.default.svc.cluster.local\r\nuser-agent: hawser-bench\r\n\r\n"
-        }
         Kind::Message | Kind::Bulk => &[b'm'; 64],
     };
     let mut buffer = Vec::with_capacity(16 * 1024);

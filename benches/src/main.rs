@@ -12,6 +12,7 @@ mod peers;
 mod report;
 mod rounds;
 mod upstream;
+mod wrk;
 
 use std::path::PathBuf;
 
@@ -87,15 +88,17 @@ enum System {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        match args.verb {
-            Some(Verb::Upstream { http, tcp }) => upstream::run(http, tcp).await.context("upstream"),
-            Some(Verb::Load { kind, target, connections, rate, seconds }) => {
-                load::run(kind, target, connections, rate, seconds).await
-            }
-            None => rounds::run(&args.run),
+    match args.verb {
+        Some(Verb::Upstream { http, tcp }) => alone(async { upstream::run(http, tcp).await.context("upstream") }),
+        Some(Verb::Load { kind, target, connections, rate, seconds }) => {
+            alone(load::run(kind, target, connections, rate, seconds))
         }
-    })
+        None => rounds::run(&args.run),
+    }
+}
+
+/// One thread: the whole chain shares a core.
+fn alone(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, work)
 }

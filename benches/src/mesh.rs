@@ -1,4 +1,7 @@
 //! Two hosts of a real mesh: discovery, agents, a join each; peers run on the same hosts.
+//!
+//! Our pair gets what members get: its configuration from discovery, its connections by redirection. Without our pair
+//! among the systems the hosts are plain.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +23,7 @@ pub(crate) struct Hosts {
     // Dropped in this order: programs before their hosts, hosts before the wire.
     caller: Member,
     server: Member,
-    mesh: Mesh,
+    mesh: Option<Mesh>,
     lab: Lab,
     core: usize,
 }
@@ -33,23 +36,32 @@ pub(crate) enum Side {
 }
 
 impl Hosts {
-    /// Makes both, joined; everything they start runs on `core`.
-    pub(crate) fn new(core: usize) -> anyhow::Result<Self> {
+    /// Makes both, joined if `meshed`; everything they start runs on `core`.
+    pub(crate) fn new(core: usize, meshed: bool) -> anyhow::Result<Self> {
         anyhow::ensure!(nix::unistd::geteuid().is_root(), "the benchmark makes network namespaces: run it as root");
         // What the agents start inherits it: the proxies stand on the same core as everything else.
         let mut cpus = nix::sched::CpuSet::new();
         cpus.set(core)?;
         nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus)?;
         let mut lab = Lab::new()?;
-        let mesh = Mesh::start(&mut lab)?;
-        let (caller, server) = (Member::new(&mut lab, "caller")?, Member::new(&mut lab, "server")?);
+        let (mesh, caller, server) = if meshed {
+            let mesh = Mesh::start(&mut lab)?;
+            (Some(mesh), Member::new(&mut lab, "caller")?, Member::new(&mut lab, "server")?)
+        } else {
+            let mut plain = |name| Ok(Member { host: lab.host(name)?, agent: None, apps: vec![] });
+            let members: anyhow::Result<(Member, Member)> = plain("caller").and_then(|c| Ok((c, plain("server")?)));
+            let (caller, server) = members?;
+            (None, caller, server)
+        };
         for member in [&caller, &server] {
             // The machine's default may distort short paths.
             member.host.ok(&["sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"])?;
         }
-        server.join(&mesh.token("default/bench", &["http=9000", "tcp=9001"], 1, &[])?)?;
-        caller.join(&mesh.token("default/caller", &["http-unused=8080"], 1, &[])?)?;
-        mesh.healthy(SERVICE, 2, Duration::from_secs(10))?;
+        if let Some(mesh) = &mesh {
+            server.join(&mesh.token("default/bench", &["http=9000", "tcp=9001"], 1, &[])?)?;
+            caller.join(&mesh.token("default/caller", &["http-unused=8080"], 1, &[])?)?;
+            mesh.healthy(SERVICE, 2, Duration::from_secs(10))?;
+        }
         Ok(Self { caller, server, mesh, lab, core })
     }
 
@@ -68,7 +80,8 @@ impl Hosts {
 
     /// The virtual address of the benchmarked service.
     pub(crate) fn virtual_address(&self) -> anyhow::Result<std::net::IpAddr> {
-        let services = self.mesh.json(&["get", "services"])?;
+        let mesh = self.mesh.as_ref().context("these hosts are in no mesh")?;
+        let services = mesh.json(&["get", "services"])?;
         let mut services = services.as_array().into_iter().flatten();
         let service = services.find(|s| s["host"] == SERVICE).context("the service is not there")?;
         let addresses = service["addresses"].as_array().into_iter().flatten();

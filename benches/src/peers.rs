@@ -4,6 +4,7 @@ mod envoy;
 mod haproxy;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use hawser_tests::Process;
 
@@ -11,12 +12,19 @@ use crate::System;
 use crate::certificates::Certificates;
 use crate::mesh::{HTTP, Hosts, Side, TCP};
 
-/// What a caller dials at its own proxy, for peers that are not redirected to.
-const LOCAL_HTTP: u16 = 7000;
-const LOCAL_TCP: u16 = 7001;
-/// What the server's proxy listens on with mTLS.
-const TLS_HTTP: u16 = 9443;
-const TLS_TCP: u16 = 9444;
+/// Where a peer listens. No two peers share a port: both could bind it, and each would get a part of the other's load.
+#[derive(Clone, Copy)]
+struct Ports {
+    /// What a caller dials at its own proxy, as peers are not redirected to.
+    local_http: u16,
+    local_tcp: u16,
+    /// What the server's proxy listens on with mTLS.
+    tls_http: u16,
+    tls_tcp: u16,
+}
+
+const ENVOY: Ports = Ports { local_http: 7000, local_tcp: 7001, tls_http: 9443, tls_tcp: 9444 };
+const HAPROXY: Ports = Ports { local_http: 7010, local_tcp: 7011, tls_http: 9453, tls_tcp: 9454 };
 
 /// A running pair.
 pub(crate) struct Pair {
@@ -47,9 +55,9 @@ impl Kit<'_> {
             tcp: SocketAddr::new(address, ports.1),
             _processes: processes,
         };
-        let peer = |processes: Vec<Process>| -> anyhow::Result<Pair> {
-            let pids = processes.iter().filter_map(Process::pid).collect();
-            Ok(pair(pids, local, (LOCAL_HTTP, LOCAL_TCP), processes))
+        let peer = |ports: Ports, processes: Vec<Process>| -> anyhow::Result<Pair> {
+            let pids = processes.iter().map(running).collect::<anyhow::Result<_>>()?;
+            Ok(pair(pids, local, (ports.local_http, ports.local_tcp), processes))
         };
         match system {
             // A loopback address is not captured; the server's own is not either, for a caller who is not redirected.
@@ -57,8 +65,8 @@ impl Kit<'_> {
                 let direct = IpAddr::V4(self.hosts.host(Side::Server).v4());
                 Ok(pair(vec![], direct, (HTTP + 100, TCP + 100), vec![]))
             }
-            System::Envoy => peer(envoy::start(self)?),
-            System::Haproxy => peer(haproxy::start(self)?),
+            System::Envoy => peer(ENVOY, envoy::start(self, ENVOY)?),
+            System::Haproxy => peer(HAPROXY, haproxy::start(self, HAPROXY)?),
             System::Hawser => {
                 let pids = vec![self.hosts.proxy(Side::Caller)?, self.hosts.proxy(Side::Server)?];
                 Ok(pair(pids, self.hosts.virtual_address()?, (HTTP, TCP), vec![]))
@@ -69,4 +77,14 @@ impl Kit<'_> {
     fn server(&self) -> String {
         self.hosts.host(Side::Server).v4().to_string()
     }
+}
+
+/// The process of a program, once it is the program and no longer what starts it.
+fn running(process: &Process) -> anyhow::Result<i32> {
+    const STARTERS: [&str; 3] = ["nsenter", "taskset", "ip"];
+    hawser_tests::wait::until("the program runs", Duration::from_secs(5), || {
+        let pid = process.pid()?;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (!STARTERS.contains(&name.trim())).then_some(pid)
+    })
 }

@@ -10,26 +10,37 @@ use crate::load::{Kind, Seen};
 use crate::measure::{cpu_seconds, median, resident_mib};
 use crate::mesh::{HTTP, Hosts, Side, TCP};
 use crate::peers::{Kit, Pair};
-use crate::{RunArgs, System, certificates, report};
+use crate::{RunArgs, System, certificates, report, wrk};
 
 /// A load as it is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) connections: usize,
-    pub(crate) rate: u32,
+    tool: Tool,
+    connections: usize,
 }
 
+/// What makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Tool {
+    /// HTTP at saturation.
+    Wrk { path: &'static str, new_connections: bool },
+    /// A load of ours; requests a second, 0 is as many as go.
+    Own { kind: Kind, rate: u32 },
+}
+
+const TINY: Tool = Tool::Wrk { path: "/", new_connections: false };
+
 /// Every load.
-pub(crate) const CASES: [Case; 7] = [
-    Case { name: "http c1", kind: Kind::Http, connections: 1, rate: 0 },
-    Case { name: "http c16", kind: Kind::Http, connections: 16, rate: 0 },
-    Case { name: "http c16 1k", kind: Kind::HttpKilobyte, connections: 16, rate: 0 },
-    Case { name: "http c64", kind: Kind::Http, connections: 64, rate: 0 },
-    Case { name: "http 1000/s", kind: Kind::Http, connections: 16, rate: 1000 },
-    Case { name: "tcp c16", kind: Kind::Message, connections: 16, rate: 0 },
-    Case { name: "tcp bulk", kind: Kind::Bulk, connections: 1, rate: 0 },
+pub(crate) const CASES: [Case; 8] = [
+    Case { name: "http c1", tool: TINY, connections: 1 },
+    Case { name: "http c16", tool: TINY, connections: 16 },
+    Case { name: "http c16 1k", tool: Tool::Wrk { path: "/1k", new_connections: false }, connections: 16 },
+    Case { name: "http c64", tool: TINY, connections: 64 },
+    Case { name: "http new", tool: Tool::Wrk { path: "/", new_connections: true }, connections: 16 },
+    Case { name: "http 1000/s", tool: Tool::Own { kind: Kind::Http, rate: 1000 }, connections: 16 },
+    Case { name: "tcp c16", tool: Tool::Own { kind: Kind::Message, rate: 0 }, connections: 16 },
+    Case { name: "tcp bulk", tool: Tool::Own { kind: Kind::Bulk, rate: 0 }, connections: 1 },
 ];
 
 /// Figures of one system in one case.
@@ -61,7 +72,6 @@ pub(crate) struct Results {
 
 /// Runs everything and prints it.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let hosts = Hosts::new(args.core)?;
     let certificates = certificates::Certificates::new()?;
     let me = std::env::current_exe()?.display().to_string();
     let envoy = match &args.envoy {
@@ -73,6 +83,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     } else {
         args.only.clone()
     };
+    let hosts = Hosts::new(args.core, systems.contains(&System::Hawser))?;
     let kit = Kit { hosts: &hosts, certificates: &certificates, envoy: &envoy };
     let mut upstreams = vec![];
     // A second one whose ports no member declared, so that a direct caller meets no proxy.
@@ -151,22 +162,33 @@ fn once(kit: &Kit<'_>, me: &str, pair: &Pair, case: Case, seconds: f64) -> anyho
 
 fn load(kit: &Kit<'_>, me: &str, pair: &Pair, case: Case, seconds: f64) -> anyhow::Result<Seen> {
     use clap::ValueEnum as _;
-    let target = if matches!(case.kind, Kind::Message | Kind::Bulk) { pair.tcp } else { pair.http };
-    let kind = case.kind.to_possible_value().context("a kind without a name")?;
-    let mut args: Vec<String> = [me, "load", kind.get_name()].map(str::to_owned).into();
-    args.extend([target.to_string(), "--connections".to_owned(), case.connections.to_string()]);
-    args.extend(["--rate".to_owned(), case.rate.to_string(), "--seconds".to_owned(), seconds.to_string()]);
+    let args = match case.tool {
+        Tool::Wrk { path, new_connections } => {
+            wrk::arguments(pair.http, path, case.connections, new_connections, seconds)
+        }
+        Tool::Own { kind, rate } => {
+            let target = if kind == Kind::Http { pair.http } else { pair.tcp };
+            let kind = kind.to_possible_value().context("a kind without a name")?;
+            let mut args: Vec<String> = [me, "load", kind.get_name()].map(str::to_owned).into();
+            args.extend([target.to_string(), "--connections".to_owned(), case.connections.to_string()]);
+            args.extend(["--rate".to_owned(), rate.to_string(), "--seconds".to_owned(), seconds.to_string()]);
+            args
+        }
+    };
     let command = kit.hosts.command(Side::Caller, &args);
     let seen = hawser_tests::host::finish(command, None, Duration::from_secs_f64(seconds + 20.0))?;
-    anyhow::ensure!(seen.ok(), "{}", seen.err.trim());
-    Ok(serde_json::from_str(&seen.out)?)
+    anyhow::ensure!(seen.ok(), "{}{}", seen.out.trim(), seen.err.trim());
+    match case.tool {
+        Tool::Wrk { .. } => wrk::read(&seen.out),
+        Tool::Own { .. } => Ok(serde_json::from_str(&seen.out)?),
+    }
 }
 
 /// Waits until a pair answers HTTP and TCP.
 fn ready(kit: &Kit<'_>, me: &str, pair: &Pair) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
     for kind in [Kind::Http, Kind::Message] {
-        let case = Case { name: "ready", kind, connections: 1, rate: 100 };
+        let case = Case { name: "ready", tool: Tool::Own { kind, rate: 100 }, connections: 1 };
         loop {
             let error = match load(kit, me, pair, case, 0.1) {
                 Ok(seen) if seen.failed == 0 && seen.done > 0 => break,

@@ -3,30 +3,30 @@
 use hawser_tests::Process;
 use serde_json::{Value, json};
 
-use super::{Kit, LOCAL_HTTP, LOCAL_TCP, TLS_HTTP, TLS_TCP};
+use super::{Kit, Ports};
 use crate::certificates::{Files, IDENTITY};
 use crate::mesh::{HTTP, Side, TCP};
 
 /// Starts both.
-pub(super) fn start(kit: &Kit<'_>) -> anyhow::Result<Vec<Process>> {
+pub(super) fn start(kit: &Kit<'_>, ports: Ports) -> anyhow::Result<Vec<Process>> {
     let files = kit.certificates.write(kit.hosts.dir())?;
     let at = &kit.server();
     let upstream_tls = |alpn| transport("UpstreamTlsContext", &files, alpn, "upstream");
     let downstream_tls = |alpn| transport("DownstreamTlsContext", &files, alpn, "downstream");
     let caller = bootstrap(
         vec![
-            listener("127.0.0.1", LOCAL_HTTP, http_filter("b"), None),
-            listener("127.0.0.1", LOCAL_TCP, tcp_filter("b-tcp"), None),
+            listener("127.0.0.1", ports.local_http, http_filter("b"), None),
+            listener("127.0.0.1", ports.local_tcp, tcp_filter("b-tcp"), None),
         ],
         vec![
-            cluster("b", at, TLS_HTTP, true, Some(upstream_tls(&["h2"]))),
-            cluster("b-tcp", at, TLS_TCP, false, Some(upstream_tls(&[]))),
+            cluster("b", at, ports.tls_http, true, Some(upstream_tls(&["h2"]))),
+            cluster("b-tcp", at, ports.tls_tcp, false, Some(upstream_tls(&[]))),
         ],
     );
     let server = bootstrap(
         vec![
-            listener(at, TLS_HTTP, http_filter("up"), Some(downstream_tls(&["h2"]))),
-            listener(at, TLS_TCP, tcp_filter("up-tcp"), Some(downstream_tls(&[]))),
+            listener(at, ports.tls_http, http_filter("up"), Some(downstream_tls(&["h2"]))),
+            listener(at, ports.tls_tcp, tcp_filter("up-tcp"), Some(downstream_tls(&[]))),
         ],
         vec![cluster("up", at, HTTP, false, None), cluster("up-tcp", at, TCP, false, None)],
     );

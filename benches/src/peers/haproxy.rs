@@ -4,13 +4,14 @@ use std::path::Path;
 
 use hawser_tests::Process;
 
-use super::{Kit, LOCAL_HTTP, LOCAL_TCP, TLS_HTTP, TLS_TCP};
+use super::{Kit, Ports};
 use crate::mesh::{HTTP, Side, TCP};
 
 /// Starts both.
-pub(super) fn start(kit: &Kit<'_>) -> anyhow::Result<Vec<Process>> {
+pub(super) fn start(kit: &Kit<'_>, ports: Ports) -> anyhow::Result<Vec<Process>> {
     let binary = Path::new("/usr/sbin/haproxy");
     anyhow::ensure!(binary.exists(), "haproxy is missing: apt-get install haproxy");
+    let Ports { local_http, local_tcp, tls_http, tls_tcp } = ports;
     let files = kit.certificates.write(kit.hosts.dir())?;
     let server_address = kit.server();
     let (root, both) = (files.root.display(), files.both.display());
@@ -18,15 +19,15 @@ pub(super) fn start(kit: &Kit<'_>) -> anyhow::Result<Vec<Process>> {
                   timeout client 60s\n  timeout server 60s\n  retries 2\n";
     let tls = format!("ssl crt {both} ca-file {root}");
     let caller = format!(
-        "{common}frontend http\n  mode http\n  bind 127.0.0.1:{LOCAL_HTTP}\n  default_backend http\nbackend http\n  mode http\n  \
-         http-reuse always\n  server b {server_address}:{TLS_HTTP} {tls} verify required alpn h2 ssl-min-ver TLSv1.3\n\
-         frontend tcp\n  mode tcp\n  bind 127.0.0.1:{LOCAL_TCP}\n  default_backend tcp\nbackend tcp\n  mode tcp\n  \
-         server b {server_address}:{TLS_TCP} {tls} verify required ssl-min-ver TLSv1.3\n"
+        "{common}frontend http\n  mode http\n  bind 127.0.0.1:{local_http}\n  default_backend http\nbackend http\n  mode http\n  \
+         http-reuse always\n  server b {server_address}:{tls_http} {tls} verify required alpn h2 ssl-min-ver TLSv1.3\n\
+         frontend tcp\n  mode tcp\n  bind 127.0.0.1:{local_tcp}\n  default_backend tcp\nbackend tcp\n  mode tcp\n  \
+         server b {server_address}:{tls_tcp} {tls} verify required ssl-min-ver TLSv1.3\n"
     );
     let server = format!(
-        "{common}frontend http\n  mode http\n  bind {server_address}:{TLS_HTTP} {tls} verify required alpn h2 ssl-min-ver TLSv1.3\n  \
+        "{common}frontend http\n  mode http\n  bind {server_address}:{tls_http} {tls} verify required alpn h2 ssl-min-ver TLSv1.3\n  \
          default_backend http\nbackend http\n  mode http\n  http-reuse always\n  server up {server_address}:{HTTP}\n\
-         frontend tcp\n  mode tcp\n  bind {server_address}:{TLS_TCP} {tls} verify required ssl-min-ver TLSv1.3\n  default_backend tcp\n\
+         frontend tcp\n  mode tcp\n  bind {server_address}:{tls_tcp} {tls} verify required ssl-min-ver TLSv1.3\n  default_backend tcp\n\
          backend tcp\n  mode tcp\n  server up {server_address}:{TCP}\n"
     );
     let mut processes = vec![];
