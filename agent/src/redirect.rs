@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hawser_api::names::ports;
@@ -69,7 +70,7 @@ pub struct Redirection {
     dir: PathBuf,
     guard: Option<PathBuf>,
     /// What is loaded, as far as we know; `None` is read from disk again.
-    known: Option<Saved>,
+    known: Option<Arc<Saved>>,
     inbound_released: bool,
 }
 
@@ -139,7 +140,7 @@ impl Redirection {
                 self.remove(Duration::ZERO).await?;
                 Ok(Recovered::Removed)
             }
-            Some(saved) => Ok(Recovered::Installed(Box::new(saved.intent))),
+            Some(saved) => Ok(Recovered::Installed(Box::new(saved.intent.clone()))),
         }
     }
 
@@ -195,7 +196,7 @@ impl Redirection {
         }
         let changes = changes::between(&compile::sets(&saved.intent), &compile::sets(&intent));
         let virtual_ranges = intent.capture.virtual_ranges.clone();
-        self.save(Saved { intent: intent.clone(), ..saved })?;
+        self.save(Saved { intent: intent.clone(), removing: false, loaded: saved.loaded.clone() })?;
         if let Err(error) = nft::load_json(&json::change_sets(&changes)).await {
             // Somebody changed the table behind our back: say it whole.
             tracing::warn!(%error, "capture could not be changed in place, loading the whole table");
@@ -208,7 +209,7 @@ impl Redirection {
     /// Lets name capture live on for another timeout. To be called about every 2 s for the default of 5 s.
     pub async fn renew_dns(&mut self) -> Result<(), RedirectError> {
         let saved = self.installed()?;
-        let renewals = changes::renewals(&compile::sets(&saved.intent));
+        let renewals = changes::renewals(&compile::expiring(&saved.intent));
         Ok(nft::load_json(&json::change_sets(&renewals)).await?)
     }
 
@@ -218,7 +219,7 @@ impl Redirection {
         let saved = self.installed()?;
         let empty = compile::expiring_sets().map(json::SetChange::empty);
         nft::load_json(&json::change_sets(&empty)).await?;
-        forget_lookups(saved.intent.dns.map_or(ports::DNS, |dns| dns.port)).await;
+        forget_lookups(saved.intent.dns.as_ref().map_or(ports::DNS, |dns| dns.port)).await;
         Ok(())
     }
 
@@ -298,7 +299,7 @@ impl Redirection {
         let saved = self.saved()?;
         let dns_port = saved.as_ref().and_then(|s| s.intent.dns.as_ref()).map_or(ports::DNS, |dns| dns.port);
         if let Some(saved) = saved.filter(|s| !s.removing) {
-            self.save(Saved { removing: true, ..saved })?;
+            self.save(Saved { removing: true, ..Saved::clone(&saved) })?;
         }
         let mut left = 0;
         if nft::list_rules().await?.is_some() {
@@ -319,7 +320,7 @@ impl Redirection {
 
     /// How it is.
     pub async fn status(&mut self) -> Result<Status, RedirectError> {
-        let counters = nft::list_json().await?.map(|json| counters(&json)).unwrap_or_default();
+        let counters = nft::list_counters().await?.map(|json| counters(&json)).unwrap_or_default();
         let conntrack = conntrack::usage();
         let Some(saved) = self.saved()? else { return Ok(Status { counters, conntrack, ..Status::default() }) };
         let intent = &saved.intent;
@@ -348,20 +349,20 @@ impl Redirection {
         }
     }
 
-    fn saved(&mut self) -> Result<Option<Saved>, RedirectError> {
+    fn saved(&mut self) -> Result<Option<Arc<Saved>>, RedirectError> {
         if self.known.is_none() {
-            self.known = self.store.saved().map_err(|e| self.state_error(e))?;
+            self.known = self.store.saved().map_err(|e| self.state_error(e))?.map(Arc::new);
         }
         Ok(self.known.clone())
     }
 
-    fn installed(&mut self) -> Result<Saved, RedirectError> {
+    fn installed(&mut self) -> Result<Arc<Saved>, RedirectError> {
         self.saved()?.filter(|saved| !saved.removing).ok_or(RedirectError::NotInstalled)
     }
 
     fn save(&mut self, saved: Saved) -> Result<(), RedirectError> {
         self.store.save(&saved).map_err(|e| self.state_error(e))?;
-        self.known = Some(saved);
+        self.known = Some(Arc::new(saved));
         Ok(())
     }
 

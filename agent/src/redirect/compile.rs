@@ -90,10 +90,10 @@ pub(super) fn inbound_sets() -> [&'static str; 3] {
 
 /// All sets with their elements.
 pub(super) fn sets(intent: &Intent) -> BTreeMap<&'static str, Set> {
-    let mut sets = BTreeMap::new();
+    let mut sets = expiring(intent);
     for family in Family::BOTH {
-        let mut add = |pair: &Pair, kind: SetKind, timeout: Option<u32>, elements: BTreeSet<Element>| {
-            sets.insert(pair.of(family), Set { kind, timeout, elements });
+        let mut add = |pair: &Pair, kind: SetKind, elements: BTreeSet<Element>| {
+            sets.insert(pair.of(family), Set { kind, timeout: None, elements });
         };
         let capture = &intent.capture;
         let nets = |nets: &BTreeSet<IpNet>| -> BTreeSet<Element> {
@@ -105,23 +105,30 @@ pub(super) fn sets(intent: &Intent) -> BTreeMap<&'static str, Set> {
         };
         // While capture ends there is no outbound port left, and virtual addresses are only refused.
         let ranges = if intent.outbound.is_empty() { BTreeSet::new() } else { nets(&capture.virtual_ranges) };
-        add(&VIRTUAL, SetKind::Net(family), None, nets(&capture.virtual_ranges));
-        add(&RANGES, SetKind::Net(family), None, ranges);
-        add(&WIDE, SetKind::Net(family), None, nets(&capture.wide_ranges));
-        add(&TARGETS, SetKind::Socket(family), None, targets(true));
-        add(&TARGET_NETS, SetKind::NetPort(family), None, targets(false));
+        add(&VIRTUAL, SetKind::Net(family), nets(&capture.virtual_ranges));
+        add(&RANGES, SetKind::Net(family), ranges);
+        add(&WIDE, SetKind::Net(family), nets(&capture.wide_ranges));
+        add(&TARGETS, SetKind::Socket(family), targets(true));
+        add(&TARGET_NETS, SetKind::NetPort(family), targets(false));
         let declared = intent.inbound.iter().filter_map(|i| Some((IpNet::from(i.address?), i.port)));
         let declared =
             declared.filter(|(net, _)| Family::of(net) == family).map(|(net, port)| Element::NetPort(net, port));
-        add(&INBOUND, SetKind::Socket(family), None, declared.collect());
-        let servers = intent.dns.iter().flat_map(|d| &d.servers).map(|s| IpNet::from(*s));
-        let servers = servers.filter(|net| Family::of(net) == family).map(Element::Net);
-        let life = intent.dns.as_ref().map_or(5, |d| u32::try_from(d.timeout.as_secs()).unwrap_or(u32::MAX));
-        add(&SERVERS, SetKind::Address(family), Some(life.max(1)), servers.collect());
+        add(&INBOUND, SetKind::Socket(family), declared.collect());
     }
     let any = intent.inbound.iter().filter(|i| i.address.is_none()).map(|i| Element::Port(i.port)).collect();
     sets.insert(INBOUND_PORTS, Set { kind: SetKind::Port, timeout: None, elements: any });
     sets
+}
+
+/// The sets whose elements expire: the servers that names are asked of.
+pub(super) fn expiring(intent: &Intent) -> BTreeMap<&'static str, Set> {
+    let life = intent.dns.as_ref().map_or(5, |dns| u32::try_from(dns.timeout.as_secs()).unwrap_or(u32::MAX));
+    let servers = |family| {
+        let all = intent.dns.iter().flat_map(|dns| &dns.servers).map(|server| IpNet::from(*server));
+        all.filter(move |net| Family::of(net) == family).map(Element::Net).collect()
+    };
+    let set = |family| Set { kind: SetKind::Address(family), timeout: Some(life.max(1)), elements: servers(family) };
+    Family::BOTH.map(|family| (SERVERS.of(family), set(family))).into()
 }
 
 /// Who gets what arrives for the host. Before routing and before anybody's address translation.

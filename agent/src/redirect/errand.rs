@@ -31,7 +31,12 @@ pub fn errand(args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     Some(match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(errand = name, %error, "redirection could not be settled");
+            // With its causes.
+            tracing::error!(
+                errand = name,
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "redirection could not be settled"
+            );
             ExitCode::FAILURE
         }
     })

@@ -73,8 +73,17 @@ pub(super) async fn list_text() -> Result<Option<String>, NftError> {
 
 /// Our table as JSON; `None` if there is none.
 pub(super) async fn list_json() -> Result<Option<serde_json::Value>, NftError> {
-    let Some(text) = optional(run(&["-j", "list", "table", "inet", TABLE], "").await)? else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|e| NftError::Refused(format!("its answer is no JSON: {e}")))
+    json(optional(run(&["-j", "list", "table", "inet", TABLE], "").await)?)
+}
+
+/// The counters of our table as JSON; `None` if there is no table.
+pub(super) async fn list_counters() -> Result<Option<serde_json::Value>, NftError> {
+    json(optional(run(&["-j", "list", "counters", "table", "inet", TABLE], "").await)?)
+}
+
+fn json(text: Option<String>) -> Result<Option<serde_json::Value>, NftError> {
+    let parse = |text: String| serde_json::from_str(&text);
+    text.map(parse).transpose().map_err(|e| NftError::Refused(format!("its answer is no JSON: {e}")))
 }
 
 /// What redirection needs of the kernel, each tried by itself without changing anything; the first that is missing.

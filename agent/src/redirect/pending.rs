@@ -36,7 +36,7 @@ impl Redirection {
         if !refusals.is_empty() {
             return Err(RedirectError::Refused(refusals));
         }
-        let previous = self.saved()?.filter(|saved| !saved.removing).map(|saved| saved.intent);
+        let previous = self.saved()?.filter(|saved| !saved.removing).map(|saved| saved.intent.clone());
         self.store.wait(&Waiting { previous }).map_err(|e| self.state_error(e))?;
         let guard = match self.start_guard(timer) {
             Ok(guard) => guard,
@@ -73,25 +73,34 @@ impl Redirection {
 impl Pending<'_> {
     /// Keeps the change.
     pub async fn confirm(mut self) -> Result<Notes, RedirectError> {
-        let claimed = self.redirection.store.claim().map_err(|e| self.redirection.state_error(e))?;
-        self.dismiss_guard().await;
-        if claimed.is_none() {
-            self.redirection.known = None;
-            return Err(RedirectError::RolledBack);
+        match self.claim().await? {
+            Some(_) => {
+                self.dismiss_guard().await;
+                Ok(std::mem::take(&mut self.notes))
+            }
+            None => Err(RedirectError::RolledBack),
         }
-        Ok(std::mem::take(&mut self.notes))
     }
 
     /// Undoes the change now.
     pub async fn rollback(mut self) -> Result<(), RedirectError> {
-        let claimed = self.redirection.store.claim().map_err(|e| self.redirection.state_error(e))?;
-        let Some(waiting) = claimed else {
-            self.redirection.known = None;
-            return Ok(());
-        };
+        let Some(waiting) = self.claim().await? else { return Ok(()) };
         let result = self.redirection.go_back(waiting.previous).await;
         self.dismiss_guard().await;
         result
+    }
+
+    /// Ends the wait; `None` if the guard ended it before, and has undone the change by now.
+    async fn claim(&mut self) -> Result<Option<Waiting>, RedirectError> {
+        let claimed = self.redirection.store.claim().map_err(|e| self.redirection.state_error(e))?;
+        if claimed.is_none() {
+            self.redirection.known = None;
+            if let Some(guard) = &mut self.guard {
+                // It works on the same state: let it finish.
+                _ = tokio::time::timeout(2 * super::GRACE, guard.wait()).await;
+            }
+        }
+        Ok(claimed)
     }
 
     async fn dismiss_guard(&mut self) {

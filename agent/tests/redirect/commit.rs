@@ -69,6 +69,7 @@ fn confirming_too_late_says_so() {
         }
         assert!(matches!(pending.confirm().await, Err(RedirectError::RolledBack)));
     });
+    assert_eq!(host.net.sh("nft list tables"), "", "and it is true");
 }
 
 #[test]
