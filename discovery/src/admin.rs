@@ -12,7 +12,7 @@ mod tokens;
 mod views;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hawser_daemon::readiness::Readiness;
 
@@ -21,8 +21,11 @@ pub use source::ApiSource;
 use crate::ads;
 use crate::hosts::Hosts;
 use crate::identity::Authority;
-use crate::registry::{Settings, Snapshots};
+use crate::registry::{Settings, Snapshot, Snapshots};
 use crate::store::Store;
+
+/// The longest that a verb waits for its change to show.
+const SHOWN: Duration = Duration::from_secs(2);
 
 /// The service. Clones share it.
 #[derive(Clone)]
@@ -58,6 +61,13 @@ impl AdminService {
     /// A service of these parts.
     pub fn new(parts: Parts) -> Self {
         Self { inner: Arc::new(parts) }
+    }
+
+    /// Waits until a change shows in the registry, so that who asks next sees it. The change itself is done.
+    async fn shown(&self, what: impl FnMut(&Arc<Snapshot>) -> bool) {
+        let mut snapshots = self.inner.snapshots.clone();
+        // Late is not wrong: it is on disk, and on its way.
+        let _ = tokio::time::timeout(SHOWN, snapshots.wait_for(what)).await;
     }
 }
 

@@ -63,9 +63,9 @@ pub struct Serve {
     /// Store and CA; made if it is missing
     #[arg(long, env = "HAWSER_DATA_DIR", default_value = DATA_DIR)]
     pub data_dir: PathBuf,
-    /// A directory of YAML with Istio resources, watched; may be given several times
+    /// A directory of YAML with Istio resources, watched
     #[arg(long, env = "HAWSER_CONFIG_DIR")]
-    pub config_dir: Vec<PathBuf>,
+    pub config_dir: Option<PathBuf>,
     /// A file of Istio's MeshConfig keys, read at start
     #[arg(long, env = "HAWSER_MESH_CONFIG")]
     pub mesh_config: Option<PathBuf>,
@@ -78,8 +78,8 @@ pub struct Serve {
     /// Plaintext xDS; a loopback address
     #[arg(long, default_value = "127.0.0.1:15010")]
     pub listen_plaintext: SocketAddr,
-    /// Metrics, health, pages
-    #[arg(long, default_value = "127.0.0.1:15014")]
+    /// Metrics and health; debug pages for this host alone
+    #[arg(long, default_value = "[::]:15014")]
     pub listen_http: SocketAddr,
     /// The Unix socket of administrators
     #[arg(long, default_value = ADMIN_SOCKET)]

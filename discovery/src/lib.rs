@@ -11,6 +11,7 @@ pub mod debug;
 pub mod hosts;
 pub mod identity;
 pub mod metrics;
+pub mod page;
 pub mod peer;
 pub mod registry;
 pub mod run;

@@ -4,7 +4,7 @@ mod advertise;
 mod copies;
 mod mesh_config;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -32,6 +32,7 @@ use crate::args::Serve;
 use crate::hosts::{self, HostService, Hosts};
 use crate::identity::{Authority, CertificateService, Serving, Signer};
 use crate::metrics::Metrics;
+use crate::page;
 use crate::registry::{self, Settings, VirtualRanges};
 use crate::server::{AdminSocket, Limits, TlsServer, serve_plaintext};
 use crate::store::{Addresses, Store, StoreError};
@@ -75,9 +76,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let mut settings = Settings::new(trust_domain.clone());
     settings.virtual_ranges = virtual_ranges(&args.virtual_range)?;
     mesh_config.apply(&mut settings);
-    let mut expected: Vec<RegistryId> = vec![ApiSource::id(), hosts::registry_id()];
-    let files = crate::run::files(&args.config_dir);
-    expected.extend(files.iter().map(|(id, _)| id.clone()));
+    let expected: Vec<RegistryId> = vec![ApiSource::id(), hosts::registry_id()];
     let book = Box::new(Addresses::new(store.clone()));
     let (events, snapshots) = registry::spawn(settings.clone(), expected, book)?;
 
@@ -103,15 +102,13 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     drain.spawn(serving.run(authority.clone(), drain.clone()));
     drain.spawn(hosts.clone().run(Publisher::new(hosts::registry_id(), events.clone()), drain.clone()));
     source.start(&store, &settings).await?;
-    for (id, dir) in files {
-        tracing::info!(registry = %id, dir = %dir.display(), "configuration directory");
-    }
-
     let host_service =
         HostServer::new(HostService::new(hosts.clone(), ads.clone())).max_decoding_message_size(HOST_MESSAGE);
     let certificates = IstioCertificateServiceServer::new(CertificateService::new(authority.clone(), metrics.clone()))
         .max_decoding_message_size(CSR_MESSAGE);
-    let secure = Routes::new(host_service).add_service(certificates).prepare().into_axum_router();
+    let secure =
+        Routes::new(host_service).add_service(certificates).add_service(ads.service()).prepare().into_axum_router();
+    let plaintext = Routes::new(ads.service()).prepare().into_axum_router();
     let admin = AdminService::new(Parts {
         store,
         authority: authority.clone(),
@@ -126,12 +123,15 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     });
     let admin =
         Routes::new(AdminServer::new(admin).max_decoding_message_size(ADMIN_MESSAGE)).prepare().into_axum_router();
-    let page = hawser_daemon::http::router(Arc::new(Mutex::new(metrics_registry)), readiness.clone());
+    ads.metrics().register(&mut metrics_registry);
+    let metrics_page = Arc::new(Mutex::new(metrics_registry));
+    let page = page::router(metrics_page, readiness.clone(), snapshots.clone(), ads.clone())
+        .into_make_service_with_connect_info::<SocketAddr>();
 
     let limits = Limits::default();
     let server = TlsServer::new(tls, trust_domain, hosts.clone(), metrics, limits, secure);
     tokio::spawn(server.run(tls_listener, drain.clone()));
-    tokio::spawn(serve_plaintext(plaintext_listener, axum::Router::new(), limits, drain.clone()));
+    tokio::spawn(serve_plaintext(plaintext_listener, plaintext, limits, drain.clone()));
     tokio::spawn(admin_socket.run(admin, drain.clone()));
     let page_drain = drain.clone();
     tokio::spawn(async move {
@@ -158,12 +158,6 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         tracing::warn!("some connections were cut");
     }
     Ok(())
-}
-
-/// Which directories of configuration are which registries.
-fn files(dirs: &[std::path::PathBuf]) -> Vec<(RegistryId, std::path::PathBuf)> {
-    let _ = dirs;
-    Vec::new()
 }
 
 /// The trust domain, fixed at the first start.
@@ -232,5 +226,12 @@ fn host_settings(args: &Serve, settings: &Settings) -> hosts::Settings {
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{flag} {address}"))
+    let bound = match TcpListener::bind(address).await {
+        // A kernel without IPv6: every address is every IPv4 address.
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())).await
+        }
+        bound => bound,
+    };
+    bound.with_context(|| format!("{flag} {address}"))
 }

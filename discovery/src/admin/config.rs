@@ -1,6 +1,6 @@
 //! Resources of the configuration: applied all or none, deleted, listed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use hawser_api::istio::{Kind, ObjectRef, Resource, honoured, parse_documents};
@@ -51,14 +51,7 @@ impl AdminService {
         }
         let record = ConfigRecord { yaml: resource.to_yaml(), file: String::new(), line: 0 };
         let item = Item { record, warnings: Vec::new(), resource };
-        let object = item.resource.object_ref();
-        self.put([(object.clone(), item)].into(), false).await?;
-        // A token for this group may be used the next moment.
-        let mut snapshots = self.inner.snapshots.clone();
-        let shown = snapshots.wait_for(|s| s.configs.iter().any(|c| c.object.as_ref() == Some(&object)));
-        if tokio::time::timeout(std::time::Duration::from_secs(5), shown).await.is_err() {
-            tracing::warn!(%object, "a new resource is not in the registry yet");
-        }
+        self.put([(item.resource.object_ref(), item)].into(), false).await?;
         Ok(())
     }
 
@@ -83,7 +76,8 @@ impl AdminService {
         if dry_run || changed.is_empty() {
             return Ok(applied);
         }
-        let events = changed.iter().map(|(_, item)| event(item.resource.clone(), &item.record)).collect();
+        let events: Vec<Event> = changed.iter().map(|(_, item)| event(item.resource.clone(), &item.record)).collect();
+        let said: Vec<Arc<Resource>> = events.iter().filter_map(resource).cloned().collect();
         let write = move |txn: &crate::store::Txn<'_>| {
             for (object, item) in &changed {
                 txn.put(&key(object), &item.record)?;
@@ -92,6 +86,12 @@ impl AdminService {
         };
         self.inner.store.write(write).await?;
         self.inner.source.publish(events).await;
+        self.shown(|snapshot| {
+            let held: HashSet<*const Resource> =
+                snapshot.configs.iter().filter_map(|c| c.resource.as_ref()).map(Arc::as_ptr).collect();
+            said.iter().all(|resource| held.contains(&Arc::as_ptr(resource)))
+        })
+        .await;
         Ok(applied)
     }
 
@@ -128,6 +128,14 @@ impl AdminService {
         self.inner.store.write(write).await?;
         let events = objects.iter().map(|object| Event::Delete(ObjectKey::Config(object.clone()))).collect();
         self.inner.source.publish(events).await;
+        let api = super::ApiSource::id();
+        self.shown(|snapshot| {
+            !snapshot
+                .configs
+                .iter()
+                .any(|c| c.registry == api && c.object.as_ref().is_some_and(|o| objects.contains(o)))
+        })
+        .await;
         let deleted = |object: &ObjectRef| Applied {
             object: Some(reference(object)),
             outcome: "deleted".into(),
@@ -180,6 +188,13 @@ pub(super) fn stored(store: &Store) -> Result<Vec<Event>, StoreError> {
         }
     }
     Ok(events)
+}
+
+fn resource(event: &Event) -> Option<&Arc<Resource>> {
+    match event {
+        Event::Upsert(Object::Config(resource, _)) => Some(resource),
+        _ => None,
+    }
 }
 
 fn event(resource: Resource, record: &ConfigRecord) -> Event {

@@ -15,8 +15,9 @@ use hawser_mesh::{
 };
 use tonic::Status;
 
-use super::AdminService;
+use super::{AdminService, ApiSource};
 use crate::registry::Settings;
+use crate::registry::model::WorkloadId;
 use crate::store::{PortRecord, Registration, StoreError};
 
 impl AdminService {
@@ -35,6 +36,7 @@ impl AdminService {
         }
         let name = name(&new);
         let key = key(&new);
+        let id = workload_id(&new);
         let reference = ObjectRef { kind: "WorkloadEntry".into(), namespace: new.namespace.clone(), name };
         let _turn = self.inner.source.turn().await;
         let (before, after) = self
@@ -49,6 +51,7 @@ impl AdminService {
             })
             .await?;
         self.inner.source.publish(events(&before, &after, settings)).await;
+        self.shown(|snapshot| snapshot.workload(&id).is_some()).await;
         Ok(RegisterResponse { host: host.to_string(), entry: Some(reference), warnings })
     }
 
@@ -73,6 +76,9 @@ impl AdminService {
             .await?;
         let removed = u32::try_from(before.len() - after.len()).unwrap_or(u32::MAX);
         self.inner.source.publish(events(&before, &after, &self.inner.settings)).await;
+        let gone = before.iter().filter(|(key, _)| !after.contains_key(*key));
+        let gone: Vec<WorkloadId> = gone.map(|(_, registration)| workload_id(registration)).collect();
+        self.shown(|snapshot| gone.iter().all(|id| snapshot.workload(id).is_none())).await;
         Ok(DeregisterResponse { removed })
     }
 }
@@ -154,6 +160,11 @@ fn workload(of: &Registration, host: &Hostname, settings: &Settings) -> Workload
 
 fn host(of: &Registration, settings: &Settings) -> Result<Hostname, hawser_api::hostname::InvalidHostname> {
     Hostname::service(&of.service, &of.namespace, &settings.domain)
+}
+
+fn workload_id(of: &Registration) -> WorkloadId {
+    let key = WorkloadKey { namespace: of.namespace.as_str().into(), name: name(of).into() };
+    WorkloadId { registry: ApiSource::id(), key }
 }
 
 fn key(of: &Registration) -> String {

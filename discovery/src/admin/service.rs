@@ -78,7 +78,7 @@ impl Admin for AdminService {
     }
 
     async fn proxy_status(&self, _: Request<ProxyStatusRequest>) -> Answer<ProxyStatusResponse> {
-        Ok(Response::new(ProxyStatusResponse { proxies: Vec::new() }))
+        Ok(Response::new(ProxyStatusResponse { proxies: self.proxies() }))
     }
 
     async fn register(&self, request: Request<RegisterRequest>) -> Answer<RegisterResponse> {

@@ -1,12 +1,13 @@
 //! Listings of the newest snapshot.
 
 use hawser_api::proto::admin::{
-    EndpointInfo, HostInfo, RegistryStatus, Root, ServiceInfo, StatusResponse, WorkloadInfo,
+    EndpointInfo, HostInfo, ProxyInfo, RegistryStatus, Root, ServiceInfo, StatusResponse, TypeStatus, WorkloadInfo,
 };
 use hawser_api::proto::host;
 use hawser_mesh::{Health, Locality, Resolution, Transport};
 
 use super::AdminService;
+use crate::ads::{ClientInfo, TypeInfo};
 use crate::hosts::{HostView, LeaseState};
 use crate::registry::Snapshot;
 use crate::registry::model::{Endpoint, Member};
@@ -75,6 +76,26 @@ impl AdminService {
             version: view.record.version.clone(),
         };
         self.inner.hosts.list().into_iter().map(info).collect()
+    }
+
+    pub(super) fn proxies(&self) -> Vec<ProxyInfo> {
+        let ty = |t: TypeInfo| TypeStatus {
+            type_url: t.type_url,
+            resources: count(t.resources),
+            state: t.state.to_owned(),
+            last_nack: t.last_nack,
+            last_ack: t.last_ack.map(|at| timestamp(unix(at))),
+        };
+        let proxy = |client: ClientInfo| ProxyInfo {
+            node_id: client.node_id,
+            class: client.class.as_str().to_owned(),
+            mode: client.mode.as_str().to_owned(),
+            identity: client.identity,
+            connected: Some(timestamp(unix(client.connected))),
+            types: client.types.into_iter().map(ty).collect(),
+            peer: client.peer.to_string(),
+        };
+        self.inner.ads.clients().into_iter().map(proxy).collect()
     }
 
     pub(super) fn status_now(&self) -> StatusResponse {

@@ -88,9 +88,12 @@ impl Hosts {
                 published.insert(id, now);
             }
         }
+        let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
         for (state, count) in table.leases.counts() {
-            self.inner.metrics.leases(state.as_str(), count);
+            *counts.entry(state.as_str()).or_default() += count;
         }
+        self.inner.metrics.frozen(counts.get(State::Kept.as_str()).copied().unwrap_or_default());
+        counts.into_iter().for_each(|(state, count)| self.inner.metrics.leases(state, count));
         (events, table.generation)
     }
 
