@@ -123,16 +123,6 @@ impl File {
     }
 }
 
-impl OnProxyFailure {
-    /// The word for people and for the wire.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-        }
-    }
-}
-
 impl ProxyUser {
     fn resolve(user: &str) -> anyhow::Result<Self> {
         let found = match user.parse::<u32>() {

@@ -75,7 +75,9 @@ pub(crate) async fn start(names: Names, mark: OwnMark) -> anyhow::Result<Dns> {
         }
     }
     match failed {
-        Some(error) if tasks.is_empty() => Err(anyhow::Error::from(error).context("the DNS port 15053 can't be opened")),
+        Some(error) if tasks.is_empty() => {
+            Err(anyhow::Error::from(error).context("the DNS port 15053 can't be opened"))
+        }
         _ => Ok(Dns { upstreams, counters, _tasks: tasks }),
     }
 }

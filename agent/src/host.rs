@@ -57,7 +57,7 @@ impl Host {
         let host = Self(Arc::new(Inner { config, state, verb: tokio::sync::Mutex::default(), now: Mutex::new(now) }));
         if let Some(holder) = joined {
             let member = Member::start(&host.0.config, &host.0.state, holder).await?;
-            member.resume();
+            member.resume().await;
             host.set(Phase::Joined, Some(Arc::new(member)));
         }
         Ok(host)
@@ -85,7 +85,7 @@ impl Host {
     /// What redirection is, should be, and where they differ.
     pub(crate) async fn redirect(&self, verb: Verb) -> anyhow::Result<RedirectResponse> {
         let member = self.member().ok_or_else(not_joined)?;
-        member.redirect(verb).await
+        member.capture.redirect(verb).await
     }
 
     /// Ends without a word to anybody: the lease, the proxy and the redirection outlive the agent.

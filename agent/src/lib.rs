@@ -5,6 +5,7 @@
 //! its public door. Invariant: private keys never leave this process, except a workload's to the local proxy's memory.
 
 mod api;
+mod capture;
 mod config;
 mod discovery;
 mod dns;
@@ -14,12 +15,14 @@ mod identity;
 mod join;
 mod mark;
 mod member;
+mod metrics;
 pub mod redirect;
 mod refusal;
 mod relay;
 mod session;
 mod state;
 mod status;
+mod supervise;
 
 use anyhow::Context as _;
 
@@ -27,6 +30,7 @@ pub use config::Args;
 use config::Config;
 use host::Host;
 use state::StateDir;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Runs the agent until it is told to stop. Traffic goes on without it: proxy and redirection stay.
 ///
@@ -39,6 +43,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let host = Host::open(config.clone(), state).await?;
     let socket = config.run_dir.join("agent.sock");
     let api = api::serve(&socket, host.clone()).with_context(|| socket.display().to_string())?;
+    let _metrics = AbortOnDropHandle::new(tokio::spawn(metrics::serve(host.clone())));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state = host.phase().as_str(), "agent is up");
     tokio::select! {
         signal = hawser_daemon::shutdown_signal() => tracing::info!(signal = signal?, "stopping; proxy and redirection stay"),

@@ -28,9 +28,4 @@ impl OwnMark {
             tracing::debug!(%error, "a socket was not marked");
         }
     }
-
-    /// The mark.
-    pub(crate) fn value(self) -> Option<u32> {
-        self.0
-    }
 }

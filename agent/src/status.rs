@@ -2,12 +2,16 @@
 
 use std::time::SystemTime;
 
-use hawser_api::proto::agent::{CertificateStatus, StatusResponse, WorkloadStatus};
+use hawser_api::proto::agent::{
+    CertificateStatus, DnsStatus, ProxyStatus, RedirectionStatus, StatusResponse, WorkloadStatus,
+};
 use prost_types::Timestamp;
 
 use crate::host::Phase;
 use crate::identity::Credential;
 use crate::member::Member;
+use crate::redirect::OnProxyFailure;
+use crate::supervise::Phase as ProxyPhase;
 
 /// The whole status.
 pub(crate) async fn of(phase: Phase, member: Option<&Member>) -> StatusResponse {
@@ -41,8 +45,56 @@ pub(crate) async fn of(phase: Phase, member: Option<&Member>) -> StatusResponse 
             health: ports.unwrap_or_default(),
         });
     }
+    let (redirection, differences) = member.capture.status().await;
     status.warnings = warnings(member, &session);
+    status.warnings.extend(conntrack_warning(redirection.conntrack));
+    let proxy = member.supervisor.state.borrow().clone();
+    if proxy.phase == ProxyPhase::Down && !proxy.trouble.is_empty() {
+        status.warnings.push(format!("the proxy is down: {}", proxy.trouble));
+    }
+    status.proxy = Some(ProxyStatus {
+        state: proxy.phase.as_str().into(),
+        version: proxy.version,
+        pid: proxy.pid,
+        since: proxy.since.map(timestamp),
+        restarts: proxy.restarts,
+        resources: member.relay.clients.proxy().map_or(0, |client| u32::try_from(client.resources).unwrap_or(u32::MAX)),
+        last_nack: member.relay.clients.last_nack().unwrap_or_default(),
+    });
+    let installed = if !redirection.installed {
+        "absent"
+    } else if differences.is_empty() {
+        "installed"
+    } else {
+        "differs"
+    };
+    let (entries, limit) = redirection.conntrack.unwrap_or_default();
+    status.redirection = Some(RedirectionStatus {
+        state: installed.into(),
+        ranges: redirection.ranges,
+        targets: u32::try_from(redirection.targets).unwrap_or(u32::MAX),
+        inbound: redirection.inbound,
+        on_proxy_failure: match member.capture.intent().on_proxy_failure {
+            OnProxyFailure::Closed => "closed".into(),
+            OnProxyFailure::Open => "open".into(),
+        },
+        conntrack_entries: entries,
+        conntrack_limit: limit,
+    });
+    status.dns = Some(DnsStatus {
+        mode: if redirection.installed { "capture".into() } else { "off".into() },
+        names: u32::try_from(member.names.len()).unwrap_or(u32::MAX),
+        upstreams: member.dns.upstreams.servers().iter().map(ToString::to_string).collect(),
+    });
     status
+}
+
+/// A full connection table drops connections of the whole host, the mesh's or not.
+fn conntrack_warning(usage: Option<(u64, u64)>) -> Option<String> {
+    let (entries, limit) = usage.filter(|(entries, limit)| *limit > 0 && entries * 10 >= limit * 8)?;
+    Some(format!(
+        "the kernel tracks {entries} connections of at most {limit}: raise net.netfilter.nf_conntrack_max before it is full"
+    ))
 }
 
 fn warnings(member: &Member, session: &crate::session::SessionStatus) -> Vec<String> {

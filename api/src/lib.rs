@@ -6,6 +6,7 @@
 //! must agree on ([`names`]). Invariant: what parses here is valid; nothing here does I/O.
 
 pub mod any;
+pub mod doc;
 pub mod handover;
 pub mod hostname;
 pub mod identity;

@@ -38,7 +38,6 @@ pub(crate) enum Reach {
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) channel: Channel,
-    pub(crate) address: String,
     /// Fires when the connection is given up.
     pub(crate) dead: CancellationToken,
 }
@@ -69,11 +68,7 @@ impl Link {
 
     /// Discovery accepted the session on this connection.
     pub(crate) fn up(&self, connection: &Connection) {
-        let live = Live {
-            channel: connection.channel.clone(),
-            address: connection.address.clone(),
-            dead: CancellationToken::new(),
-        };
+        let live = Live { channel: connection.channel.clone(), dead: CancellationToken::new() };
         self.set(Reach::Up(Arc::new(live)));
     }
 

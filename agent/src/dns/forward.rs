@@ -99,7 +99,10 @@ impl Forwarder {
     async fn ask_tcp(&self, query: &[u8], server: IpAddr) -> io::Result<Vec<u8>> {
         let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         self.mark.set(&socket);
-        socket.bind(SocketAddr::new(if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, 0))?;
+        socket.bind(SocketAddr::new(
+            if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
+            0,
+        ))?;
         let _own = Own::new(self, socket.local_addr()?.port());
         let mut stream = socket.connect((server, PORT).into()).await?;
         let length = u16::try_from(query.len()).map_err(io::Error::other)?;

@@ -122,7 +122,11 @@ mod tests {
         let names = Names::default();
         names.change(
             vec![
-                name("reviews.default.svc.cluster.local", &["240.240.0.1"], &["reviews.default", "reviews.default.svc"]),
+                name(
+                    "reviews.default.svc.cluster.local",
+                    &["240.240.0.1"],
+                    &["reviews.default", "reviews.default.svc"],
+                ),
                 name("*.example.com", &["240.240.0.2"], &[]),
                 name("*.b.example.com", &["240.240.0.3"], &[]),
                 name("empty.example.org", &[], &[]),

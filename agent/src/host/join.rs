@@ -97,7 +97,7 @@ async fn take_steps(member: &Member, steps: &Steps) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::DeadlineExceeded, "proxy-not-ready", member.proxy_trouble()));
     }
     steps.say("proxy", "the proxy is ready");
-    member.capture(steps).await
+    member.install(steps).await
 }
 
 fn again(member: &Member, token: &JoinToken, steps: &Steps) -> Result<(), Refusal> {

@@ -18,6 +18,11 @@ impl Steps {
         Self { out, start: Instant::now() }
     }
 
+    /// Steps that nobody asked for: they are only logged.
+    pub(crate) fn silent() -> Self {
+        Self::new(mpsc::channel(1).0)
+    }
+
     /// A step was taken.
     pub(crate) fn say(&self, step: &str, message: impl Into<String>) {
         self.tell(step, message.into(), false);

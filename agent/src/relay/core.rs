@@ -33,6 +33,7 @@ pub(crate) trait Kept {
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // Made and consumed at once.
 pub(crate) enum Act {
     /// Send to the client.
     Down(DeltaDiscoveryResponse),
@@ -237,7 +238,8 @@ impl Core {
         let late = |since: &Instant| now.saturating_duration_since(*since) >= PATIENCE;
         let mut due = Vec::new();
         for (ty, subscription) in &mut self.types {
-            let names: Vec<String> = subscription.waiting.extract_if(.., |_, since| late(since)).map(|(name, _)| name).collect();
+            let names: Vec<String> =
+                subscription.waiting.extract_if(.., |_, since| late(since)).map(|(name, _)| name).collect();
             let wildcard = subscription.wildcard_waiting.take_if(|since| late(since)).is_some();
             if wildcard || !names.is_empty() {
                 due.push((ty.clone(), Asked { wildcard, names }));
@@ -255,7 +257,9 @@ impl Core {
 
     /// Whether [`Core::on_tick`] has something to wait for.
     pub(crate) fn waits(&self) -> bool {
-        self.types.values().any(|subscription| !subscription.waiting.is_empty() || subscription.wildcard_waiting.is_some())
+        self.types
+            .values()
+            .any(|subscription| !subscription.waiting.is_empty() || subscription.wildcard_waiting.is_some())
     }
 
     fn take_answer(&mut self, ty: &TypeUrl, request: &DeltaDiscoveryRequest, acts: &mut Vec<Act>) -> Option<Answered> {
@@ -289,7 +293,15 @@ impl Core {
     }
 
     /// Answers from the cache. What is not there is absent, unless nobody knows yet: then it waits.
-    fn answer(&mut self, ty: &TypeUrl, asked: Asked, undecided: bool, kept: &dyn Kept, now: Instant, acts: &mut Vec<Act>) {
+    fn answer(
+        &mut self,
+        ty: &TypeUrl,
+        asked: Asked,
+        undecided: bool,
+        kept: &dyn Kept,
+        now: Instant,
+        acts: &mut Vec<Act>,
+    ) {
         let Some(subscription) = self.types.get_mut(ty) else { return };
         let mut resources = Vec::new();
         let mut removed = Vec::new();

@@ -38,11 +38,7 @@ pub(crate) fn complete(node: &Node, record: &Record) -> Node {
 /// The agent's own node.
 pub(crate) fn own() -> Node {
     let fields = [(metadata::HAWSER_XDS.to_owned(), text(&HAWSER_XDS.to_string()))].into();
-    Node {
-        metadata: Some(Struct { fields }),
-        user_agent_name: "hawser-agent".into(),
-        ..Node::default()
-    }
+    Node { metadata: Some(Struct { fields }), user_agent_name: "hawser-agent".into(), ..Node::default() }
 }
 
 /// The workload that a node is for.

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use hawser_api::proto::core::Node;
-use hawser_api::proto::core::node::UserAgentVersionType;
 use parking_lot::Mutex;
 
 /// The clients. Clones share them.
@@ -22,8 +19,6 @@ struct Table {
 /// One client.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientStatus {
-    pub(crate) version: String,
-    pub(crate) since: SystemTime,
     pub(crate) resources: usize,
     /// The agent itself.
     pub(crate) own: bool,
@@ -37,10 +32,8 @@ pub(super) struct Client {
 }
 
 impl Clients {
-    pub(super) fn enter(&self, node: &Node, own: bool) -> Client {
-        let UserAgentVersionType::UserAgentVersion(version) =
-            node.user_agent_version_type.clone().unwrap_or(UserAgentVersionType::UserAgentVersion(String::new()));
-        let status = ClientStatus { version, since: SystemTime::now(), resources: 0, own };
+    pub(super) fn enter(&self, own: bool) -> Client {
+        let status = ClientStatus { resources: 0, own };
         let mut table = self.0.lock();
         let id = table.next;
         table.next += 1;

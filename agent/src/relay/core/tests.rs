@@ -17,7 +17,9 @@ impl Kept for Memory {
 
 impl Memory {
     fn with(names: &[&str]) -> Self {
-        Self(names.iter().map(|name| ((TypeUrl::LISTENER, (*name).to_owned()), Arc::new(resource(name, "1")))).collect())
+        Self(
+            names.iter().map(|name| ((TypeUrl::LISTENER, (*name).to_owned()), Arc::new(resource(name, "1")))).collect(),
+        )
     }
 }
 

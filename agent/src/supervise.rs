@@ -1,0 +1,374 @@
+//! Keeps the proxy running and gives it its sockets.
+//!
+//! In: the record, connections on `listeners.sock`, ends of processes. Out: one proxy, started or adopted, with listening
+//! sockets that outlive it. A proxy outlives the agent: a new agent adopts it by its connection. Nothing is started
+//! while one runs.
+
+pub(crate) mod admin;
+mod child;
+mod listeners;
+
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use hawser_api::handover::{LONGEST, MOST, Request, SOCKET, encode};
+use hawser_daemon::backoff::Backoff;
+use hawser_sockets::{FdLimits, recv_fds, send_fds};
+use nix::sys::signal::Signal;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::{Config, ProxyUser};
+use crate::identity::Identity;
+use child::Program;
+use listeners::{Listeners, wanted};
+
+const HANDOVER: Duration = Duration::from_secs(5);
+/// How long a proxy that runs may take to connect, ours or one that was found, before it is replaced.
+const CONNECT: Duration = Duration::from_secs(20);
+/// Between two looks at one that is not connected.
+const LOOK: Duration = Duration::from_millis(200);
+const READY: Duration = Duration::from_millis(50);
+/// Longer than this, and the next failure counts as the first.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// The proxy as it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProxyState {
+    pub(crate) phase: Phase,
+    pub(crate) version: String,
+    pub(crate) pid: i32,
+    pub(crate) since: Option<SystemTime>,
+    pub(crate) restarts: u32,
+    /// What went wrong last.
+    pub(crate) trouble: String,
+}
+
+/// Where the proxy is between started and serving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    #[default]
+    Down,
+    Starting,
+    Running,
+}
+
+/// The supervisor; dropping it leaves the proxy running.
+pub(crate) struct Supervisor {
+    pub(crate) state: watch::Receiver<ProxyState>,
+    orders: mpsc::Sender<Order>,
+    _task: AbortOnDropHandle<()>,
+}
+
+enum Order {
+    /// Let it end what it has; whether it did in time.
+    Drain(Duration, oneshot::Sender<bool>),
+    /// End it now.
+    Stop(oneshot::Sender<()>),
+}
+
+impl Phase {
+    /// The word for people.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Starting => "starting",
+            Self::Running => "running",
+        }
+    }
+}
+
+impl Supervisor {
+    /// Listens for a proxy and starts one if none runs.
+    pub(crate) fn start(config: &Config, identity: watch::Receiver<Arc<Identity>>) -> anyhow::Result<Self> {
+        let program =
+            Program { binary: config.proxy_binary.clone(), user: config.proxy_user, run_dir: config.run_dir.clone() };
+        let socket = config.run_dir.join(SOCKET);
+        let accept = listen(&socket).with_context(|| socket.display().to_string())?;
+        let (publish, state) = watch::channel(ProxyState::default());
+        let (orders, receiver) = mpsc::channel(4);
+        let keeper = Keeper {
+            accept,
+            identity,
+            publish,
+            user: config.proxy_user,
+            listeners: Listeners::default(),
+            child: None,
+            connection: None,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            wanted: true,
+            act_at: Some(Instant::now()),
+            // One that an earlier agent left behind connects by itself.
+            patience: Instant::now() + CONNECT,
+            ready_at: None,
+            program,
+        };
+        Ok(Self { state, orders, _task: AbortOnDropHandle::new(tokio::spawn(keeper.run(receiver))) })
+    }
+
+    /// Waits until the proxy serves.
+    pub(crate) async fn ready(&self) {
+        let mut state = self.state.clone();
+        let _ = state.wait_for(|state| state.phase == Phase::Running).await;
+    }
+
+    /// Lets the proxy end what it has; whether it did in time. It is not started again.
+    pub(crate) async fn drain(&self, within: Duration) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::Drain(within, reply)).await.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// Ends the proxy and closes its sockets.
+    pub(crate) async fn stop(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.orders.send(Order::Stop(reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+}
+
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    // Who may use it is decided by SO_PEERCRED.
+    crate::api::listen(path, 0o666)
+}
+
+struct Keeper {
+    accept: UnixListener,
+    identity: watch::Receiver<Arc<Identity>>,
+    publish: watch::Sender<ProxyState>,
+    user: ProxyUser,
+    program: Program,
+    listeners: Listeners,
+    child: Option<Child>,
+    connection: Option<UnixStream>,
+    backoff: Backoff,
+    /// Whether there is to be a proxy at all.
+    wanted: bool,
+    /// When to look whether one must be started or replaced.
+    act_at: Option<Instant>,
+    /// Until when one that runs may be without a connection.
+    patience: Instant,
+    /// When to ask whether it is ready.
+    ready_at: Option<Instant>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            tokio::select! {
+                accepted = self.accept.accept() => {
+                    let Ok((stream, _)) = accepted else { continue };
+                    match timeout(HANDOVER, self.hand_over(&stream)).await {
+                        Ok(Ok(())) => self.connected(stream),
+                        Ok(Err(error)) => self.trouble(format!("{error:#}")),
+                        Err(_) => self.trouble("it took too long to take its sockets".into()),
+                    }
+                }
+                () = gone(&self.connection), if self.connection.is_some() => {
+                    self.connection = None;
+                    self.ready_at = None;
+                    self.lost("its connection ended");
+                }
+                ended = wait(&mut self.child), if self.child.is_some() => {
+                    self.child = None;
+                    self.lost(&ended.map_or_else(|error| error.to_string(), |status| status.to_string()));
+                }
+                () = tokio::time::sleep_until(self.act_at.unwrap_or_else(Instant::now)), if self.act_at.is_some() => {
+                    self.act_at = None;
+                    self.look();
+                }
+                () = tokio::time::sleep_until(self.ready_at.unwrap_or_else(Instant::now)), if self.ready_at.is_some() => {
+                    self.ready_at = None;
+                    self.ask().await;
+                }
+                order = orders.recv() => match order {
+                    Some(Order::Drain(within, reply)) => {
+                        let ended = self.end(Signal::SIGTERM, within).await;
+                        let _ = reply.send(ended);
+                    }
+                    Some(Order::Stop(reply)) => {
+                        self.end(Signal::SIGKILL, HANDOVER).await;
+                        self.listeners.close();
+                        let _ = reply.send(());
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Gives a proxy the sockets that it lacks.
+    async fn hand_over(&mut self, stream: &UnixStream) -> anyhow::Result<()> {
+        let peer = stream.peer_cred()?;
+        if peer.uid() != self.user.uid {
+            bail!("user {} asked for the proxy's sockets", peer.uid());
+        }
+        if self.connection.is_some() {
+            bail!("a second proxy asked for sockets (process {})", peer.pid().unwrap_or_default());
+        }
+        if !self.wanted {
+            bail!("a proxy asked for sockets while the host leaves");
+        }
+        let limits = FdLimits { bytes: LONGEST, descriptors: MOST };
+        let (message, descriptors) = recv_fds(stream, limits).await?;
+        let request: Request = serde_json::from_slice(&message).context("its request")?;
+        if request.holds.len() != descriptors.len() {
+            bail!("it names {} sockets and sent {}", request.holds.len(), descriptors.len());
+        }
+        let record = self.identity.borrow().record.clone();
+        self.listeners.adopt(request.holds.clone(), descriptors);
+        self.listeners.complete(wanted(&record, request.workers)).context("the mesh's ports")?;
+        let (missing, sockets) = self.listeners.beyond(&request.holds);
+        send_fds(stream, &encode(&missing), &sockets).await?;
+        let pid = peer.pid().unwrap_or(request.pid);
+        self.program.note(pid);
+        self.publish.send_modify(|state| {
+            state.phase = Phase::Starting;
+            state.pid = pid;
+            state.version = request.version.chars().take(64).collect();
+            state.since = Some(SystemTime::now());
+        });
+        tracing::info!(
+            pid,
+            version = request.version,
+            adopted = !request.holds.is_empty(),
+            "the proxy has its sockets"
+        );
+        Ok(())
+    }
+
+    fn connected(&mut self, stream: UnixStream) {
+        self.connection = Some(stream);
+        self.act_at = None;
+        self.ready_at = Some(Instant::now());
+    }
+
+    async fn ask(&mut self) {
+        if admin::is_ready().await {
+            self.publish.send_modify(|state| {
+                state.phase = Phase::Running;
+                state.trouble.clear();
+            });
+        } else {
+            self.ready_at = Some(Instant::now() + READY);
+        }
+    }
+
+    /// The proxy is gone, or seems so.
+    fn lost(&mut self, why: &str) {
+        let stable = self.publish.borrow().since.is_some_and(|since| since.elapsed().is_ok_and(|age| age > STABLE));
+        if stable {
+            self.backoff.reset();
+        }
+        if self.wanted {
+            tracing::warn!(why, "the proxy is gone");
+        }
+        self.publish.send_modify(|state| {
+            state.phase = Phase::Down;
+            state.trouble = why.to_owned();
+        });
+        if self.wanted && self.connection.is_none() {
+            self.patience = Instant::now() + CONNECT;
+            self.act_at = Some(Instant::now() + self.backoff.next_wait());
+        }
+    }
+
+    /// Starts a proxy if there is none; replaces one that does not connect.
+    fn look(&mut self) {
+        if !self.wanted || self.connection.is_some() {
+            return;
+        }
+        if self.program.running().is_some() && Instant::now() < self.patience {
+            self.act_at = Some(Instant::now() + LOOK);
+            return;
+        }
+        if let Some(pid) = self.program.running() {
+            tracing::warn!(pid, "a proxy runs that does not connect; it is replaced");
+            child::signal(pid, Signal::SIGKILL);
+            self.program.forget();
+            self.act_at = Some(Instant::now() + self.backoff.next_wait());
+            return;
+        }
+        if self.child.is_some() {
+            return;
+        }
+        match self.program.start() {
+            Ok(child) => {
+                self.publish.send_modify(|state| {
+                    state.restarts += u32::from(state.since.is_some());
+                    state.phase = Phase::Starting;
+                    state.pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+                });
+                self.child = Some(child);
+                self.patience = Instant::now() + CONNECT;
+                self.act_at = Some(self.patience);
+            }
+            Err(error) => {
+                self.trouble(format!("{} can't be started: {error}", self.program.binary.display()));
+                self.act_at = Some(Instant::now() + self.backoff.next_wait());
+            }
+        }
+    }
+
+    /// Ends the proxy for good; whether it was gone in time.
+    async fn end(&mut self, how: Signal, within: Duration) -> bool {
+        self.wanted = false;
+        self.act_at = None;
+        self.ready_at = None;
+        let pid = self.program.running();
+        if let Some(pid) = pid {
+            child::signal(pid, how);
+        }
+        let ended = timeout(within, async {
+            if self.connection.is_some() {
+                gone(&self.connection).await;
+            }
+            if self.child.is_some() {
+                let _ = wait(&mut self.child).await;
+            }
+        });
+        let ended = ended.await.is_ok();
+        if ended {
+            self.connection = None;
+            self.child = None;
+            self.program.forget();
+            self.publish.send_modify(|state| state.phase = Phase::Down);
+        }
+        ended
+    }
+
+    fn trouble(&self, why: String) {
+        tracing::warn!(why, "the proxy has trouble");
+        self.publish.send_modify(|state| state.trouble = why);
+    }
+}
+
+/// Waits until the other end is closed. What it still says means nothing to us.
+async fn gone(connection: &Option<UnixStream>) {
+    let Some(stream) = connection else { return std::future::pending().await };
+    let mut buffer = [0; 256];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+async fn wait(child: &mut Option<Child>) -> std::io::Result<ExitStatus> {
+    match child {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
+    }
+}

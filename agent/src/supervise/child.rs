@@ -1,0 +1,116 @@
+//! The proxy's process: started by us, or found running.
+//!
+//! In: program and user. Out: a child that has none of the agent's privileges and outlives it. Which process it is stands in
+//! `proxy.pid`, with its start time, so that a new agent knows whether to wait for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+use crate::config::ProxyUser;
+
+const PID_FILE: &str = "proxy.pid";
+
+/// How the proxy is started.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    pub(super) binary: PathBuf,
+    pub(super) user: ProxyUser,
+    pub(super) run_dir: PathBuf,
+}
+
+impl Program {
+    /// Starts it.
+    pub(super) fn start(&self) -> io::Result<Child> {
+        let mut command = Command::new(&self.binary);
+        command.arg("--run-dir").arg(&self.run_dir);
+        command.stdin(Stdio::null()).process_group(0).kill_on_drop(false);
+        let own = nix::unistd::geteuid().as_raw();
+        if own != self.user.uid {
+            command.uid(self.user.uid).gid(self.user.gid);
+        }
+        // Ambient capabilities would pass to the proxy. They belong to a thread, so one without them starts it.
+        let runtime = tokio::runtime::Handle::current();
+        let started = std::thread::spawn(move || {
+            let _runtime = runtime.enter();
+            if let Err(error) = rustix::thread::clear_ambient_capability_set() {
+                tracing::debug!(%error, "there are no ambient capabilities to clear");
+            }
+            command.spawn()
+        });
+        let child = started.join().map_err(|_| io::Error::other("the starting thread failed"))??;
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            self.note(pid);
+        }
+        Ok(child)
+    }
+
+    /// Writes down which process it is.
+    pub(super) fn note(&self, pid: i32) {
+        if let Some(started) = start_time(pid)
+            && let Err(error) =
+                crate::state::write_atomic(&self.pid_file(), format!("{pid} {started}\n").as_bytes(), false)
+        {
+            tracing::warn!(%error, "the proxy's process was not written down");
+        }
+    }
+
+    /// The process that was written down, if it still runs.
+    pub(super) fn running(&self) -> Option<i32> {
+        let text = std::fs::read_to_string(self.pid_file()).ok()?;
+        let (pid, started) = text.trim().split_once(' ')?;
+        let pid = pid.parse().ok().filter(|pid| *pid > 1)?;
+        (start_time(pid)? == started.parse::<u64>().ok()?).then_some(pid)
+    }
+
+    /// Forgets the process.
+    pub(super) fn forget(&self) {
+        let _ = std::fs::remove_file(self.pid_file());
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.run_dir.join(PID_FILE)
+    }
+}
+
+/// Sends a signal to a process that may be gone.
+pub(super) fn signal(pid: i32, signal: Signal) {
+    if pid > 1
+        && let Err(error) = kill(Pid::from_raw(pid), signal)
+    {
+        tracing::debug!(pid, %signal, %error, "the proxy did not get a signal");
+    }
+}
+
+/// When a process started, in ticks since the boot: with its number it names one process only.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+    // The name stands in parentheses and may hold anything. A zombie does not run.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    if fields.next()? == "Z" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_from_a_later_one_of_the_same_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let user = ProxyUser { uid: 0, gid: 0 };
+        let program = Program { binary: "/bin/true".into(), user, run_dir: dir.path().into() };
+        assert_eq!(program.running(), None);
+        let own = i32::try_from(std::process::id()).unwrap();
+        program.note(own);
+        assert_eq!(program.running(), Some(own));
+        std::fs::write(program.pid_file(), format!("{own} 1\n")).unwrap();
+        assert_eq!(program.running(), None);
+    }
+}
