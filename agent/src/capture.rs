@@ -213,6 +213,19 @@ impl Capture {
     }
 }
 
+/// Takes away what a join or leave that was cut short left on a host that is not joined; whether there was anything.
+pub(crate) async fn clean(state: &StateDir) -> Result<bool, RedirectError> {
+    let mut redirection = Redirection::new(&state.path(""));
+    Ok(match redirection.recover().await? {
+        Recovered::Nothing => false,
+        Recovered::Removed | Recovered::RolledBack(None) => true,
+        Recovered::Installed(_) | Recovered::RolledBack(Some(_)) => {
+            redirection.remove(Duration::ZERO).await?;
+            true
+        }
+    })
+}
+
 fn note(notes: Vec<String>) {
     for note in notes {
         tracing::warn!(note, "not all of redirection is possible here");

@@ -16,6 +16,7 @@ use tonic::Code;
 
 pub(crate) use steps::Steps;
 
+use crate::capture;
 use crate::config::Config;
 use crate::identity::Holder;
 use crate::member::Member;
@@ -59,6 +60,8 @@ impl Host {
             let member = Member::start(&host.0.config, &host.0.state, holder).await?;
             member.resume().await;
             host.set(Phase::Joined, Some(Arc::new(member)));
+        } else if let Err(error) = capture::clean(&host.0.state).await {
+            tracing::error!(error = capture::chain(&error), "redirection of an earlier join is left");
         }
         Ok(host)
     }

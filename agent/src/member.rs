@@ -46,7 +46,6 @@ pub(crate) struct Member {
     pub(crate) names: Names,
     pub(crate) dns: Dns,
     commands: mpsc::Sender<Command>,
-    epochs: Epochs,
     mark: OwnMark,
     tasks: Mutex<Vec<AbortOnDropHandle<()>>>,
     _prober: Prober,
@@ -56,7 +55,7 @@ impl Member {
     /// Starts everything.
     pub(crate) async fn start(config: &Config, state: &StateDir, holder: Holder) -> anyhow::Result<Self> {
         let link = Link::new();
-        let epochs = Epochs::new(state.clone());
+        let epochs = Epochs::new(state.clone(), &holder.current().record.instance_id);
         let mark = OwnMark::of(config);
         let (prober, health) = Prober::start(holder.watch());
         let names = Names::default();
@@ -80,7 +79,7 @@ impl Member {
         let session = Session {
             holder: holder.clone(),
             link: link.clone(),
-            epochs: epochs.clone(),
+            epochs,
             renewal: renewal.clone(),
             renew,
             health: health.clone(),
@@ -104,7 +103,6 @@ impl Member {
             names,
             dns,
             commands,
-            epochs,
             mark,
             tasks: Mutex::new(tasks),
             _prober: prober,
@@ -145,9 +143,6 @@ impl Member {
             tracing::warn!(trouble, "left behind by the failed join");
         }
         self.stop().await;
-        if let Err(error) = self.epochs.forget() {
-            tracing::warn!(error = format!("{error:#}"), "left behind by the failed join");
-        }
     }
 }
 

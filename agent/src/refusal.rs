@@ -3,11 +3,10 @@
 //! In: gRPC statuses of discovery, errors of our own. Out: the same as a gRPC status whose metadata key
 //! `hawser-reason` holds the word, for the command line.
 
+use hawser_api::names::reasons;
 use tonic::{Code, Status};
 
 use crate::discovery::DialError;
-
-const KEY: &str = "hawser-reason";
 
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +56,8 @@ impl Refusal {
 
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
-        let reason = status.metadata().get(KEY).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let reason =
+            status.metadata().get(reasons::KEY).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let said = status.message().trim();
         let sentence = match (said.is_empty(), reason.is_empty(), status.code()) {
             (false, false, _) => said.to_owned(),
@@ -96,7 +96,7 @@ impl From<Refusal> for Status {
         if let Ok(value) = refusal.reason.parse()
             && !refusal.reason.is_empty()
         {
-            status.metadata_mut().insert(KEY, value);
+            status.metadata_mut().insert(reasons::KEY, value);
         }
         status
     }

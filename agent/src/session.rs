@@ -13,7 +13,7 @@ use hawser_daemon::backoff::Backoff;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Code;
 
-pub(crate) use epochs::Epochs;
+pub(crate) use epochs::{Epochs, forget};
 pub(crate) use stream::hostname;
 
 use crate::discovery::Link;

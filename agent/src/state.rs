@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +41,10 @@ impl StateDir {
     /// Makes the directory (0700) if it is absent and takes its lock.
     pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
         make_dir(root, 0o700)?;
+        // A package may have made it wider.
+        if let Err(error) = fs::set_permissions(root, fs::Permissions::from_mode(0o700)) {
+            tracing::warn!(path = %root.display(), %error, "the state directory's mode stays as it is");
+        }
         let path = root.join("lock");
         let file = OpenOptions::new()
             .create(true)

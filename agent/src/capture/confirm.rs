@@ -46,7 +46,7 @@ impl Capture {
         };
         let mut redirection = self.0.redirection.lock().await;
         let failed =
-            |error: &dyn std::error::Error| Refusal::new(Code::FailedPrecondition, "redirection-failed", chain(error));
+            |error: &dyn std::error::Error| Refusal::new(Code::FailedPrecondition, "rolled-back", chain(error));
         let mut pending =
             redirection.apply_with_rollback(&self.intent(), TIMER).await.map_err(|error| failed(&error))?;
         note(std::mem::take(&mut pending.notes));
@@ -70,7 +70,7 @@ impl Capture {
         };
         pending.rollback().await.map_err(|error| failed(&error))?;
         let sentence = format!("redirection was undone, because the host could not be reached with it: {why}");
-        Err(Refusal::new(Code::FailedPrecondition, "redirection-not-confirmed", sentence))
+        Err(Refusal::new(Code::FailedPrecondition, "rolled-back", sentence))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hawser_api::names::reasons;
 use hawser_api::proto::agent::JoinHostRequest;
 use hawser_api::token::JoinToken;
 use tokio::time::timeout;
@@ -22,7 +23,7 @@ impl Host {
     /// Joins, or says that it is joined.
     pub(crate) async fn join(&self, request: JoinHostRequest, steps: &Steps) -> Result<(), Refusal> {
         let _verb = self.one_verb()?;
-        let invalid = |error| Refusal::new(Code::InvalidArgument, "token-invalid", format!("{error}"));
+        let invalid = |error| Refusal::new(Code::InvalidArgument, reasons::MALFORMED, format!("{error}"));
         let token: JoinToken = request.token.parse().map_err(invalid)?;
         if let Some(member) = self.member() {
             return again(&member, &token, steps);
@@ -111,5 +112,5 @@ fn again(member: &Member, token: &JoinToken, steps: &Steps) -> Result<(), Refusa
         "this host is joined already, as {instance} of {}: run `hawser leave` before it joins with another token",
         joined.trust_domain
     );
-    Err(Refusal::new(Code::AlreadyExists, "already-joined", sentence))
+    Err(Refusal::new(Code::AlreadyExists, reasons::ALREADY_JOINED, sentence))
 }

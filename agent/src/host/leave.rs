@@ -6,9 +6,10 @@ use hawser_api::proto::agent::LeaveHostRequest;
 use tonic::Code;
 
 use super::{Host, Phase, Steps, not_joined};
+use crate::capture;
 use crate::identity::forget;
 use crate::refusal::Refusal;
-use crate::session::Epochs;
+use crate::session;
 use crate::state::StateDir;
 
 /// How long discovery may wait for proxies to acknowledge that this host drains.
@@ -20,7 +21,7 @@ impl Host {
     /// Leaves in order.
     pub(crate) async fn leave(&self, request: LeaveHostRequest, steps: &Steps) -> Result<(), Refusal> {
         let _verb = self.one_verb()?;
-        let member = self.member().ok_or_else(not_joined)?;
+        let Some(member) = self.member() else { return self.clean_again(steps).await };
         let in_flight = request.drain.and_then(|drain| Duration::try_from(drain).ok()).unwrap_or(IN_FLIGHT);
         self.set(Phase::Leaving, Some(member.clone()));
 
@@ -58,11 +59,23 @@ impl Host {
         steps.done("this host has left the mesh");
         Ok(())
     }
+
+    /// A leave that could not finish is finished; else there is nothing to leave.
+    async fn clean_again(&self, steps: &Steps) -> Result<(), Refusal> {
+        let incomplete = |why| Refusal::new(Code::Internal, "cleanup-incomplete", why);
+        let left = capture::clean(&self.0.state).await.map_err(|error| incomplete(capture::chain(&error)))?;
+        if !left {
+            return Err(not_joined());
+        }
+        wipe(&self.0.state)?;
+        steps.done("what an earlier leave left behind is gone");
+        Ok(())
+    }
 }
 
 /// Removes everything that says that this host was ever joined.
 fn wipe(state: &StateDir) -> anyhow::Result<()> {
-    let epochs = Epochs::new(state.clone()).forget();
+    let epochs = session::forget(state);
     let cache = state.remove("cache");
     forget(state, false)?;
     epochs?;

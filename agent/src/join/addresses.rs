@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use hawser_api::names::reasons;
 use hawser_api::proto::host::HostAddress;
 use nix::ifaddrs::getifaddrs;
 use tonic::Code;
@@ -34,7 +35,7 @@ pub(crate) fn announced(named: Vec<HostAddress>, route: SocketAddr) -> Result<Ve
 }
 
 fn refused(sentence: String) -> Refusal {
-    Refusal::new(Code::InvalidArgument, "address-refused", sentence)
+    Refusal::new(Code::InvalidArgument, reasons::ADDRESS_REFUSED, sentence)
 }
 
 /// The route's address, and one of the other family from the same interface. Where discovery is on this very host,

@@ -285,7 +285,7 @@ fn open(live: &Arc<Live>) -> Upstream {
         tokio::select! {
             ended = talk => {
                 if let Err(status) = ended {
-                    tracing::info!(why = status.message(), "configuration stream lost");
+                    tracing::info!(code = ?status.code(), why = status.message(), "configuration stream lost");
                 }
             }
             () = live.dead.cancelled() => {}

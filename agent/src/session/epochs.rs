@@ -11,9 +11,17 @@ use crate::state::StateDir;
 
 const FILE: &str = "session";
 
-/// The pairs of this host.
+/// The pairs of one record. Those of an earlier record on the same disk mean nothing to it.
 #[derive(Clone, Debug)]
-pub(crate) struct Epochs(StateDir);
+pub(crate) struct Epochs {
+    state: StateDir,
+    instance: String,
+}
+
+/// Removes the pairs.
+pub(crate) fn forget(state: &StateDir) -> anyhow::Result<()> {
+    Ok(state.remove(FILE)?)
+}
 
 /// A pair to ask with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +32,15 @@ pub(crate) struct Pending {
 
 #[derive(Default, Serialize, Deserialize)]
 struct OnDisk {
+    instance: String,
     epoch: u64,
     attempt: Option<String>,
 }
 
 impl Epochs {
-    /// The pairs kept in a directory.
-    pub(crate) fn new(state: StateDir) -> Self {
-        Self(state)
+    /// The pairs of a record, kept in a directory.
+    pub(crate) fn new(state: StateDir, instance: &str) -> Self {
+        Self { state, instance: instance.to_owned() }
     }
 
     /// The pair that was asked and not answered, or a new one, kept before it is returned.
@@ -42,29 +51,26 @@ impl Epochs {
         }
         let pending = Pending { epoch: on_disk.epoch, attempt: rand::random() };
         let attempt = Some(URL_SAFE_NO_PAD.encode(pending.attempt));
-        self.write(&OnDisk { epoch: pending.epoch, attempt })?;
+        self.write(pending.epoch, attempt)?;
         Ok(pending)
     }
 
     /// The answer: the next pair starts from it.
     pub(crate) fn opened(&self, epoch: u64) -> anyhow::Result<()> {
-        self.write(&OnDisk { epoch, attempt: None })
-    }
-
-    /// Forgets all.
-    pub(crate) fn forget(&self) -> anyhow::Result<()> {
-        Ok(self.0.remove(FILE)?)
+        self.write(epoch, None)
     }
 
     fn read(&self) -> anyhow::Result<OnDisk> {
-        match self.0.read_sealed(FILE)? {
-            Some(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            None => Ok(OnDisk::default()),
-        }
+        let on_disk: OnDisk = match self.state.read_sealed(FILE)? {
+            Some(bytes) => serde_json::from_slice(&bytes)?,
+            None => OnDisk::default(),
+        };
+        Ok(if on_disk.instance == self.instance { on_disk } else { OnDisk::default() })
     }
 
-    fn write(&self, on_disk: &OnDisk) -> anyhow::Result<()> {
-        Ok(self.0.write_sealed(FILE, &serde_json::to_vec(on_disk)?)?)
+    fn write(&self, epoch: u64, attempt: Option<String>) -> anyhow::Result<()> {
+        let on_disk = OnDisk { instance: self.instance.clone(), epoch, attempt };
+        Ok(self.state.write_sealed(FILE, &serde_json::to_vec(&on_disk)?)?)
     }
 }
 
@@ -79,12 +85,14 @@ mod tests {
     #[test]
     fn the_same_pair_is_asked_until_it_is_answered() {
         let dir = tempfile::tempdir().unwrap();
-        let epochs = Epochs::new(StateDir::open(dir.path()).unwrap());
+        let state = StateDir::open(dir.path()).unwrap();
+        let epochs = Epochs::new(state.clone(), "one");
         let first = epochs.pending().unwrap();
         assert_eq!((first.epoch, epochs.pending().unwrap()), (0, first));
         epochs.opened(1).unwrap();
         let second = epochs.pending().unwrap();
         assert_eq!(second.epoch, 1);
         assert_ne!(second.attempt, first.attempt);
+        assert_eq!(Epochs::new(state, "another").pending().unwrap().epoch, 0);
     }
 }
