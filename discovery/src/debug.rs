@@ -3,10 +3,12 @@
 //! In: a snapshot, a connected client. Out: JSON. Invariant: no secret is here to be shown.
 
 mod resources;
+mod text;
 
 use serde_json::{Value, json};
 
 pub use self::resources::resources;
+pub use self::text::text;
 use crate::registry::Snapshot;
 use crate::registry::model::{Service, WorkloadId};
 

@@ -135,8 +135,6 @@ fn discover<'a>(
                 _ => DiscoveryType::StrictDns,
             };
             made.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
-            made.dns_refresh_rate = Some(duration(Duration::from_secs(60)));
-            made.respect_dns_ttl = true;
             let mut assignment = endpoints::assignment(context, state, name)?;
             if kind == DiscoveryType::LogicalDns {
                 // It takes exactly one.

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hawser_api::proto::{cluster, endpoint, listener, mesh, route};
 use hawser_xds::{Source as _, TypeUrl};
-use prost::Message;
 use serde_json::{Value, json};
 
+use super::text;
 use crate::ads::Server;
 use crate::compiler::Sight;
 
@@ -32,7 +31,7 @@ pub async fn resources(server: &Server, node_id: &str) -> Option<Value> {
         let resources: Vec<Value> = names
             .into_iter()
             .filter_map(|name| sight.get(&ty, &name))
-            .map(|r| json!({ "name": &*r.name, "version": r.version.as_str(), "resource": text(&ty, &r.body) }))
+            .map(|r| json!({ "name": &*r.name, "version": r.version.as_str(), "resource": text(ty.as_str(), &r.body) }))
             .collect();
         (ty.short().to_owned(), Value::from(resources))
     });
@@ -43,23 +42,4 @@ pub async fn resources(server: &Server, node_id: &str) -> Option<Value> {
         "revision": snapshot.revision,
         "resources": shown.collect::<serde_json::Map<_, _>>(),
     }))
-}
-
-/// A resource as text, one field a line.
-pub fn text(ty: &TypeUrl, body: &[u8]) -> String {
-    fn of<M: Message + Default + std::fmt::Debug>(body: &[u8]) -> String {
-        match M::decode(body) {
-            Ok(message) => format!("{message:#?}"),
-            Err(error) => format!("can't be decoded: {error}"),
-        }
-    }
-    match ty {
-        t if *t == TypeUrl::LISTENER => of::<listener::Listener>(body),
-        t if *t == TypeUrl::ROUTE => of::<route::RouteConfiguration>(body),
-        t if *t == TypeUrl::CLUSTER => of::<cluster::Cluster>(body),
-        t if *t == TypeUrl::ENDPOINTS => of::<endpoint::ClusterLoadAssignment>(body),
-        t if *t == TypeUrl::NAME => of::<mesh::Name>(body),
-        t if *t == TypeUrl::CAPTURE => of::<mesh::Capture>(body),
-        _ => format!("{} bytes", body.len()),
-    }
 }

@@ -1,0 +1,178 @@
+//! Istio's YAML in, xDS out, for each class of client. `HAWSER_BLESS=1` writes what is there as what is wanted.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use hawser_api::proto::core::Node;
+use hawser_discovery::compiler::{Compiler, Sight};
+use hawser_discovery::debug::text;
+use hawser_discovery::registry::{self, MemoryBook, Settings, Snapshot};
+use hawser_discovery::view::{Class, Client};
+use hawser_mesh::{
+    Event, Health, InstanceRef, Object, Origin, RegistryId, RegistryKind, Transport, TrustDomain, Workload, WorkloadKey,
+};
+use hawser_xds::{Source, TypeUrl};
+
+const INPUT: &str = include_str!("golden/bookinfo.yaml");
+
+fn files() -> RegistryId {
+    RegistryId::only(RegistryKind::Files)
+}
+
+fn hosts() -> RegistryId {
+    RegistryId::only(RegistryKind::Hosts)
+}
+
+fn config() -> Vec<Event> {
+    let origin = |line| Origin { name: "bookinfo.yaml".into(), line };
+    let parsed = hawser_api::istio::parse_documents("bookinfo.yaml", INPUT).into_iter().map(Result::unwrap);
+    parsed.map(|p| Event::Upsert(Object::Config(Arc::new(p.resource), origin(p.line)))).collect()
+}
+
+fn joined(group: &str, number: u8, version: &str, health: Health) -> Event {
+    let domain: TrustDomain = "cluster.local".parse().unwrap();
+    let ports: &[(&str, u16)] =
+        if group == "ratings" { &[("plain", 9080), ("tcp-db", 3306)] } else { &[("http", 9080)] };
+    Event::Upsert(Object::Workload(Arc::new(Workload {
+        key: WorkloadKey { namespace: "default".into(), name: format!("{group}-{number:08x}").into() },
+        addresses: BTreeMap::from([(String::new(), vec![format!("10.0.0.{number}")])]),
+        ports: ports.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect(),
+        labels: [("app", group), ("version", version)].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        identity: domain.workload("default", group).ok(),
+        service_account: group.to_owned(),
+        locality: Default::default(),
+        weight: 0,
+        health,
+        port_health: BTreeMap::new(),
+        transport: Transport::Mtls,
+        hawser: true,
+        instance: Some(InstanceRef { instance_id: format!("host-{number}").into(), workload_id: group.into() }),
+        group: Some(group.to_owned()),
+        services: Vec::new(),
+    })))
+}
+
+fn members() -> Vec<Event> {
+    vec![
+        joined("productpage", 1, "v1", Health::Healthy),
+        joined("reviews", 11, "v1", Health::Healthy),
+        joined("reviews", 12, "v2", Health::Draining),
+        joined("reviews", 13, "v2", Health::Unhealthy),
+        joined("ratings", 31, "v1", Health::Healthy),
+    ]
+}
+
+async fn snapshot(batches: Vec<(RegistryId, Vec<Event>)>) -> Arc<Snapshot> {
+    let settings = Settings::new("cluster.local".parse().unwrap());
+    let (events, mut snapshots) = registry::spawn(settings, [files(), hosts()], Box::new(MemoryBook)).unwrap();
+    for batch in batches {
+        events.send(batch).await.unwrap();
+    }
+    snapshots.wait_for(|snapshot| snapshot.ready()).await.unwrap().clone()
+}
+
+fn client(class: Class, plaintext: bool) -> Client {
+    let node = Node { id: "sidecar~10.0.0.31~ratings.default~default.svc.cluster.local".to_owned(), ..Node::default() };
+    let mut client = Client::from_node(&node, plaintext);
+    client.class = class;
+    client
+}
+
+/// Everything a client can get, as text.
+fn render(client: &Client, snapshot: &Snapshot) -> String {
+    let compiler = Compiler::default();
+    let sight = Sight::new(&compiler, client, snapshot);
+    let mut out = String::new();
+    for ty in [TypeUrl::LISTENER, TypeUrl::ROUTE, TypeUrl::CLUSTER, TypeUrl::ENDPOINTS, TypeUrl::NAME, TypeUrl::CAPTURE]
+    {
+        for name in wanted(&sight, &ty, client.class, snapshot) {
+            let Some(resource) = sight.get(&ty, &name) else { continue };
+            writeln!(out, "=== {} {name}\n{}\n", ty.short(), text(ty.as_str(), &resource.body)).unwrap();
+        }
+    }
+    out
+}
+
+/// What a client of that class comes to ask for.
+fn wanted(sight: &Sight<'_>, ty: &TypeUrl, class: Class, snapshot: &Snapshot) -> Vec<Arc<str>> {
+    let mut roots: Vec<Arc<str>> = match class {
+        Class::Envoy => sight.names(&TypeUrl::LISTENER),
+        Class::Grpc => snapshot.services().iter().map(|s| format!("{}:9080", s.service.host).into()).collect(),
+        Class::Hawser(_) => {
+            let services = snapshot.services();
+            let of = |a: std::net::IpAddr, port: u16| Arc::from(format!("{a}_{port}"));
+            let named = services.iter().flat_map(|s| {
+                let ports: Vec<u16> = s.service.ports.iter().map(|p| p.port).collect();
+                s.service
+                    .dialled()
+                    .into_iter()
+                    .filter(|a| a.is_ipv4())
+                    .flat_map(move |a| ports.clone().into_iter().map(move |p| of(a, p)))
+            });
+            named.chain(["virtualInbound".into()]).collect()
+        }
+    };
+    if *ty == TypeUrl::LISTENER {
+        roots.sort();
+        return roots;
+    }
+    let mut all = sight.names(ty);
+    all.extend(
+        roots.iter().flat_map(|root| sight.closure(&TypeUrl::LISTENER, root)).filter(|(t, _)| t == ty).map(|n| n.1),
+    );
+    let clusters = sight.names(&TypeUrl::CLUSTER);
+    all.extend(clusters.iter().flat_map(|c| sight.closure(&TypeUrl::CLUSTER, c)).filter(|(t, _)| t == ty).map(|n| n.1));
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[tokio::test]
+async fn bookinfo_compiles_for_each_class_as_it_should() {
+    let mut first = config();
+    first.push(Event::Synced);
+    let mut second = members();
+    second.push(Event::Synced);
+    let snapshot = snapshot(vec![(files(), first), (hosts(), second)]).await;
+    let classes = [
+        ("hawser", Class::Hawser(1), false),
+        ("envoy", Class::Envoy, false),
+        ("envoy-plaintext", Class::Envoy, true),
+        ("grpc", Class::Grpc, true),
+    ];
+    for (name, class, plaintext) in classes {
+        let made = render(&client(class, plaintext), &snapshot);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/bookinfo.{name}.txt"));
+        if std::env::var_os("HAWSER_BLESS").is_some() {
+            std::fs::write(&path, &made).unwrap();
+        }
+        let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+        if let Some((number, (a, b))) = wanted.lines().zip(made.lines()).enumerate().find(|(_, (a, b))| a != b) {
+            panic!("{}:{}: {b:?} in place of {a:?}", path.display(), number + 1);
+        }
+        assert_eq!(wanted.len(), made.len(), "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn the_order_in_which_things_are_said_makes_no_difference() {
+    let mut forward = config();
+    forward.push(Event::Synced);
+    let mut others = members();
+    others.push(Event::Synced);
+    let one = snapshot(vec![(files(), forward), (hosts(), others)]).await;
+
+    let mut backward = config();
+    backward.reverse();
+    let mut events = vec![(hosts(), members().into_iter().rev().collect())];
+    events.extend(backward.into_iter().map(|event| (files(), vec![event])));
+    events.extend([(hosts(), vec![Event::Synced]), (files(), vec![Event::Synced])]);
+    let other = snapshot(events).await;
+
+    for (class, plaintext) in [(Class::Hawser(1), false), (Class::Envoy, false), (Class::Grpc, true)] {
+        let client = client(class, plaintext);
+        assert_eq!(render(&client, &one), render(&client, &other));
+    }
+}
