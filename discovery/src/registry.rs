@@ -34,6 +34,8 @@ pub type EventSender = mpsc::Sender<(RegistryId, Vec<Event>)>;
 pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
 
 const QUEUE: usize = 256;
+/// Whatever a snapshot costs, the next one does not wait longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Settings of the mesh that snapshots depend on.
 #[derive(Clone, Debug)]
@@ -104,6 +106,10 @@ async fn run(
             snapshots.send_replace(snapshot);
         }
         // A large mesh must not spend its time on making snapshots of its own start.
-        due = Instant::now() + pause.max(started.elapsed() * 4);
+        let rest = if snapshots.borrow().ready() { started.elapsed() } else { started.elapsed() * 4 };
+        due = Instant::now() + pause.max(rest.min(LONGEST_PAUSE));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,10 +102,7 @@ impl<'a> Context<'a> {
     }
 
     fn sees(&self, state: &'a ServiceState) -> bool {
-        let service = &state.service;
-        service.visible_from(&self.view.namespace)
-            && self.snapshot.rules.in_scope(&self.view.namespace, &self.view.labels, service)
-            && self.reaches(state)
+        state.service.visible_from(&self.view.namespace) && self.reaches(state)
     }
 
     /// Our proxy resolves no names: a service whose instances are known by name only is none of its business, and

@@ -59,6 +59,7 @@ pub(super) fn assignment<'a>(
         let rank = if policy.outlier.is_some() { rank(context, &workload.locality) } else { 0 };
         localities.entry((rank, &workload.locality)).or_default().push(endpoint);
     }
+    warn_of_strict(context, state, cluster);
     let ranks: Vec<u32> = {
         let mut ranks: Vec<u32> = localities.keys().map(|(rank, _)| *rank).collect();
         ranks.dedup();
@@ -141,7 +142,7 @@ fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core:
 }
 
 /// `name;namespace;canonical name;revision;cluster`.
-fn istio_workload(member: &Member) -> String {
+pub(super) fn istio_workload(member: &Member) -> String {
     let labels = &member.workload.labels;
     let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).cloned();
     let key = &member.id.key;
@@ -155,6 +156,22 @@ fn istio_workload(member: &Member) -> String {
 /// Whether a caller without certificates gets nothing there.
 fn strict(member: &Member, target: u16) -> bool {
     member.workload.transport != Transport::Plaintext && member.modes.of(target) == TlsMode::Strict
+}
+
+/// A client without certificates finds no instance that takes mTLS only, and nobody would tell it why.
+fn warn_of_strict<'a>(context: &Context<'a>, state: &'a ServiceState, cluster: &OutboundCluster) {
+    if context.view.class != Class::Grpc {
+        return;
+    }
+    let Some(port) = state.service.port(cluster.port) else { return };
+    let strict = context
+        .instances(state)
+        .iter()
+        .filter(|i| state.service.target(port, i).is_some_and(|target| strict(&i.member, target)));
+    let count = strict.count();
+    if count > 0 {
+        tracing::warn!(%cluster, count, "gRPC clients without a proxy get no endpoints that take mTLS only");
+    }
 }
 
 /// How near a locality is to the view's own: 0 the same, 3 another region.

@@ -18,6 +18,7 @@ use hawser_mesh::Protocol;
 use super::Compiled;
 use super::cluster::{as_received, original, set_http};
 use super::context::Context;
+use super::endpoints::istio_workload;
 use super::listener::DETECT;
 use super::listener::chain::{Inspect, http, inspectors, listener_filter, tcp};
 use super::proto::{address, any, duration, name, socket_address, structure, text};
@@ -81,7 +82,7 @@ pub(super) fn listener(context: &Context<'_>, member: Option<&Arc<Member>>) -> O
         listener_filters_timeout: Some(duration(DETECT)),
         continue_on_listener_filters_timeout: true,
         traffic_direction: TrafficDirection::Inbound as i32,
-        metadata: member.filter(|_| ours).and_then(|member| own_host(member)),
+        metadata: member.filter(|_| ours).map(|member| own(member)),
         ..Listener::default()
     };
     Some(Compiled::new(&made, Vec::new()))
@@ -241,9 +242,13 @@ fn black_hole() -> FilterChain {
     }
 }
 
-/// Tells our proxy which endpoints are its own host.
-fn own_host(member: &Member) -> Option<core::Metadata> {
-    let instance = member.workload.instance.as_ref()?;
-    let host = structure([("host", text(&*instance.instance_id))]);
-    Some(core::Metadata { filter_metadata: [(metadata::HAWSER.to_owned(), host)].into() })
+/// Tells our proxy which workload it serves, and which endpoints are its own host.
+fn own(member: &Member) -> core::Metadata {
+    let mut all = BTreeMap::new();
+    let workload = structure([("workload", text(istio_workload(member)))]);
+    all.insert(metadata::ISTIO.to_owned(), workload);
+    if let Some(instance) = &member.workload.instance {
+        all.insert(metadata::HAWSER.to_owned(), structure([("host", text(&*instance.instance_id))]));
+    }
+    core::Metadata { filter_metadata: all }
 }

@@ -15,7 +15,7 @@ use hawser_mesh::Hostname;
 use self::policies::Policies;
 use super::Settings;
 use super::merge::selects;
-use super::model::{Service, TlsModes, visible};
+use super::model::{TlsModes, visible};
 
 /// A resource with its name.
 type Named = (ObjectRef, Arc<Resource>);
@@ -185,11 +185,6 @@ impl Rules {
     /// Labels of callers that some rule reads.
     pub fn label_keys(&self) -> &BTreeSet<String> {
         &self.label_keys
-    }
-
-    /// Whether callers of a namespace with these labels see a service.
-    pub fn in_scope(&self, _namespace: &str, _labels: &BTreeMap<String, String>, _service: &Service) -> bool {
-        true
     }
 
     /// Notes which labels a VirtualService reads of its callers, and where it leads.

@@ -16,6 +16,8 @@ use super::shards::ShardMap;
 
 /// How many snapshots back a reader may be and still learn what changed.
 const LOG: usize = 64;
+/// Changes that are not told one by one.
+const MANY: usize = 20_000;
 
 /// A service with its instances and the rules that name it.
 #[derive(Clone, Debug)]
@@ -112,6 +114,11 @@ impl Snapshot {
 
     pub(super) fn record(&mut self, changes: Changes) {
         self.revision += 1;
+        if changes.workloads.len() + changes.defined.len() > MANY {
+            // To look at everything costs no more, and nobody keeps the list.
+            self.log.clear();
+            return;
+        }
         self.log.push_back((self.revision, Arc::new(changes)));
         if self.log.len() > LOG {
             self.log.pop_front();

@@ -1,0 +1,232 @@
+//! The registry by its public door: events in, snapshots out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hawser_mesh::{
+    Event, Health, Hostname, Location, Object, ObjectKey, Origin, Protocol, RegistryId, RegistryKind, Resolution,
+    Service, ServicePort, Transport, Workload, WorkloadKey,
+};
+
+use super::model::{ConfigOutcome, TlsMode};
+use super::{EventSender, MemoryBook, Settings, Snapshot, Snapshots, spawn};
+
+fn id(kind: RegistryKind) -> RegistryId {
+    RegistryId::only(kind)
+}
+
+fn start(expected: &[RegistryKind]) -> (EventSender, Snapshots) {
+    let settings = Settings::new("cluster.local".parse().unwrap());
+    spawn(settings, expected.iter().map(|kind| id(*kind)), Box::new(MemoryBook)).unwrap()
+}
+
+fn yaml(text: &str) -> Vec<Event> {
+    let parsed = hawser_api::istio::parse_documents("t.yaml", text).into_iter().map(Result::unwrap);
+    let event = |p: hawser_api::istio::Parsed| {
+        Event::Upsert(Object::Config(Arc::new(p.resource), Origin { name: "t.yaml".into(), line: p.line }))
+    };
+    parsed.map(event).collect()
+}
+
+fn group(name: &str, labels: &str) -> Vec<Event> {
+    yaml(&format!(
+        "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec: {{metadata: {{labels: {labels}}}, template: {{ports: {{http: 9080}}}}}}"
+    ))
+}
+
+fn service(host: &str, ports: &[(&str, u16, u16)], selector: Option<(&str, &str)>) -> Event {
+    let host: Hostname = host.parse().unwrap();
+    let mut parts = host.as_str().split('.');
+    let (name, namespace) = (parts.next().unwrap().to_owned(), parts.next().unwrap().to_owned());
+    let port = |(name, port, target): &(&str, u16, u16)| ServicePort {
+        name: (*name).to_owned(),
+        port: *port,
+        protocol: Protocol::from_port_name(name),
+        target_port: *target,
+    };
+    Event::Upsert(Object::Service(Arc::new(Service {
+        name,
+        namespace,
+        ports: ports.iter().map(port).collect(),
+        addresses: Vec::new(),
+        resolution: Resolution::Static,
+        location: Location::Internal,
+        selector: selector.map(|(k, v)| BTreeMap::from([(k.to_owned(), v.to_owned())])),
+        export_to: Vec::new(),
+        subject_alt_names: Vec::new(),
+        endpoints: Vec::new(),
+        labels: BTreeMap::new(),
+        host,
+    })))
+}
+
+fn workload(name: &str, app: &str, health: Health) -> Workload {
+    Workload {
+        key: WorkloadKey { namespace: "default".into(), name: name.into() },
+        addresses: BTreeMap::from([(String::new(), vec![format!("10.0.0.{}", name.len())])]),
+        ports: BTreeMap::new(),
+        labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+        identity: None,
+        service_account: String::new(),
+        locality: hawser_mesh::Locality::default(),
+        weight: 0,
+        health,
+        port_health: BTreeMap::new(),
+        transport: Transport::Mtls,
+        hawser: false,
+        instance: None,
+        group: None,
+        services: Vec::new(),
+    }
+}
+
+fn upsert(workload: Workload) -> Event {
+    Event::Upsert(Object::Workload(Arc::new(workload)))
+}
+
+/// Waits for a snapshot that is as it should be.
+async fn until(snapshots: &mut Snapshots, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+    let found = snapshots.wait_for(|snapshot| wanted(snapshot));
+    tokio::time::timeout(Duration::from_secs(10), found).await.expect("in time").expect("running").clone()
+}
+
+fn endpoints(snapshot: &Snapshot, host: &str) -> Vec<String> {
+    let endpoints = snapshot.endpoints_of(&host.parse().unwrap());
+    endpoints.iter().map(|e| format!("{} {}:{} {:?}", e.port, e.member.id.key.name, e.target_port, e.health)).collect()
+}
+
+const REVIEWS: &str = "reviews.default.svc.cluster.local";
+
+#[tokio::test]
+async fn one_name_in_two_registries_is_one_service() {
+    use RegistryKind::{Consul, Kubernetes};
+    let (events, mut snapshots) = start(&[Kubernetes, Consul]);
+    let mut named = workload("c1", "other", Health::Healthy);
+    named.services = vec![REVIEWS.parse().unwrap()];
+    let consul =
+        vec![service(REVIEWS, &[("http", 8080, 8081), ("tcp-x", 7000, 7000)], None), upsert(named), Event::Synced];
+    events.send((id(Consul), consul)).await.unwrap();
+    let kubernetes = vec![
+        service(REVIEWS, &[("http", 80, 9080)], Some(("app", "reviews"))),
+        upsert(workload("pod1", "reviews", Health::Healthy)),
+        Event::Synced,
+    ];
+    events.send((id(Kubernetes), kubernetes)).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    let merged = &snapshot.service(&REVIEWS.parse().unwrap()).unwrap().service;
+    assert_eq!(merged.ports.iter().map(|p| p.port).collect::<Vec<_>>(), [80, 7000]);
+    // Consul's port of that name is port 80 to callers, and nobody is asked for a port that is not theirs.
+    assert_eq!(endpoints(&snapshot, REVIEWS), ["80 pod1:9080 Healthy", "80 c1:8081 Healthy", "7000 c1:7000 Healthy"]);
+    assert_eq!(merged.conflicts, ["consul: port 8080 of \"http\" is 80"]);
+    assert_eq!(merged.virtual_addresses.len(), 2);
+}
+
+#[tokio::test]
+async fn a_group_does_not_take_over_a_service_whose_selector_does_not_take_it() {
+    use RegistryKind::{Api, Hosts, Kubernetes};
+    let (events, mut snapshots) = start(&[Kubernetes, Api, Hosts]);
+    let mut intruder = workload("vm1", "intruder", Health::Healthy);
+    intruder.group = Some("reviews".to_owned());
+    events.send((id(Hosts), vec![upsert(intruder), Event::Synced])).await.unwrap();
+    let mut said = group("reviews", "{app: intruder}");
+    said.push(Event::Synced);
+    events.send((id(Api), said)).await.unwrap();
+    let kubernetes = vec![service(REVIEWS, &[("http", 9080, 9080)], Some(("app", "reviews"))), Event::Synced];
+    events.send((id(Kubernetes), kubernetes)).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    assert!(endpoints(&snapshot, REVIEWS).is_empty());
+    let state = &snapshot.configs[0];
+    assert_eq!(state.outcome, ConfigOutcome::Partly);
+    assert!(state.messages[0].contains("do not match the selector"), "{:?}", state.messages);
+
+    // With the right labels it belongs, and without the other service it stands alone.
+    events.send((id(Api), group("reviews", "{app: reviews}"))).await.unwrap();
+    let mut welcome = workload("vm1", "reviews", Health::Draining);
+    welcome.group = Some("reviews".to_owned());
+    events.send((id(Hosts), vec![upsert(welcome)])).await.unwrap();
+    until(&mut snapshots, |s| endpoints(s, REVIEWS) == ["9080 vm1:9080 Draining"]).await;
+    let gone = Event::Delete(ObjectKey::Service(REVIEWS.parse().unwrap()));
+    events.send((id(Kubernetes), vec![gone])).await.unwrap();
+    let alone = |s: &Snapshot| s.service(&REVIEWS.parse().unwrap()).is_some_and(|s| s.service.sources.len() == 1);
+    let snapshot = until(&mut snapshots, alone).await;
+    assert_eq!(endpoints(&snapshot, REVIEWS), ["9080 vm1:9080 Draining"]);
+}
+
+#[tokio::test]
+async fn nobody_defines_names_of_another_namespace() {
+    let (events, mut snapshots) = start(&[RegistryKind::Files]);
+    let mut said = yaml(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: x, namespace: evil}\n\
+         spec: {hosts: [reviews.default.svc.cluster.local], ports: [{number: 80, name: http}], resolution: STATIC, \
+         endpoints: [{address: 10.6.6.6}]}",
+    );
+    said.push(Event::Synced);
+    events.send((id(RegistryKind::Files), said)).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    assert_eq!(snapshot.service_count(), 0);
+    assert!(snapshot.configs[0].messages[0].contains("namespace default can't be defined in namespace evil"));
+}
+
+#[tokio::test]
+async fn files_win_over_the_api_and_silence_removes_nothing() {
+    use RegistryKind::{Api, Files};
+    let (events, mut snapshots) = start(&[Files, Api]);
+    events.send((id(Api), [group("reviews", "{from: api}"), vec![Event::Synced]].concat())).await.unwrap();
+    events.send((id(Files), group("reviews", "{from: files}"))).await.unwrap();
+    let snapshot = until(&mut snapshots, |s| s.configs.len() == 2).await;
+    assert!(!snapshot.ready());
+    assert_eq!(snapshot.missing(), ["files"]);
+    events.send((id(Files), vec![Event::Synced, Event::Stale("gone fishing".to_owned())])).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    let shown: Vec<_> = snapshot.configs.iter().map(|c| (c.registry.to_string(), c.outcome)).collect();
+    assert_eq!(shown, [("files".to_owned(), ConfigOutcome::Honoured), ("api".to_owned(), ConfigOutcome::Shadowed)]);
+    assert_eq!(snapshot.registries[0].state(), "stale");
+    assert_eq!(snapshot.service_count(), 1);
+}
+
+#[tokio::test]
+async fn a_port_takes_what_the_narrowest_policy_says() {
+    let (events, mut snapshots) = start(&[RegistryKind::Files]);
+    let policy = |name: &str, namespace: &str, spec: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+             metadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n---\n"
+        )
+    };
+    let text = policy("mesh", "istio-system", "{mtls: {mode: STRICT}}")
+        + &policy("ns", "default", "{mtls: {mode: PERMISSIVE}}")
+        + &policy("w", "default", "{selector: {matchLabels: {app: db}}, portLevelMtls: {3306: {mode: DISABLE}}}");
+    let said = [yaml(&text), vec![upsert(workload("a", "db", Health::Healthy)), Event::Synced]].concat();
+    events.send((id(RegistryKind::Files), said)).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    let member = snapshot.workloads()[0];
+    assert_eq!((member.modes.all, member.modes.of(3306)), (TlsMode::Permissive, TlsMode::Disable));
+    let gone = yaml(&text).into_iter().filter_map(|event| match event {
+        Event::Upsert(Object::Config(resource, _)) if resource.metadata.namespace == "default" => {
+            Some(Event::Delete(ObjectKey::Config(resource.object_ref())))
+        }
+        _ => None,
+    });
+    events.send((id(RegistryKind::Files), gone.collect())).await.unwrap();
+    until(&mut snapshots, |s| s.workloads()[0].modes.all == TlsMode::Strict).await;
+}
+
+#[tokio::test]
+async fn a_thousand_events_cost_few_snapshots_and_touch_one_service() {
+    let (events, mut snapshots) = start(&[RegistryKind::Kubernetes]);
+    let other = service("other.default.svc.cluster.local", &[("http", 80, 80)], Some(("app", "other")));
+    let first = vec![service(REVIEWS, &[("http", 80, 80)], Some(("app", "reviews"))), other, Event::Synced];
+    events.send((id(RegistryKind::Kubernetes), first)).await.unwrap();
+    let before = until(&mut snapshots, Snapshot::ready).await;
+    for number in 0..1000 {
+        let one = upsert(workload(&format!("pod{number}"), "reviews", Health::Healthy));
+        events.send((id(RegistryKind::Kubernetes), vec![one])).await.unwrap();
+    }
+    let after = until(&mut snapshots, |s| s.workload_count() == 1000).await;
+    assert!(after.revision - before.revision < 50, "{} snapshots", after.revision - before.revision);
+    let changes = after.changes_since(before.revision).unwrap();
+    assert!(changes.defined.is_empty());
+    assert_eq!(changes.populated.into_iter().collect::<Vec<_>>(), [REVIEWS.parse().unwrap()]);
+}
