@@ -1,0 +1,65 @@
+//! The seeds of the fuzz targets, replayed: hostile bytes that every build must survive.
+//!
+//! A seed whose name begins with `ok-` must be served, one with `bad-` must not be; of others only an end is asked.
+
+#[path = "../../fuzz/driver.rs"]
+mod driver;
+
+use std::path::PathBuf;
+
+use hawser_proxy::detect::{HttpSniff, TlsSniff};
+
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+    let mut all: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap()))
+        .collect();
+    all.sort();
+    all
+}
+
+fn verdict(name: &str, served: bool) {
+    if name.starts_with("ok-") {
+        assert!(served, "{name} must be taken");
+    } else if name.starts_with("bad-") {
+        assert!(!served, "{name} must be refused");
+    }
+}
+
+#[test]
+fn client_hellos() {
+    for (name, bytes) in seeds("client_hello") {
+        verdict(&name, matches!(driver::client_hello(&bytes), TlsSniff::Hello(_)));
+    }
+}
+
+#[test]
+fn first_bytes_of_http() {
+    for (name, bytes) in seeds("http_preface") {
+        verdict(&name, matches!(driver::http_preface(&bytes), HttpSniff::Http1 | HttpSniff::Http2));
+    }
+}
+
+#[test]
+fn heads_of_requests() {
+    for (name, bytes) in seeds("http_head") {
+        let answer = driver::http_head(&bytes);
+        assert!(answer.len() < 256 * 1024, "{name}: {} bytes of answer", answer.len());
+        verdict(&name, answer.starts_with(b"HTTP/1.1 200") || answer.starts_with(b"HTTP/1.0 200"));
+    }
+}
+
+#[test]
+fn paths() {
+    for (name, bytes) in seeds("path") {
+        verdict(&name, driver::path(&bytes));
+    }
+}
+
+#[test]
+fn there_are_enough_of_them() {
+    let count: usize = ["client_hello", "http_preface", "http_head", "path"].map(|t| seeds(t).len()).iter().sum();
+    assert!(count >= 60, "{count}");
+}
