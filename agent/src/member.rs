@@ -4,6 +4,7 @@
 //! redirection, and what verbs need to take it all down again. Nothing here waits for discovery: a host that boots
 //! alone works from its disk.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -46,6 +47,7 @@ pub(crate) struct Member {
     pub(crate) names: Names,
     pub(crate) dns: Dns,
     commands: mpsc::Sender<Command>,
+    run_dir: PathBuf,
     mark: OwnMark,
     tasks: Mutex<Vec<AbortOnDropHandle<()>>>,
     _prober: Prober,
@@ -103,6 +105,7 @@ impl Member {
             names,
             dns,
             commands,
+            run_dir: config.run_dir.clone(),
             mark,
             tasks: Mutex::new(tasks),
             _prober: prober,
@@ -199,6 +202,9 @@ impl Member {
             left.push(chain(&error));
         }
         self.supervisor.stop().await;
+        for socket in [relay::SOCKET, hawser_api::handover::SOCKET] {
+            let _ = std::fs::remove_file(self.run_dir.join(socket));
+        }
         left
     }
 
