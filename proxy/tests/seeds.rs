@@ -2,6 +2,8 @@
 //!
 //! A seed whose name begins with `ok-` must be served, one with `bad-` must not be; of others only an end is asked.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 #[path = "../../fuzz/driver.rs"]
 mod driver;
 

@@ -3,6 +3,8 @@
 //! In: the built program. Out: requests and connections that pass caller's and callee's proxy, seen from both ends.
 //! The test starts itself again inside the namespace; nothing is done to the machine's own network.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 #[path = "traffic/ads.rs"]
 mod ads;
 #[path = "traffic/apps.rs"]
