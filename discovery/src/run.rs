@@ -17,7 +17,8 @@ use hawser_api::proto::host::host_server::HostServer;
 use hawser_api::proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use hawser_daemon::drain;
 use hawser_daemon::readiness::Readiness;
-use hawser_mesh::{Publisher, RegistryId};
+use hawser_mesh::{Publisher, RegistryAdapter, RegistryId};
+use hawser_registry_files::FilesAdapter;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry as MetricsRegistry;
@@ -33,7 +34,7 @@ use crate::hosts::{self, HostService, Hosts};
 use crate::identity::{Authority, CertificateService, Serving, Signer};
 use crate::metrics::Metrics;
 use crate::page;
-use crate::registry::{self, Settings, VirtualRanges};
+use crate::registry::{self, EventSender, Settings, VirtualRanges};
 use crate::server::{AdminSocket, Limits, TlsServer, serve_plaintext};
 use crate::store::{Addresses, Store, StoreError};
 
@@ -76,7 +77,9 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let mut settings = Settings::new(trust_domain.clone());
     settings.virtual_ranges = virtual_ranges(&args.virtual_range)?;
     mesh_config.apply(&mut settings);
-    let expected: Vec<RegistryId> = vec![ApiSource::id(), hosts::registry_id()];
+    let files = args.config_dir.as_ref().map(FilesAdapter::new);
+    let mut expected: Vec<RegistryId> = vec![ApiSource::id(), hosts::registry_id()];
+    expected.extend(files.as_ref().map(FilesAdapter::id));
     let book = Box::new(Addresses::new(store.clone()));
     let (events, snapshots) = registry::spawn(settings.clone(), expected, book)?;
 
@@ -102,6 +105,9 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     drain.spawn(serving.run(authority.clone(), drain.clone()));
     drain.spawn(hosts.clone().run(Publisher::new(hosts::registry_id(), events.clone()), drain.clone()));
     source.start(&store, &settings).await?;
+    if let Some(files) = files {
+        tokio::spawn(follow(files, events, drain.clone()));
+    }
     let host_service =
         HostServer::new(HostService::new(hosts.clone(), ads.clone())).max_decoding_message_size(HOST_MESSAGE);
     let certificates = IstioCertificateServiceServer::new(CertificateService::new(authority.clone(), metrics.clone()))
@@ -158,6 +164,15 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         tracing::warn!("some connections were cut");
     }
     Ok(())
+}
+
+/// Runs an adapter until the drain.
+async fn follow(adapter: impl RegistryAdapter, events: EventSender, drain: drain::Watch) {
+    let publisher = Publisher::new(adapter.id(), events);
+    tokio::select! {
+        () = drain.draining() => {}
+        () = adapter.run(publisher) => {}
+    }
 }
 
 /// The trust domain, fixed at the first start.

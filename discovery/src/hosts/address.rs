@@ -15,7 +15,7 @@ const MOST: usize = 8;
 ///
 /// # Errors
 /// Which one is refused, and why.
-pub fn check(announced: &[HostAddress], virtual_ranges: &[IpNet]) -> Result<Vec<HostAddress>, Refusal> {
+pub(super) fn check(announced: &[HostAddress], virtual_ranges: &[IpNet]) -> Result<Vec<HostAddress>, Refusal> {
     if announced.is_empty() {
         return Err(Refusal::AddressRefused("(none)".into(), "a host announces at least one".into()));
     }
@@ -44,7 +44,7 @@ pub fn check(announced: &[HostAddress], virtual_ranges: &[IpNet]) -> Result<Vec<
 }
 
 /// Whether one of the announced addresses is where the connection comes from.
-pub fn seen(announced: &[HostAddress], source: IpAddr) -> bool {
+pub(super) fn seen(announced: &[HostAddress], source: IpAddr) -> bool {
     let source = source.to_canonical();
     announced.iter().any(|a| a.address.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical() == source))
 }

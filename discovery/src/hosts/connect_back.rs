@@ -14,11 +14,11 @@ const TIME: Duration = Duration::from_secs(2);
 /// Attempts at once, of all hosts together.
 const AT_ONCE: usize = 256;
 /// Ports in one question.
-pub const MOST_PORTS: usize = 64;
+pub(super) const MOST_PORTS: usize = 64;
 
 /// Opens connections back.
 #[derive(Clone, Debug)]
-pub struct ConnectBack {
+pub(super) struct ConnectBack {
     room: Arc<Semaphore>,
 }
 
@@ -30,7 +30,7 @@ impl Default for ConnectBack {
 
 impl ConnectBack {
     /// What is seen of each port, in order.
-    pub async fn look(&self, address: IpAddr, ports: &[u16]) -> Vec<(u16, Outcome)> {
+    pub(super) async fn look(&self, address: IpAddr, ports: &[u16]) -> Vec<(u16, Outcome)> {
         let mut attempts = JoinSet::new();
         for (index, port) in ports.iter().copied().enumerate().take(MOST_PORTS) {
             let room = self.room.clone();
@@ -45,7 +45,7 @@ impl ConnectBack {
     }
 
     /// Whether some host answers at an address, be it with a reset.
-    pub async fn answers(&self, address: IpAddr, ports: &[u16]) -> bool {
+    pub(super) async fn answers(&self, address: IpAddr, ports: &[u16]) -> bool {
         let seen = self.look(address, ports).await;
         seen.iter().any(|(_, outcome)| matches!(outcome, Outcome::Connected | Outcome::Refused))
     }

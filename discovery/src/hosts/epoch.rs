@@ -6,7 +6,7 @@
 
 /// What discovery keeps of a record's sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Epoch {
+pub(super) struct Epoch {
     /// Sessions so far.
     pub number: u64,
     /// The attempt that made the last one; empty before the first.
@@ -15,7 +15,7 @@ pub struct Epoch {
 
 /// What a host's pair means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// A new session: the next epoch.
     Next,
     /// The answer was lost: the current epoch again.
@@ -26,7 +26,7 @@ pub enum Verdict {
 
 impl Epoch {
     /// Judges a pair without changing anything.
-    pub fn judge(&self, number: u64, attempt: &[u8]) -> Verdict {
+    pub(super) fn judge(&self, number: u64, attempt: &[u8]) -> Verdict {
         let made_current = !self.attempt.is_empty() && self.attempt == attempt;
         if number == self.number && !made_current {
             Verdict::Next
@@ -38,7 +38,7 @@ impl Epoch {
     }
 
     /// Takes a pair: the epoch of the session, or `None` for a twin.
-    pub fn open(&mut self, number: u64, attempt: &[u8]) -> Option<u64> {
+    pub(super) fn open(&mut self, number: u64, attempt: &[u8]) -> Option<u64> {
         match self.judge(number, attempt) {
             Verdict::Next => {
                 self.number = self.number.checked_add(1)?;

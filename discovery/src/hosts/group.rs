@@ -74,7 +74,7 @@ fn counts(config: &&ConfigState) -> bool {
 }
 
 /// A security policy that selects a group and can't be enforced, in words.
-pub fn blocking_policy(snapshot: &Snapshot, group: &Group) -> Option<String> {
+pub(super) fn blocking_policy(snapshot: &Snapshot, group: &Group) -> Option<String> {
     let root = &snapshot.settings.root_namespace;
     snapshot.configs.iter().find_map(|config| {
         let (object, resource) = (config.object.as_ref()?, config.resource.as_deref()?);

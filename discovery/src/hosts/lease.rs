@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// After a start every lease has this long.
-pub const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 /// Fewer lapses than this freeze no registry.
 const FEWEST: usize = 3;
 /// Nor does a share up to this, in percent.
@@ -61,7 +61,7 @@ impl State {
 
 /// The leases of a registry.
 #[derive(Debug)]
-pub struct Leases {
+pub(super) struct Leases {
     lease: Duration,
     hosts: BTreeMap<Arc<str>, Lease>,
     /// When to look at a host again.
@@ -94,12 +94,12 @@ enum Fate {
 
 impl Leases {
     /// No hosts yet.
-    pub fn new(lease: Duration) -> Self {
+    pub(super) fn new(lease: Duration) -> Self {
         Self { lease, hosts: BTreeMap::new(), due: BTreeSet::new(), freezes: 0, frozen: false }
     }
 
     /// A host of the store, at start, or a new one. `services` are the names of services that it backs.
-    pub fn add(&mut self, id: Arc<str>, services: BTreeSet<Arc<str>>, state: State, now: Instant) {
+    pub(super) fn add(&mut self, id: Arc<str>, services: BTreeSet<Arc<str>>, state: State, now: Instant) {
         let phase = match state {
             State::New => Phase::New,
             State::Away => Phase::Away,
@@ -115,20 +115,20 @@ impl Leases {
     }
 
     /// The services of a host changed.
-    pub fn set_services(&mut self, id: &str, services: BTreeSet<Arc<str>>) {
+    pub(super) fn set_services(&mut self, id: &str, services: BTreeSet<Arc<str>>) {
         if let Some(host) = self.hosts.get_mut(id) {
             host.services = services;
         }
     }
 
     /// A session opened: its lease begins, a drain ends. Whether the host's state changed.
-    pub fn open(&mut self, id: &str, now: Instant) -> bool {
+    pub(super) fn open(&mut self, id: &str, now: Instant) -> bool {
         let until = now + self.lease;
         self.change(id, now, |_| Some(Phase::Held { renewed: now, until, grace: false, draining: false }))
     }
 
     /// A heartbeat. Whether the host's state changed.
-    pub fn renew(&mut self, id: &str, now: Instant) -> bool {
+    pub(super) fn renew(&mut self, id: &str, now: Instant) -> bool {
         let until = now + self.lease;
         self.change(id, now, |old| match old {
             Phase::Held { draining, .. } => Some(Phase::Held { renewed: now, until, grace: false, draining }),
@@ -139,7 +139,7 @@ impl Leases {
     }
 
     /// The host goes, in order. Whether its state changed.
-    pub fn drain(&mut self, id: &str, now: Instant) -> bool {
+    pub(super) fn drain(&mut self, id: &str, now: Instant) -> bool {
         self.change(id, now, |old| match old {
             Phase::Held { renewed, until, grace, .. } => Some(Phase::Held { renewed, until, grace, draining: true }),
             _ => None,
@@ -147,12 +147,12 @@ impl Leases {
     }
 
     /// The host said goodbye. Whether its state changed.
-    pub fn away(&mut self, id: &str, now: Instant) -> bool {
+    pub(super) fn away(&mut self, id: &str, now: Instant) -> bool {
         self.change(id, now, |_| Some(Phase::Away))
     }
 
     /// The host is forgotten or revoked.
-    pub fn remove(&mut self, id: &str) {
+    pub(super) fn remove(&mut self, id: &str) {
         if let Some((id, Lease { due: Some(at), .. })) = self.hosts.remove_entry(id) {
             self.due.remove(&(at, id));
         }
@@ -160,12 +160,12 @@ impl Leases {
     }
 
     /// How a host's lease is.
-    pub fn state(&self, id: &str) -> Option<State> {
+    pub(super) fn state(&self, id: &str) -> Option<State> {
         self.hosts.get(id).map(|host| state_of(host.phase))
     }
 
     /// Hosts in each state.
-    pub fn counts(&self) -> BTreeMap<State, usize> {
+    pub(super) fn counts(&self) -> BTreeMap<State, usize> {
         let mut counts: BTreeMap<State, usize> = State::ALL.into_iter().map(|state| (state, 0)).collect();
         for host in self.hosts.values() {
             *counts.entry(state_of(host.phase)).or_default() += 1;
@@ -174,29 +174,29 @@ impl Leases {
     }
 
     /// Whether lapses are not believed just now.
-    pub fn is_frozen(&self) -> bool {
+    pub(super) fn is_frozen(&self) -> bool {
         self.frozen
     }
 
     /// Freezes so far.
-    pub fn freezes(&self) -> u64 {
+    pub(super) fn freezes(&self) -> u64 {
         self.freezes
     }
 
     /// Services of which hosts are kept because all of them lapsed.
-    pub fn frozen_services(&self) -> BTreeSet<Arc<str>> {
+    pub(super) fn frozen_services(&self) -> BTreeSet<Arc<str>> {
         let dead = self.services_without(|phase| matches!(phase, Phase::Held { .. }));
         let kept = self.hosts.values().filter(|h| matches!(h.phase, Phase::Lapsed { fate: Fate::Kept, .. }));
         kept.flat_map(|h| h.services.iter()).filter(|s| dead.contains(*s)).cloned().collect()
     }
 
     /// When to tick next.
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
     /// Lets time pass: hosts whose state changed.
-    pub fn tick(&mut self, now: Instant) -> BTreeSet<Arc<str>> {
+    pub(super) fn tick(&mut self, now: Instant) -> BTreeSet<Arc<str>> {
         let mut changed = BTreeSet::new();
         let mut looked = Vec::new();
         while self.due.first().is_some_and(|(at, _)| *at <= now) {

@@ -23,7 +23,7 @@ pub struct Binding {
 ///
 /// # Errors
 /// If the key is no P-256 key or the signature is wrong.
-pub fn check_join(request: &JoinRequest, binding: &Binding) -> Result<(), Refusal> {
+pub(super) fn check_join(request: &JoinRequest, binding: &Binding) -> Result<(), Refusal> {
     let unsigned = JoinRequest { signature: Vec::new(), ..request.clone() };
     let content = signed_text("hawser-join-v1", binding, &unsigned.encode_to_vec());
     check(&request.host_public_key, &content, &request.signature)
@@ -33,7 +33,7 @@ pub fn check_join(request: &JoinRequest, binding: &Binding) -> Result<(), Refusa
 ///
 /// # Errors
 /// If the signature is wrong.
-pub fn check_rejoin(request: &RejoinRequest, host_key: &[u8], binding: &Binding) -> Result<(), Refusal> {
+pub(super) fn check_rejoin(request: &RejoinRequest, host_key: &[u8], binding: &Binding) -> Result<(), Refusal> {
     let unsigned = RejoinRequest { signature: Vec::new(), ..request.clone() };
     let content = signed_text("hawser-rejoin-v1", binding, &unsigned.encode_to_vec());
     check(host_key, &content, &request.signature)

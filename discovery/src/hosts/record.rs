@@ -33,7 +33,7 @@ const SHORT: usize = 8;
 ///
 /// # Errors
 /// If namespace or service account can't be part of an identity.
-pub fn new_workload(
+pub(super) fn new_workload(
     group: &Group,
     token_account: &str,
     instance_id: &str,
@@ -58,7 +58,7 @@ pub fn new_workload(
 ///
 /// # Errors
 /// If the service account can't be part of an identity; then nothing changes.
-pub fn apply_group(of: &mut HostWorkload, group: &Group, mesh: &Mesh) -> Result<bool, InvalidIdentity> {
+pub(super) fn apply_group(of: &mut HostWorkload, group: &Group, mesh: &Mesh) -> Result<bool, InvalidIdentity> {
     let account = [of.token_account.as_str(), group.service_account.as_str(), "default"]
         .into_iter()
         .find(|account| !account.is_empty())
@@ -91,7 +91,7 @@ pub fn for_agent(instance_id: &str, record: &HostRecord, mesh: &Mesh) -> host::R
 }
 
 /// The registry's view of a record: its workloads, or none if the host is not published.
-pub fn for_registry(
+pub(super) fn for_registry(
     instance_id: &Arc<str>,
     record: &HostRecord,
     state: State,
@@ -141,7 +141,7 @@ fn workload(
 }
 
 /// The name of a workload in the registry of hosts.
-pub fn key(workload: &host::Workload) -> WorkloadKey {
+pub(super) fn key(workload: &host::Workload) -> WorkloadKey {
     WorkloadKey { namespace: workload.namespace.as_str().into(), name: workload.name.as_str().into() }
 }
 
@@ -155,7 +155,7 @@ fn port_health(own: &host::Workload, reported: &[host::WorkloadHealth]) -> BTree
 }
 
 /// Names of the services that a host backs, as leases are counted.
-pub fn services(record: &HostRecord) -> BTreeSet<Arc<str>> {
+pub(super) fn services(record: &HostRecord) -> BTreeSet<Arc<str>> {
     record.workloads.iter().flat_map(|w| w.workload.services.iter()).map(|s| Arc::from(s.as_str())).collect()
 }
 

@@ -12,7 +12,7 @@ use crate::store::TokenRecord;
 
 /// Who shows a token, and when.
 #[derive(Clone, Copy, Debug)]
-pub struct Bearer<'a> {
+pub(super) struct Bearer<'a> {
     /// The secret.
     pub secret: &'a [u8],
     /// Hash of the host key: see [`key_hash`].
@@ -25,7 +25,7 @@ pub struct Bearer<'a> {
 
 /// What a token is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Use {
+pub(super) enum Use {
     /// This key used it before: the same record again, at no cost.
     Again(String),
     /// A use of it.
@@ -36,7 +36,7 @@ pub enum Use {
 ///
 /// # Errors
 /// Why it is refused. Who does not know the secret learns only that the token is unknown.
-pub fn judge(token: Option<&TokenRecord>, bearer: &Bearer<'_>) -> Result<Use, Refusal> {
+pub(super) fn judge(token: Option<&TokenRecord>, bearer: &Bearer<'_>) -> Result<Use, Refusal> {
     let hash = secret_hash(bearer.secret);
     let known = token.map_or([0; 32].as_slice(), |t| t.secret_hash.as_slice());
     let equal = verify_slices_are_equal(&hash, known).is_ok();

@@ -181,9 +181,6 @@ impl Discovery {
             hostname: "vm-1".into(),
             ..JoinRequest::default()
         };
-        if address == "10.9.0.2" {
-            request.addresses[0].address = "10.9.0.1".into();
-        }
         let binding = Binding { nonce, exporter };
         request.signature = signer.sign(&signed_text("hawser-join-v1", &binding, &request.encode_to_vec()));
         say.send(request).await.unwrap();
