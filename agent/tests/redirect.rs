@@ -1,5 +1,7 @@
 //! Redirection on hosts with neighbours, containers, firewalls and users of their own. Needs root.
 
+#![allow(clippy::unwrap_used)] // helpers of tests fail by panic
+
 #[path = "redirect/cgroup.rs"]
 mod cgroup;
 #[path = "redirect/coexist.rs"]

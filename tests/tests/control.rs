@@ -26,7 +26,8 @@ fn the_verbs_of_the_control_host() {
         let seen = mesh.hawser(&["apply", "-f", &file])?;
         ensure!(seen.out == "ServiceEntry default/reviews created\n", "{seen:?}");
         ensure!(mesh.hawser(&["apply", "-f", &file])?.out == "ServiceEntry default/reviews unchanged\n");
-        let seen = mesh.hawser_with_input(&["apply", "-f", "-"], "apiVersion: networking.istio.io/v1\nkind: Sidecar\n")?;
+        let seen =
+            mesh.hawser_with_input(&["apply", "-f", "-"], "apiVersion: networking.istio.io/v1\nkind: Sidecar\n")?;
         ensure!(seen.code == 4 && seen.err.contains("stdin:1"), "{seen:?}");
         let services = mesh.json(&["get", "services", "reviews"])?;
         ensure!(services[0]["host"] == "reviews.default.svc.cluster.local", "{services:#}");
