@@ -58,6 +58,8 @@ pub struct Shared {
     pub connections: RefCell<Vec<Rc<Http2>>>,
     /// One is being made: others wait for it.
     pub connecting: Cell<bool>,
+    /// How many attempts failed.
+    pub failures: Cell<u64>,
     /// The other end turned out to speak HTTP/1.1.
     pub speaks_http1: Cell<bool>,
     /// Told when one was made, or was not.
@@ -100,6 +102,7 @@ impl Pool {
         let new = Rc::new(Shared {
             connections: RefCell::default(),
             connecting: Cell::new(false),
+            failures: Cell::new(0),
             speaks_http1: Cell::new(false),
             changed: Notify::new(),
             timeout,

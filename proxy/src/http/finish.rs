@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
-use super::codec::{Http1, Http2, OnEnd, RequestBody};
+use super::codec::{Http1, OnEnd, RequestBody};
 use crate::config::Cluster;
 use crate::pool::Key;
 use crate::tcp::Active;
 use crate::telemetry::{Flow, RequestResult};
+use crate::upstream;
 use crate::worker::Worker;
 
 /// A request in flight. It is counted once, whichever way it ends.
@@ -44,7 +45,7 @@ pub(super) enum Back {
     /// To the pool, if the request's body was sent.
     Http1 { worker: Rc<Worker>, connection: Box<Http1>, key: Key, timeout: Duration, body: RequestBody },
     /// It is shared.
-    Http2(Rc<Http2>),
+    Http2(#[expect(dead_code, reason = "held until it is dropped")] Option<upstream::Stream>),
 }
 
 /// A request of a cluster, counted.
@@ -141,10 +142,6 @@ impl Drop for Exchange {
         if !self.ended {
             // The client went away, or the response broke off.
             self.result.flags = if self.result.status == 0 { "DC" } else { "UC" };
-        }
-        if let Some(Back::Http2(connection)) = &self.back {
-            connection.active.set(connection.active.get().saturating_sub(1));
-            connection.last_used.set(crate::clock::now_ms());
         }
         self.count();
     }

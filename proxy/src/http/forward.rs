@@ -336,14 +336,8 @@ impl Call<'_> {
         let sent = match &mut lease.sender {
             Sender::Http1(connection) => connection.send(request).await,
             Sender::Http2(connection) => {
-                let connection = connection.clone();
-                let _streams = upstream::Stream::begin(&connection);
-                let sent = connection.send(request).await;
-                if sent.is_ok() {
-                    // The exchange gives it back.
-                    connection.active.set(connection.active.get() + 1);
-                }
-                sent
+                lease.stream = Some(upstream::Stream::begin(connection));
+                connection.send(request).await
             }
         };
         match sent {
@@ -417,7 +411,7 @@ impl Call<'_> {
                 timeout: target.cluster.spec.idle_timeout,
                 body,
             },
-            Sender::Http2(connection) => Back::Http2(connection),
+            Sender::Http2(_) => Back::Http2(lease.stream),
         });
         *response.version_mut() = http::Version::HTTP_11;
         response.map(|body| ResponseBody::handed_on(body, deadline).on_end(exchange))

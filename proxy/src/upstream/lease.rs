@@ -21,6 +21,8 @@ pub struct Lease {
     pub hawser: bool,
     /// Where it goes back to.
     pub key: Key,
+    /// Counts the request on a shared connection.
+    pub stream: Option<Stream>,
 }
 
 /// What sends a request.
@@ -60,20 +62,31 @@ pub async fn lease(
         if let Some(connection) = shared.pick() {
             if connection.is_alive(crate::clock::now_ms()).await {
                 let hawser = matches!(offer, Offer::HawserHttp1 | Offer::HawserHttp2) && connection.hawser.get();
-                return Ok(Lease { sender: Sender::Http2(connection), reused: true, hawser, key });
+                return Ok(Lease { sender: Sender::Http2(connection), reused: true, hawser, key, stream: None });
             }
             continue;
         }
         if !shared.connecting.get() {
             break;
         }
+        let failures = shared.failures.get();
         shared.changed.notified().await;
+        if shared.failures.get() != failures {
+            // What was waited for failed: nobody waits in line for the next failure.
+            return Err(Problem::Connect);
+        }
     }
     if !shared.has_room() {
         return Err(Problem::Limit);
     }
     let connecting = Connecting::begin(&shared);
-    let made = connect(worker, config, target, offer).await?;
+    let made = match connect(worker, config, target, offer).await {
+        Ok(made) => made,
+        Err(problem) => {
+            shared.failures.set(shared.failures.get() + 1);
+            return Err(problem);
+        }
+    };
     let hawser = is_hawser_h2(made.chosen.as_deref());
     // HTTP/2 was asked for by the application, or the other end is of our kind; else HTTP/1.1 it is.
     let http2 = match offer {
@@ -93,7 +106,7 @@ pub async fn lease(
         Sender::Http1(Box::new(connection))
     };
     drop(connecting);
-    Ok(Lease { sender, reused: false, hawser, key })
+    Ok(Lease { sender, reused: false, hawser, key, stream: None })
 }
 
 async fn exclusive(
@@ -107,16 +120,16 @@ async fn exclusive(
     while !fresh && let Some(mut connection) = worker.pool.take(&key) {
         if (most == 0 || connection.requests.get() < most) && connection.ready().await {
             let sender = Sender::Http1(Box::new(connection));
-            return Ok(Lease { sender, reused: true, hawser: false, key });
+            return Ok(Lease { sender, reused: true, hawser: false, key, stream: None });
         }
     }
     let made = connect(worker, config, target, Offer::Http1).await?;
     let lost = target.endpoint().map(|e| e.state.lost.clone());
     let connection = Http1::start(made.stream, lost, made.counted).await.map_err(|_| Problem::Connect)?;
-    Ok(Lease { sender: Sender::Http1(Box::new(connection)), reused: false, hawser: false, key })
+    Ok(Lease { sender: Sender::Http1(Box::new(connection)), reused: false, hawser: false, key, stream: None })
 }
 
-/// A request on a shared connection that has no answer yet.
+/// A request on a shared connection, until its response has ended.
 #[derive(Debug)]
 pub struct Stream(Rc<Http2>);
 
@@ -131,5 +144,6 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get().saturating_sub(1));
+        self.0.last_used.set(crate::clock::now_ms());
     }
 }
