@@ -23,7 +23,7 @@ struct Node {
     node: String,
 }
 
-/// The routes of the page; serve them with [`ConnectInfo`].
+/// The routes of the page; each request carries its [`ConnectInfo`].
 pub fn router(metrics: Metrics, readiness: Readiness, snapshots: Snapshots, ads: Server) -> Router {
     let registry = move || {
         let snapshot = snapshots.borrow().clone();

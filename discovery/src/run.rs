@@ -16,8 +16,8 @@ use hawser_api::proto::host::MeshSettings;
 use hawser_api::proto::host::host_server::HostServer;
 use hawser_api::proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use hawser_daemon::drain;
-use hawser_daemon::readiness::Readiness;
-use hawser_mesh::{Publisher, RegistryAdapter, RegistryId};
+use hawser_daemon::readiness::{Guard, Readiness};
+use hawser_mesh::{Publisher, RegistryAdapter, RegistryId, RegistryKind};
 use hawser_registry_files::FilesAdapter;
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -34,8 +34,8 @@ use crate::hosts::{self, HostService, Hosts};
 use crate::identity::{Authority, CertificateService, Serving, Signer};
 use crate::metrics::Metrics;
 use crate::page;
-use crate::registry::{self, EventSender, Settings, VirtualRanges};
-use crate::server::{AdminSocket, Limits, TlsServer, serve_plaintext};
+use crate::registry::{self, EventSender, Settings, Snapshots, VirtualRanges};
+use crate::server::{AdminSocket, Limits, TlsServer, serve_page, serve_plaintext};
 use crate::store::{Addresses, Store, StoreError};
 
 /// Largest message of a host: a join with 64 certificate requests.
@@ -80,6 +80,8 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let files = args.config_dir.as_ref().map(FilesAdapter::new);
     let mut expected: Vec<RegistryId> = vec![ApiSource::id(), hosts::registry_id()];
     expected.extend(files.as_ref().map(FilesAdapter::id));
+    let waiting: Vec<(RegistryId, Guard)> =
+        expected.iter().map(|id| (id.clone(), readiness.guard(awaited(id.kind)))).collect();
     let book = Box::new(Addresses::new(store.clone()));
     let (events, snapshots) = registry::spawn(settings.clone(), expected, book)?;
 
@@ -131,30 +133,16 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         Routes::new(AdminServer::new(admin).max_decoding_message_size(ADMIN_MESSAGE)).prepare().into_axum_router();
     ads.metrics().register(&mut metrics_registry);
     let metrics_page = Arc::new(Mutex::new(metrics_registry));
-    let page = page::router(metrics_page, readiness.clone(), snapshots.clone(), ads.clone())
-        .into_make_service_with_connect_info::<SocketAddr>();
+    let page = page::router(metrics_page, readiness.clone(), snapshots.clone(), ads.clone());
 
     let limits = Limits::default();
     let server = TlsServer::new(tls, trust_domain, hosts.clone(), metrics, limits, secure);
     tokio::spawn(server.run(tls_listener, drain.clone()));
     tokio::spawn(serve_plaintext(plaintext_listener, plaintext, limits, drain.clone()));
     tokio::spawn(admin_socket.run(admin, drain.clone()));
-    let page_drain = drain.clone();
-    tokio::spawn(async move {
-        let served =
-            axum::serve(http_listener, page).with_graceful_shutdown(async move { page_drain.draining().await });
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the page of metrics ended");
-        }
-    });
+    tokio::spawn(serve_page(http_listener, page, drain.clone()));
 
-    let registries = readiness.guard("registries");
-    let mut synced = snapshots;
-    drain.spawn(async move {
-        // An error is the end of discovery.
-        let _ = synced.wait_for(|snapshot| snapshot.ready()).await;
-        drop(registries);
-    });
+    drain.spawn(ready(waiting, snapshots));
     drop(starting);
     tracing::info!(tls = %args.listen_tls, page = %args.listen_http, version = env!("CARGO_PKG_VERSION"), "discovery serves");
 
@@ -164,6 +152,28 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         tracing::warn!("some connections were cut");
     }
     Ok(())
+}
+
+/// What is missing while a registry has not said what it holds.
+fn awaited(kind: RegistryKind) -> &'static str {
+    match kind {
+        RegistryKind::Kubernetes => "registry kubernetes",
+        RegistryKind::Files => "registry files",
+        RegistryKind::Api => "registry api",
+        RegistryKind::Hosts => "registry hosts",
+        RegistryKind::Consul => "registry consul",
+    }
+}
+
+/// Gives up a registry's guard once a snapshot holds what it said.
+async fn ready(mut waiting: Vec<(RegistryId, Guard)>, mut snapshots: Snapshots) {
+    while !waiting.is_empty() {
+        let snapshot = snapshots.borrow_and_update().clone();
+        waiting.retain(|(id, _)| !snapshot.registries.iter().any(|r| r.id == *id && r.synced));
+        if !waiting.is_empty() && snapshots.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Runs an adapter until the drain.

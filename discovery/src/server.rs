@@ -11,5 +11,5 @@ mod tls;
 
 pub use admin_socket::AdminSocket;
 pub use caller::identify;
-pub use connection::{Limits, serve_plaintext};
+pub use connection::{Limits, serve_page, serve_plaintext};
 pub use tls::TlsServer;

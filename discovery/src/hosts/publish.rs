@@ -116,8 +116,11 @@ impl Hosts {
                 table.touch(id);
             }
             if table.leases.is_frozen() != was_frozen {
-                let frozen = table.leases.is_frozen();
-                tracing::warn!(frozen, "leases: many lapsed at once, lapses are not believed");
+                if was_frozen {
+                    tracing::info!("hosts are back: lapses count again");
+                } else {
+                    tracing::warn!("many hosts, or all of a service, lapsed at once: they are kept, not taken out");
+                }
             }
             (freezes..table.leases.freezes()).for_each(|_| self.inner.metrics.freeze());
         }

@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use hawser_daemon::drain::Watch;
 use http::{Request, Response};
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,6 +32,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// Time that a connection without an identity may live.
     pub anonymous: Duration,
+    /// Open connections without an identity: strangers must not take the places of hosts.
+    pub strangers: usize,
 }
 
 impl Default for Limits {
@@ -39,6 +43,7 @@ impl Default for Limits {
             handshakes: 512,
             handshake: Duration::from_secs(5),
             anonymous: Duration::from_secs(60),
+            strangers: 4096,
         }
     }
 }
@@ -51,7 +56,11 @@ const HEADERS: u32 = 16 << 10;
 const PING: Duration = Duration::from_secs(10);
 const PONG: Duration = Duration::from_secs(5);
 /// What is left of a connection after it was told to end.
-const LAST: Duration = Duration::from_secs(5);
+const LAST: Duration = Duration::from_secs(2);
+/// Time for the head of a request to the page.
+const HEAD: Duration = Duration::from_secs(5);
+/// Connections to the page.
+const PAGE: usize = 256;
 
 /// Serves requests until the peer or `end` ends the connection. Each carries `peer`.
 pub(super) async fn serve<I, S>(io: I, peer: Peer, routes: S, end: impl Future<Output = ()>)
@@ -99,6 +108,37 @@ where
         drain.spawn(async move {
             let _permit = permit;
             serve(stream, Peer::plaintext(addr), routes, ends.draining()).await;
+        });
+    }
+}
+
+/// Serves the page of metrics, over HTTP/1.1, until the drain.
+pub async fn serve_page(listener: TcpListener, routes: Router, drain: Watch) {
+    let room = Arc::new(Semaphore::new(PAGE));
+    loop {
+        let Some((stream, addr)) = accept(&listener, &drain).await else { return };
+        let Ok(permit) = room.clone().try_acquire_owned() else { continue };
+        let (routes, ends) = (routes.clone(), drain.clone());
+        drain.spawn(async move {
+            let _permit = permit;
+            let service = routes.map_request(move |mut request: Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(addr));
+                request.map(Body::new)
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_buf_size(HEADERS as usize)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                result = connection.as_mut() => return log(result),
+                () = ends.draining() => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            if let Ok(result) = tokio::time::timeout(LAST, connection).await {
+                log(result);
+            }
         });
     }
 }

@@ -32,6 +32,7 @@ pub struct TlsServer<S> {
     limits: Limits,
     routes: S,
     handshakes: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
 }
 
 impl<S> TlsServer<S>
@@ -49,7 +50,9 @@ where
         routes: S,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
-        Self { acceptor: TlsAcceptor::from(config), trust_domain, hosts, metrics, limits, routes, handshakes }
+        let strangers = Arc::new(Semaphore::new(limits.strangers));
+        let acceptor = TlsAcceptor::from(config);
+        Self { acceptor, trust_domain, hosts, metrics, limits, routes, handshakes, strangers }
     }
 
     /// Accepts until the drain.
@@ -100,6 +103,13 @@ where
                 tracing::info!(peer = %addr, %error, "connection closed");
                 return self.metrics.handshake("refused");
             }
+        };
+        let _stranger = match &peer.identity {
+            Some(_) => None,
+            None => match self.strangers.try_acquire() {
+                Ok(permit) => Some(permit),
+                Err(_) => return self.metrics.handshake("refused"),
+            },
         };
         self.metrics.handshake("ok");
         self.metrics.connections(1);
