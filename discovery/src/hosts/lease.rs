@@ -140,6 +140,7 @@ impl Leases {
 
     /// The host goes, in order. Whether its state changed.
     pub(super) fn drain(&mut self, id: &str, now: Instant) -> bool {
+        self.believe_beside(id);
         self.change(id, now, |old| match old {
             Phase::Held { renewed, until, grace, .. } => Some(Phase::Held { renewed, until, grace, draining: true }),
             _ => None,
@@ -148,7 +149,20 @@ impl Leases {
 
     /// The host said goodbye. Whether its state changed.
     pub(super) fn away(&mut self, id: &str, now: Instant) -> bool {
+        self.believe_beside(id);
         self.change(id, now, |_| Some(Phase::Away))
+    }
+
+    /// Who says that it goes was heard: that others of its services fell silent was not our own network. So they stay
+    /// out, even when its going leaves no live host beside them.
+    fn believe_beside(&mut self, id: &str) {
+        let Some(Lease { services, phase: Phase::Held { grace: false, .. }, .. }) = self.hosts.get(id) else { return };
+        let services = services.clone();
+        for host in self.hosts.values_mut().filter(|h| !h.services.is_disjoint(&services)) {
+            if let Phase::Lapsed { fate: Fate::Out, sure, .. } = &mut host.phase {
+                *sure = true;
+            }
+        }
     }
 
     /// The host is forgotten or revoked.

@@ -178,3 +178,18 @@ fn after_a_start_every_lease_has_its_grace() {
     assert_eq!(leases.state("h2"), Some(State::Lapsed));
     assert_eq!(leases.state("h3"), Some(State::New));
 }
+
+#[test]
+fn a_lapse_is_believed_when_the_last_living_host_of_its_service_leaves_in_order() {
+    let mut mesh = Mesh::new(&[("reviews", 2), ("ratings", 3)]);
+    mesh.pass(Duration::from_secs(20));
+    mesh.cut(&["reviews-1"]);
+    mesh.pass(LEASE + Duration::from_secs(1));
+    assert_eq!(mesh.states(&["reviews-1"]), [State::Lapsed]);
+    mesh.leases.drain("reviews-0", mesh.now);
+    mesh.pass(Duration::from_millis(300));
+    mesh.cut(&["reviews-0"]);
+    mesh.leases.remove("reviews-0");
+    mesh.pass(Duration::from_secs(20));
+    assert_eq!(mesh.states(&["reviews-1"]), [State::Lapsed]);
+}
