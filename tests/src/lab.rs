@@ -144,6 +144,8 @@ impl Lab {
         host.ok(&["ip", "link", "set", "lo", "up"])?;
         host.ok(&["ip", "addr", "add", &format!("{}/24", host.v4()), "dev", "eth0"])?;
         host.ok(&["ip", "addr", "add", &format!("{}/64", host.v6()), "dev", "eth0", "nodad"])?;
+        // No host waits a second to learn that nobody else has its address.
+        host.ok(&["sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad"])?;
         host.ok(&["ip", "link", "set", "eth0", "up"])?;
         Ok(())
     }

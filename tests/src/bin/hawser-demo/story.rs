@@ -235,10 +235,12 @@ fn power_off(r: &Report, lab: &Lab, mesh: &Mesh, members: &mut [Member]) -> Resu
 fn leave(r: &Report, mesh: &Mesh, members: &[Member], before: &Before) -> Result<((), String)> {
     let load = members[0].load(URL, 50, &["--workers", "8"])?;
     let vm1 = &members[3];
+    wait::stays_true("the load runs", Duration::from_secs(1), || true)?;
     r.typed("vm1", "sudo hawser leave");
     let seen = must(vm1.hawser(&["leave"])?)?;
     r.printed(&seen.err, 8);
     mesh.healthy(REVIEWS, 1, Duration::from_secs(10))?;
+    wait::stays_true("the load runs", Duration::from_secs(1), || true)?;
     let report = load.stop()?;
     report.all_ok()?;
     let after = Before::of(&vm1.host)?;
