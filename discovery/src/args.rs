@@ -8,6 +8,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use hawser_api::identity::TrustDomain;
 use ipnet::IpNet;
 
+use crate::identity::{LONGEST_LIFE, SHORTEST_LIFE};
+
 /// The core of the mesh: registries in, xDS, identities and leases out.
 #[derive(Debug, Parser)]
 #[command(name = "hawser-discovery", version, args_conflicts_with_subcommands = true)]
@@ -94,6 +96,9 @@ pub struct Serve {
     /// How long a silent host stays in
     #[arg(long, default_value = "5s", value_parser = lease)]
     pub lease: Duration,
+    /// Life of certificates, renewed at half of it: 1m to 90d
+    #[arg(long, default_value = "24h", value_parser = life)]
+    pub certificate_life: Duration,
     /// How long a host may be off after its certificates ended, and still come back by its key
     #[arg(long, default_value = "30d", value_parser = humantime)]
     pub rejoin_window: Duration,
@@ -107,6 +112,11 @@ pub struct Serve {
 
 fn humantime(text: &str) -> Result<Duration, String> {
     text.parse::<::humantime::Duration>().map(Duration::from).map_err(|e| e.to_string())
+}
+
+fn life(text: &str) -> Result<Duration, String> {
+    let life = humantime(text)?;
+    if (SHORTEST_LIFE..=LONGEST_LIFE).contains(&life) { Ok(life) } else { Err("a certificate lives 1m to 90d".into()) }
 }
 
 fn lease(text: &str) -> Result<Duration, String> {

@@ -68,7 +68,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         Some(dir) => Signer::plugged(dir, started).context("--ca-dir")?,
         None => Signer::own(&args.data_dir, &trust_domain, started).context("the CA in the data directory")?,
     };
-    let authority = Arc::new(Authority::new(trust_domain.clone(), signer));
+    let authority = Arc::new(Authority::new(trust_domain.clone(), signer).with_life(args.certificate_life));
 
     let metrics = Metrics::default();
     let mut metrics_registry = MetricsRegistry::default();

@@ -162,7 +162,7 @@ pub fn listener(port: u16, cluster: &str, mesh_tls: bool) -> Value {
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
                 "stat_prefix": "lab",
-                "route_config": {"virtual_hosts": [{
+                "route_config": {"validate_clusters": false, "virtual_hosts": [{
                     "name": "all", "domains": ["*"],
                     "routes": [{"match": {"prefix": "/"}, "route": {"cluster": cluster}}],
                 }]},

@@ -133,8 +133,10 @@ fn of_two_hosts_with_one_key_one_is_refused_and_told_the_cure() {
         host.ok(&["cp", "-a", &original.state_dir().display().to_string(), &copy.display().to_string()])?;
         let clone = Member::on(host)?;
         // Nobody can tell the copy from the original: whoever comes later with the older epoch is the one.
-        let told =
-            |m: &Member| m.hawser(&["status"]).is_ok_and(|s| s.err.contains("copy") && s.err.contains("leave --force"));
+        let told = |m: &Member| {
+            m.hawser(&["status"])
+                .is_ok_and(|s| s.err.contains("another host uses this host's key") && s.err.contains("leave --force"))
+        };
         let refused = wait::until("one of the two is told", Duration::from_secs(15), || {
             [&original, &clone].into_iter().find(|m| told(m))
         })

@@ -92,8 +92,16 @@ fn a_workload_certificate_of_a_joined_host_opens_nothing() {
         let host = (format!("{state}/host.key"), format!("{state}/host.pem"));
         let call = |key: &str, chain: &str, method: &str| -> Result<String> {
             let url = format!("https://{}/{method}", mesh.address());
+            // A message that holds nothing; for xDS, one that names its node.
+            let node = "sidecar~10.77.0.2~x.default~default.svc.cluster.local";
+            let body = if method.contains("Aggregated") {
+                let (inner, id) = (node.len() + 2, node.len());
+                format!("\\0\\0\\0\\0\\{:o}\\012\\{inner:o}\\012\\{id:o}{node}", inner + 2)
+            } else {
+                "\\0\\0\\0\\0\\0".to_owned()
+            };
             let line = format!(
-                "printf '\\0\\0\\0\\0\\0' | curl -sk --http2 --max-time 3 --key {key} --cert {chain} -D - -o /dev/null \
+                "printf '{body}' | curl -sk --http2 --max-time 3 --key {key} --cert {chain} -D - -o /dev/null \
                  -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @- {url} || true"
             );
             vm.host.ok(&["sh", "-c", &line])

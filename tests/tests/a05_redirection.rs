@@ -12,10 +12,21 @@ const DETAILS: &str = "details.default.svc.cluster.local";
 /// Rules of the kinds that hosts have: a foreign table, Docker's forward policy and published port, a default-deny
 /// input chain that lets in 22, 9080, established connections, loopback and neighbour discovery.
 const FOREIGN: &str = r#"
-table ip foreign { chain mangle { type filter hook output priority -150; meta skuid 0 counter } }
+table ip foreign {
+  chain mangle {
+    type filter hook output priority -150; policy accept;
+    meta skuid 0 counter
+  }
+}
 table ip docker {
-  chain forward { type filter hook forward priority 0; policy drop; iifname "docker0" accept; }
-  chain prerouting { type nat hook prerouting priority -100; fib daddr type local tcp dport 8088 dnat to 127.0.0.1:8080; }
+  chain forward {
+    type filter hook forward priority 0; policy drop;
+    iifname "docker0" accept
+  }
+  chain prerouting {
+    type nat hook prerouting priority -100; policy accept;
+    fib daddr type local tcp dport 8088 dnat to 10.77.0.254:8080
+  }
 }
 table inet firewall {
   chain input {
@@ -37,7 +48,8 @@ fn other_peoples_rules_survive_join_kills_and_leave() {
         let mut vm = Member::new(&mut lab, "vm")?;
         vm.bookinfo("details", "v1", "")?;
         vm.app("ssh", &["hawser-lab", "echo", "--port", "2222"])?;
-        vm.host.run_with_input(&["nft", "-f", "-"], Some(FOREIGN))?;
+        let seen = vm.host.run_with_input(&["nft", "-f", "-"], Some(FOREIGN))?;
+        ensure!(seen.ok(), "{}", seen.err);
         let before = outside_ours(&vm.host)?;
         ensure!(before.contains("table ip docker"), "{before}");
         // sshd's place: a listener on port 22 that needs root, as sshd does.

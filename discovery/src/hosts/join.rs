@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hawser_api::proto::host;
 
 use super::epoch::{Epoch, Verdict};
-use super::sign::{Requests, certificate_ends, shown};
+use super::sign::{Requests, shown};
 use super::tokens::{Bearer, Use, judge, key_hash};
 use super::{Binding, Group, Hosts, Refusal, address, proof, record};
 use crate::peer::Peer;
@@ -69,7 +69,7 @@ impl Hosts {
                 version: request.version.clone(),
                 hawser: true,
                 standing: Standing::New,
-                certificate_ends: certificate_ends(),
+                certificate_ends: self.certificate_ends(),
                 revoked: false,
             },
         };
@@ -106,7 +106,7 @@ impl Hosts {
             return Err(Refusal::Malformed(format!("this host has {count} workloads: send one request for each")));
         }
         let (epoch, attempt, version) = (request.epoch, request.attempt.clone(), request.version.clone());
-        let (now, window) = (Self::now(), self.inner.settings.rejoin_window);
+        let (now, ends, window) = (Self::now(), self.certificate_ends(), self.inner.settings.rejoin_window);
         let record = self
             .update(&request.instance_id, move |record| {
                 if record.revoked {
@@ -119,7 +119,7 @@ impl Hosts {
                 if known.judge(epoch, &attempt) == Verdict::Twin {
                     return Err(Refusal::HostCloned);
                 }
-                record.certificate_ends = certificate_ends();
+                record.certificate_ends = ends;
                 record.version = version;
                 Ok(record.clone())
             })

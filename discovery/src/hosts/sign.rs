@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hawser_api::proto::host;
 
 use super::{Hosts, Refusal};
-use crate::identity::{CheckedRequest, DEFAULT_LIFE, Holder, Issued, Subject};
+use crate::identity::{CheckedRequest, Holder, Issued, Subject};
 use crate::metrics::CertificateKind;
 use crate::store::HostRecord;
 use crate::words::{timestamp, unix};
@@ -81,7 +81,7 @@ impl Hosts {
             }
         }
         if renews_host {
-            let ends = certificate_ends();
+            let ends = self.certificate_ends();
             self.update(id, move |record| {
                 record.certificate_ends = record.certificate_ends.max(ends);
                 Ok(())
@@ -89,6 +89,11 @@ impl Hosts {
             .await?;
         }
         Ok(host::SignResponse { certificates, roots: self.inner.authority.roots_pem().to_vec() })
+    }
+
+    /// End of a host certificate that is signed now, at the latest.
+    pub(super) fn certificate_ends(&self) -> u64 {
+        unix(SystemTime::now() + self.inner.authority.life())
     }
 
     fn sign_host(&self, id: &str, request: &CheckedRequest) -> Result<host::Certificate, Refusal> {
@@ -106,11 +111,6 @@ impl Hosts {
         self.inner.metrics.certificate(CertificateKind::Workload);
         Ok(certificate(own.id.clone(), issued))
     }
-}
-
-/// End of a host certificate that is signed now, at the latest.
-pub(super) fn certificate_ends() -> u64 {
-    unix(SystemTime::now() + DEFAULT_LIFE)
 }
 
 fn check(csr: &[u8]) -> Result<CheckedRequest, Refusal> {

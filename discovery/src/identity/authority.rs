@@ -23,6 +23,7 @@ pub struct Authority {
     trust_domain: TrustDomain,
     signer: Signer,
     roots_pem: Vec<String>,
+    life: Duration,
 }
 
 /// A certificate with its chain.
@@ -63,7 +64,18 @@ impl Authority {
     /// An authority of a trust domain.
     pub fn new(trust_domain: TrustDomain, signer: Signer) -> Self {
         let roots_pem = signer.roots.iter().map(|root| pem(root)).collect();
-        Self { trust_domain, signer, roots_pem }
+        Self { trust_domain, signer, roots_pem, life: profile::DEFAULT_LIFE }
+    }
+
+    /// The same with another life of certificates whose caller asks for none.
+    #[must_use]
+    pub fn with_life(self, life: Duration) -> Self {
+        Self { life: profile::life(Some(life), self.life), ..self }
+    }
+
+    /// Life of certificates whose caller asks for none.
+    pub fn life(&self) -> Duration {
+        self.life
     }
 
     /// The trust domain.
@@ -122,7 +134,7 @@ impl Authority {
         if !fits || subject.id.trust_domain() != &self.trust_domain {
             return Err(SignError::Identity(subject.id.clone()));
         }
-        let (leaf, not_after) = self.sign(&request.key, subject, profile::life(life), now)?;
+        let (leaf, not_after) = self.sign(&request.key, subject, profile::life(life, self.life), now)?;
         let chain = std::iter::once(leaf.pem()).chain(self.signer.intermediates.iter().map(|c| pem(c))).collect();
         Ok(Issued { chain, not_after })
     }
@@ -134,7 +146,7 @@ impl Authority {
     ) -> Result<(Vec<CertificateDer<'static>>, KeyPair, SystemTime), SignError> {
         let key = KeyPair::generate()?;
         let subject = Subject { id: self.trust_domain.discovery(), holder: Holder::Discovery };
-        let (leaf, not_after) = self.sign(&key, &subject, profile::DEFAULT_LIFE, now)?;
+        let (leaf, not_after) = self.sign(&key, &subject, self.life, now)?;
         let mut chain = vec![leaf.der().clone()];
         chain.extend(self.signer.intermediates.iter().cloned());
         chain.push(self.signer.anchor.clone());

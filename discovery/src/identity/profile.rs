@@ -30,9 +30,9 @@ pub struct Subject {
     pub holder: Holder,
 }
 
-/// Life that is granted: what was asked for within bounds, the default if nothing was.
-pub(super) fn life(asked: Option<Duration>) -> Duration {
-    asked.filter(|life| !life.is_zero()).unwrap_or(DEFAULT_LIFE).clamp(SHORTEST_LIFE, LONGEST_LIFE)
+/// Life that is granted: what was asked for within bounds, `otherwise` if nothing was.
+pub(super) fn life(asked: Option<Duration>, otherwise: Duration) -> Duration {
+    asked.filter(|life| !life.is_zero()).unwrap_or(otherwise).clamp(SHORTEST_LIFE, LONGEST_LIFE)
 }
 
 /// A leaf. It never outlives the signer.
@@ -86,10 +86,12 @@ mod tests {
     #[test]
     fn life_is_kept_within_bounds() {
         let hours = |n: u64| Duration::from_secs(n * 3600);
-        assert_eq!(life(None), hours(24));
-        assert_eq!(life(Some(Duration::ZERO)), hours(24));
-        assert_eq!(life(Some(hours(1))), hours(1));
-        assert_eq!(life(Some(hours(24 * 365))), hours(24 * 90));
-        assert_eq!(life(Some(Duration::from_secs(1))), SHORTEST_LIFE);
+        let granted = |asked| life(asked, DEFAULT_LIFE);
+        assert_eq!(granted(None), hours(24));
+        assert_eq!(granted(Some(Duration::ZERO)), hours(24));
+        assert_eq!(granted(Some(hours(1))), hours(1));
+        assert_eq!(granted(Some(hours(24 * 365))), hours(24 * 90));
+        assert_eq!(granted(Some(Duration::from_secs(1))), SHORTEST_LIFE);
+        assert_eq!(life(None, hours(2)), hours(2));
     }
 }
