@@ -123,6 +123,12 @@ impl Member {
         }
     }
 
+    /// Why discovery will never have this host again as it is, if it said so.
+    pub(crate) fn refused_for_good(&self) -> Option<Refusal> {
+        let status = self.session.borrow();
+        status.refused.clone().filter(|refusal| !status.open && refusal.is_final())
+    }
+
     /// Marks this host's endpoints draining; `None` if discovery can't be told.
     pub(crate) async fn drain(&self, within: Duration) -> Option<Drained> {
         let (reply, answer) = oneshot::channel();

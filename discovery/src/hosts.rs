@@ -107,6 +107,10 @@ struct Live {
 #[derive(Clone)]
 struct Session {
     epoch: u64,
+    /// Where it comes from.
+    source: std::net::IpAddr,
+    /// Counts its heartbeats.
+    beats: watch::Sender<u64>,
     out: mpsc::Sender<Result<host::SessionResponse, tonic::Status>>,
     /// Ends the session.
     end: CancellationToken,

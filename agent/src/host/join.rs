@@ -102,6 +102,10 @@ async fn take_steps(member: &Member, steps: &Steps) -> Result<(), Refusal> {
 }
 
 fn again(member: &Member, token: &JoinToken, steps: &Steps) -> Result<(), Refusal> {
+    // A host that discovery refuses for good can't go on as it is, whatever the token.
+    if let Some(refusal) = member.refused_for_good() {
+        return Err(refusal);
+    }
     let joined = member.holder.joined();
     let instance = member.holder.current().record.instance_id.clone();
     if joined.token_id == token.id && joined.trust_domain == token.trust_domain {

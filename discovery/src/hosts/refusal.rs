@@ -22,10 +22,10 @@ pub enum Refusal {
     SourceRefused(std::net::IpAddr, String),
     #[error(
         "another host uses this host's key (it was copied, or this disk was restored from an older state): \
-         run `hawser leave --local` here and join again with a new token"
+         run `hawser leave --force` here and join again with a new token"
     )]
     HostCloned,
-    #[error("this host was revoked: run `hawser leave --local` here and join again with a new token")]
+    #[error("this host was revoked: run `hawser leave --force` here and join again with a new token")]
     HostRevoked,
     #[error("this host is not known here, or was forgotten: join it again with a new token")]
     HostUnknown,

@@ -13,7 +13,7 @@ use hawser_api::proto::host::{
     self, Drained, GoodbyeAck, HeartbeatAck, SessionOpen, SessionOpened, SessionRequest, SessionResponse,
 };
 use hawser_mesh::{Health, InstanceRef};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -132,6 +132,7 @@ impl Hosts {
         check_text(&open.version, "version", 64)?;
         check_health(&open.workloads)?;
         let known = self.record_of(id)?;
+        self.no_twin(id, source).await?;
         let addresses = self.moved(&known, &open, source).await;
         let (now, lease) = (Self::now(), self.inner.settings.lease);
         let asked = (open.epoch, open.attempt);
@@ -159,7 +160,8 @@ impl Hosts {
             })
             .await?;
 
-        let session = Session { epoch: record.epoch, out: out.clone(), end: end.clone() };
+        let (epoch, beats) = (record.epoch, watch::Sender::new(0));
+        let session = Session { epoch, source, beats, out: out.clone(), end: end.clone() };
         let mut table = self.inner.table.lock();
         let live = table.hosts.get_mut(id).ok_or(Refusal::HostUnknown)?;
         if live.session.as_ref().is_some_and(|other| other.epoch > session.epoch) {
@@ -180,6 +182,21 @@ impl Hosts {
             heartbeat: prost_types::Duration::try_from(lease / 3).ok(),
             record: Some(record::for_agent(id, &record, &self.inner.settings.mesh)),
         })
+    }
+
+    /// Refuses a copy of a host whose own session goes on elsewhere: both know the newest epoch, but only one of them
+    /// holds the lease. A session that is silent for a lease has lost its host.
+    async fn no_twin(&self, id: &Arc<str>, source: IpAddr) -> Result<(), Refusal> {
+        let current = self.inner.table.lock().hosts.get(id).and_then(|live| live.session.clone());
+        let Some(other) = current.filter(|other| other.source != source) else { return Ok(()) };
+        let mut beats = other.beats.subscribe();
+        tokio::select! {
+            () = other.end.cancelled() => Ok(()),
+            beat = tokio::time::timeout(self.inner.settings.lease, beats.changed()) => match beat {
+                Ok(Ok(())) => Err(Refusal::HostCloned),
+                Ok(Err(_)) | Err(_) => Ok(()),
+            },
+        }
     }
 
     /// New addresses of a host, if it has any that are its own. An address that is refused changes nothing.
@@ -214,6 +231,9 @@ impl Hosts {
         let Some(live) = table.hosts.get_mut(id) else { return Err(Refusal::HostUnknown.into()) };
         let changed = live.health != health;
         live.health = health;
+        if let Some(session) = &live.session {
+            session.beats.send_modify(|beats| *beats = beats.wrapping_add(1));
+        }
         if table.leases.renew(id, Instant::now()) || changed {
             table.touch(id.clone());
             self.inner.wake.notify_one();
