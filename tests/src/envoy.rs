@@ -155,7 +155,9 @@ fn bootstrap(host: &Host, name: &str, mode: Mode, upstream: Upstream, listeners:
 
 /// A listener of Envoy's own that sends every request to `cluster`; with TLS, as a sidecar of Istio serves it.
 pub fn listener(port: u16, cluster: &str, mesh_tls: bool) -> Value {
-    let ads = json!({"ads": {}, "resource_api_version": "V3"});
+    // As discovery writes it: then Envoy shares one subscription for a secret between its clusters and this listener. To
+    // a second one, made later for a name that it already holds, Envoy's delta client never hands anything.
+    let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
     let mut chain = json!({
         "filters": [{
             "name": "hcm",
