@@ -5,6 +5,7 @@ mod copies;
 mod mesh_config;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +48,9 @@ const ADMIN_MESSAGE: usize = 64 << 20;
 /// What is left of a drain after this is dropped.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// A process that was killed has let go of its files after this.
+const LETS_GO: Duration = Duration::from_secs(5);
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -62,7 +66,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     }
 
     let mesh_config = mesh_config::read(args.mesh_config.as_deref())?;
-    let store = Store::open(&args.data_dir).with_context(|| format!("--data-dir {}", args.data_dir.display()))?;
+    let store = open(&args.data_dir).await.with_context(|| format!("--data-dir {}", args.data_dir.display()))?;
     let trust_domain = trust_domain(&store, args.trust_domain.as_ref(), mesh_config.trust_domain.as_ref()).await?;
     let signer = match &args.ca_dir {
         Some(dir) => Signer::plugged(dir, started).context("--ca-dir")?,
@@ -152,6 +156,19 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         tracing::warn!("some connections were cut");
     }
     Ok(())
+}
+
+/// Opens the store; waits a little for one that has just been killed and lets go of its file.
+async fn open(dir: &Path) -> Result<Store, StoreError> {
+    let deadline = tokio::time::Instant::now() + LETS_GO;
+    loop {
+        match Store::open(dir) {
+            Err(StoreError::InUse(_)) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// What is missing while a registry has not said what it holds.
