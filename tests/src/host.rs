@@ -209,6 +209,14 @@ pub fn finish(mut command: Command, input: Option<&str>, limit: Duration) -> Res
     Ok(Seen { code, out: text(out), err: text(err) })
 }
 
+/// What programs of every user are started from.
+fn reachable() -> Vec<std::ffi::OsString> {
+    let venv = std::env::var_os("HAWSER_TESTBED_VENV").map(PathBuf::from);
+    let dirs = [programs::directory().ok(), Some(programs::source_root()), venv];
+    let there = dirs.into_iter().flatten().filter(|d| d.is_dir());
+    there.flat_map(|d| ["--reachable".into(), d.into_os_string()]).collect()
+}
+
 /// Starts the first process of a host and waits until its file systems are in place.
 fn hold(name: &str, disk: &Path) -> Result<(Child, i32)> {
     let mut holder = Command::new("unshare")
@@ -216,6 +224,7 @@ fn hold(name: &str, disk: &Path) -> Result<(Child, i32)> {
         .arg(programs::find("hawser-lab")?)
         .args(["hold", "--name", name, "--disk"])
         .arg(disk)
+        .args(reachable())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// What outlives a reboot
     #[arg(long)]
     disk: PathBuf,
+    /// Directories that every user of the host must be able to reach
+    #[arg(long)]
+    reachable: Vec<PathBuf>,
 }
 
 /// Mounts an empty /run and a resolv.conf of its own, then reaps until stdin ends; everything in the process
@@ -23,6 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     nix::unistd::sethostname(&args.name).context("host name")?;
     resolver(&args.disk).context("resolv.conf")?;
+    reachable(&args.reachable).context("directories for every user")?;
     crate::ready();
     let stdin = std::io::stdin();
     loop {
@@ -34,6 +38,41 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let any = nix::unistd::Pid::from_raw(-1);
         while matches!(waitpid(any, Some(WaitPidFlag::WNOHANG)), Ok(s) if s != WaitStatus::StillAlive) {}
     }
+}
+
+/// Where a directory lies below one that only its owner may enter (a checkout in root's home), the host sees it at the
+/// same place below an empty one. Only this mount namespace changes.
+fn reachable(dirs: &[PathBuf]) -> Result<()> {
+    let none: Option<&str> = None;
+    let closed = |dir: &&Path| {
+        std::fs::metadata(dir).is_ok_and(|m| std::os::unix::fs::PermissionsExt::mode(&m.permissions()) & 1 == 0)
+    };
+    let stash = Path::new("/run/lab-tree");
+    let mut hidden: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for (number, dir) in dirs.iter().enumerate() {
+        let dir = std::fs::canonicalize(dir)?;
+        if let Some(closed) = dir.ancestors().skip(1).filter(closed).last() {
+            let kept = stash.join(number.to_string());
+            std::fs::create_dir_all(&kept)?;
+            mount(Some(&dir), &kept, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+            hidden.push((closed.to_owned(), dir.clone()));
+        } else {
+            hidden.push((PathBuf::new(), dir.clone()));
+        }
+    }
+    let mut covered: Vec<&Path> = Vec::new();
+    for (number, (closed, dir)) in hidden.iter().enumerate() {
+        if closed.as_os_str().is_empty() {
+            continue;
+        }
+        if !covered.contains(&closed.as_path()) {
+            mount(Some("tmpfs"), closed, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+            covered.push(closed);
+        }
+        std::fs::create_dir_all(dir)?;
+        mount(Some(&stash.join(number.to_string())), dir, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+    }
+    Ok(())
 }
 
 fn resolver(disk: &Path) -> Result<()> {
