@@ -1,5 +1,7 @@
 //! Join tokens that somebody damaged, cut, or made up: each is refused with a sentence, none is taken.
 
+#![allow(clippy::unwrap_used)] // helpers of tests fail by panic
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hawser_api::token::{InvalidToken, JoinToken, Pin};
