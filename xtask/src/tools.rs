@@ -35,8 +35,18 @@ pub(crate) const TEST: &[Tool] = &[
 ];
 
 /// What the benchmarks use.
-pub(crate) const BENCH: &[Tool] =
-    &[("haproxy", "haproxy"), ("wrk", "wrk"), ("iperf3", "iperf3"), ("openssl", "openssl"), ("python3", "python3")];
+pub(crate) const BENCH: &[Tool] = &[
+    ("haproxy", "haproxy"),
+    ("wrk", "wrk"),
+    ("openssl", "openssl"),
+    ("python3", "python3"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("taskset", "util-linux"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("sysctl", "procps"),
+];
 
 /// An error that names what is missing.
 pub(crate) fn check(tools: &[Tool]) -> Result<()> {
