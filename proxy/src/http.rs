@@ -4,11 +4,14 @@
 //! HTTP are the business of [`codec`] alone. Bodies stream: none is held whole, none is copied.
 
 mod answer;
+pub mod channel;
 pub mod codec;
 mod connection;
 mod finish;
 mod forward;
 mod head;
+pub mod message;
+pub mod progress;
 mod retry;
 mod upgrade;
 

@@ -1,0 +1,189 @@
+//! One message exchange on one connection, as its codec offers it: a body comes in, a body goes out.
+//!
+//! Four things implement [`Channel`]: the server's and the client's side of HTTP/1.1, and of a stream of HTTP/2. Whoever
+//! forwards a request holds one of each side and moves pieces between them in one task: no queue, no box, no task of its own.
+//! Invariants: a piece that is not consumed is seen again; what a slow reader does not take is not read from its sender;
+//! dropping a channel before both bodies have ended resets the stream or closes the connection.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::message::{Fields, Length, RequestHead, ResponseHead};
+use crate::stream::Stream;
+
+/// What serves requests.
+pub trait Handler: 'static {
+    /// Serves one request, up to the end of its response. Of HTTP/1 one is served after the other, of HTTP/2 each in a task.
+    fn handle<S: Server>(self: Rc<Self>, head: RequestHead, server: &mut S) -> impl Future<Output = Then>;
+}
+
+/// What becomes of a connection after an exchange.
+pub enum Then {
+    /// The next request. What was not ended is ended as [`Server::abort`] does.
+    Next,
+    /// HTTP is over: its head answered, the connection is given away with all that was read of it. Only of HTTP/1.
+    Become(Become),
+}
+
+/// What takes a connection over.
+pub type Become = Box<dyn FnOnce(Stream) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// What comes next of a body.
+#[derive(Debug)]
+pub enum Piece<'c> {
+    /// Bytes, at least one; `last` if it is known that nothing follows them, trailers neither.
+    Data {
+        /// They.
+        bytes: &'c [u8],
+        /// Nothing follows.
+        last: bool,
+    },
+    /// Trailers; nothing follows.
+    Trailers(Fields),
+    /// The end.
+    End,
+}
+
+/// Why a message goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The connection ended or broke.
+    #[error("the connection broke")]
+    Gone,
+    /// The peer reset the stream.
+    #[error("the stream was reset")]
+    Reset,
+    /// The peer says that it did not look at the request: it may be sent again.
+    #[error("the request was refused unseen")]
+    Refused,
+    /// What the peer sent is no HTTP.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+    /// It is larger than what we take.
+    #[error("too large")]
+    TooLarge,
+    /// It took too long.
+    #[error("too slow")]
+    Slow,
+}
+
+/// One end of an exchange. Heads are the business of [`Server`] and [`Client`].
+pub trait Channel {
+    /// The next piece of the body that comes in. Data stays until it is consumed; trailers and the end are told once,
+    /// then it is `End` for ever.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece<'_>, Broken>>;
+
+    /// `n` bytes of the last piece are done with.
+    fn consume(&mut self, n: usize);
+
+    /// Whether the body that comes in has ended and its end was told, or there is none.
+    fn is_received(&self) -> bool;
+
+    /// Takes bytes of the body that goes out, at least one or it is pending. `last` ends the body with them if all are taken.
+    fn poll_data(&mut self, cx: &mut Context<'_>, bytes: &[u8], last: bool) -> Poll<Result<usize, Broken>>;
+
+    /// Ends the body that goes out, if it has not ended with its last bytes.
+    ///
+    /// # Errors
+    /// If the connection is over, or the body is shorter than was said.
+    fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Broken>;
+
+    /// Brings on its way what was taken. Of HTTP/2 it is ready at once: the connection writes once for all its streams.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>;
+}
+
+/// The end at which a request came in.
+pub trait Server: Channel {
+    /// Sends an interim response (1xx other than 101).
+    ///
+    /// # Errors
+    /// If the connection is over.
+    fn interim(&mut self, head: &ResponseHead) -> Result<(), Broken>;
+
+    /// Sends the head of the response; `head.length` says how its body is framed.
+    ///
+    /// # Errors
+    /// If the connection is over.
+    fn respond(&mut self, head: &ResponseHead) -> Result<(), Broken>;
+
+    /// Ready when the client has gone away before its response has ended.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Broken>;
+
+    /// Ends the exchange in the middle: what was sent must not look whole.
+    fn abort(&mut self);
+
+    /// Whether the connection can be given away by [`Then::Become`].
+    fn can_become(&self) -> bool;
+}
+
+/// The end at which a request goes out.
+pub trait Client: Channel {
+    /// Sends the head of a request; `length` says how its body is framed (it may differ from `head.length`).
+    ///
+    /// # Errors
+    /// If the connection is over: nothing was sent.
+    fn request(&mut self, head: &RequestHead, length: Length) -> Result<(), Broken>;
+
+    /// The head of a response: interim ones (1xx) too, each once, then the final one.
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Broken>>;
+}
+
+/// Moves what there is of a body from one end to the other; ready when the body has ended and was brought on its way.
+///
+/// # Errors
+/// If either end breaks; which one is told.
+pub fn poll_pump<A: Channel, B: Channel>(
+    from: &mut A,
+    to: &mut B,
+    cx: &mut Context<'_>,
+    moved: &mut u64,
+) -> Poll<Result<(), End>> {
+    loop {
+        match from.poll_piece(cx) {
+            Poll::Ready(Ok(Piece::Data { bytes, last })) => match to.poll_data(cx, bytes, last) {
+                Poll::Ready(Ok(n)) => {
+                    let done = last && n == bytes.len();
+                    from.consume(n);
+                    *moved += n as u64;
+                    if done {
+                        break;
+                    }
+                }
+                Poll::Ready(Err(why)) => return Poll::Ready(Err(End::To(why))),
+                Poll::Pending => {
+                    // What is full empties by being written.
+                    return match to.poll_flush(cx) {
+                        Poll::Ready(Err(why)) => Poll::Ready(Err(End::To(why))),
+                        _ => Poll::Pending,
+                    };
+                }
+            },
+            Poll::Ready(Ok(Piece::Trailers(fields))) => {
+                to.finish(Some(&fields)).map_err(End::To)?;
+                break;
+            }
+            Poll::Ready(Ok(Piece::End)) => {
+                to.finish(None).map_err(End::To)?;
+                break;
+            }
+            Poll::Ready(Err(why)) => return Poll::Ready(Err(End::From(why))),
+            Poll::Pending => {
+                return match to.poll_flush(cx) {
+                    Poll::Ready(Err(why)) => Poll::Ready(Err(End::To(why))),
+                    _ => Poll::Pending,
+                };
+            }
+        }
+    }
+    to.poll_flush(cx).map_err(End::To)
+}
+
+/// Which end broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Where the body came from.
+    From(Broken),
+    /// Where it went.
+    To(Broken),
+}

@@ -1,0 +1,119 @@
+//! Heads of messages, whatever version of HTTP brings or takes them.
+//!
+//! In: names and values as a codec parsed them. Out: the same, changed as routes want it, for another codec to write. All
+//! text of a head lies in one buffer; fields are places in it. Names are lower case. Nothing here checks what a
+//! stranger sent: codecs do, before they put it here.
+
+mod fields;
+mod known;
+
+pub use fields::{Field, Fields};
+pub use known::Known;
+
+use http::Method;
+
+use fields::Span;
+
+/// Version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// 1.0.
+    Http10,
+    /// 1.1.
+    Http11,
+    /// 2.
+    Http2,
+}
+
+/// How long a body is. It says how a message is framed; no head carries `content-length` or `transfer-encoding` as a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// No body follows, and no length is told: a GET, a 204, a 304.
+    None,
+    /// So many bytes, which are told. After the head of an answer to HEAD none of them follows.
+    Exact(u64),
+    /// Whoever sends it says when it ends; trailers may follow.
+    Unknown,
+}
+
+/// The head of a request.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// Method.
+    pub method: Method,
+    /// Version it came by.
+    pub version: Version,
+    /// How long the body is.
+    pub length: Length,
+    /// Fields, without `host`, `content-length`, `transfer-encoding`.
+    pub fields: Fields,
+    authority: Span,
+    path: Span,
+    protocol: Span,
+}
+
+/// The head of a response.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    /// Status, 100 to 999.
+    pub status: u16,
+    /// Version it came by.
+    pub version: Version,
+    /// How long the body is.
+    pub length: Length,
+    /// Fields, without `content-length`, `transfer-encoding`.
+    pub fields: Fields,
+}
+
+impl RequestHead {
+    /// A head without fields.
+    pub fn new(method: Method, version: Version) -> Self {
+        let (authority, path, protocol) = Default::default();
+        Self { method, version, length: Length::None, fields: Fields::default(), authority, path, protocol }
+    }
+
+    /// Host, with its port if it has one; empty if the request named none (HTTP/1.0), or is CONNECT without.
+    pub fn authority(&self) -> &str {
+        self.fields.text(self.authority)
+    }
+
+    /// Sets the host.
+    pub fn set_authority(&mut self, authority: &[u8]) {
+        self.authority = self.fields.keep(authority);
+    }
+
+    /// Path and query in origin form, or `*`; empty only of CONNECT.
+    pub fn path(&self) -> &str {
+        self.fields.text(self.path)
+    }
+
+    /// Sets path and query.
+    pub fn set_path(&mut self, path: &[u8]) {
+        self.path = self.fields.keep(path);
+    }
+
+    /// `:protocol` of an extended CONNECT (RFC 8441); empty without.
+    pub fn protocol(&self) -> &str {
+        self.fields.text(self.protocol)
+    }
+
+    /// Sets `:protocol`.
+    pub fn set_protocol(&mut self, protocol: &[u8]) {
+        self.protocol = self.fields.keep(protocol);
+    }
+
+    /// Path without the query, and the query without its question mark.
+    pub fn path_and_query(&self) -> (&str, Option<&str>) {
+        match self.path().split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.path(), None),
+        }
+    }
+}
+
+impl ResponseHead {
+    /// A head without fields and without a body.
+    pub fn new(status: u16) -> Self {
+        Self { status, version: Version::Http11, length: Length::None, fields: Fields::default() }
+    }
+}
