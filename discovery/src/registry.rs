@@ -50,6 +50,9 @@ pub struct Settings {
     pub virtual_ranges: VirtualRanges,
     /// Addresses that no service has are reached as they are; else they are not reached.
     pub allow_any: bool,
+    /// How long the first bytes of a connection are waited for where they decide; then it is taken for one whose server
+    /// speaks first. Zero: until they come, as far as the proxy allows.
+    pub detect: Duration,
     /// Shortest time between two snapshots.
     pub pause: Duration,
 }
@@ -63,6 +66,7 @@ impl Settings {
             root_namespace: hawser_api::names::ROOT_NAMESPACE.to_owned(),
             virtual_ranges: VirtualRanges::default(),
             allow_any: true,
+            detect: Duration::from_secs(1),
             pause: Duration::from_millis(50),
         }
     }

@@ -17,7 +17,8 @@ use hawser_mesh::{
 };
 use hawser_xds::{Source, TypeUrl};
 
-const INPUT: &str = include_str!("golden/bookinfo.yaml");
+const BOOKINFO: &str = include_str!("golden/bookinfo.yaml");
+const PROTOCOLS: &str = include_str!("golden/protocols.yaml");
 
 fn files() -> RegistryId {
     RegistryId::only(RegistryKind::Files)
@@ -27,9 +28,9 @@ fn hosts() -> RegistryId {
     RegistryId::only(RegistryKind::Hosts)
 }
 
-fn config() -> Vec<Event> {
-    let origin = |line| Origin { name: "bookinfo.yaml".into(), line };
-    let parsed = hawser_api::istio::parse_documents("bookinfo.yaml", INPUT).into_iter().map(Result::unwrap);
+fn config(text: &str) -> Vec<Event> {
+    let origin = |line| Origin { name: "input.yaml".into(), line };
+    let parsed = hawser_api::istio::parse_documents("input.yaml", text).into_iter().map(Result::unwrap);
     parsed.map(|p| Event::Upsert(Object::Config(Arc::new(p.resource), origin(p.line)))).collect()
 }
 
@@ -118,6 +119,7 @@ fn wanted(sight: &Sight<'_>, ty: &TypeUrl, class: Class, snapshot: &Snapshot) ->
     };
     if *ty == TypeUrl::LISTENER {
         roots.sort();
+        roots.dedup();
         return roots;
     }
     let mut all = sight.names(ty);
@@ -133,7 +135,7 @@ fn wanted(sight: &Sight<'_>, ty: &TypeUrl, class: Class, snapshot: &Snapshot) ->
 
 #[tokio::test]
 async fn bookinfo_compiles_for_each_class_as_it_should() {
-    let mut first = config();
+    let mut first = config(BOOKINFO);
     first.push(Event::Synced);
     let mut second = members();
     second.push(Event::Synced);
@@ -145,28 +147,41 @@ async fn bookinfo_compiles_for_each_class_as_it_should() {
         ("grpc", Class::Grpc, true),
     ];
     for (name, class, plaintext) in classes {
-        let made = render(&client(class, plaintext), &snapshot);
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/bookinfo.{name}.txt"));
-        if std::env::var_os("HAWSER_BLESS").is_some() {
-            std::fs::write(&path, &made).unwrap();
-        }
-        let wanted = std::fs::read_to_string(&path).unwrap_or_default();
-        if let Some((number, (a, b))) = wanted.lines().zip(made.lines()).enumerate().find(|(_, (a, b))| a != b) {
-            panic!("{}:{}: {b:?} in place of {a:?}", path.display(), number + 1);
-        }
-        assert_eq!(wanted.len(), made.len(), "{}", path.display());
+        compare(&format!("bookinfo.{name}"), &render(&client(class, plaintext), &snapshot));
     }
 }
 
 #[tokio::test]
+async fn ports_that_are_not_http_compile_as_they_should() {
+    let mut events = config(PROTOCOLS);
+    events.push(Event::Synced);
+    let snapshot = snapshot(vec![(files(), events), (hosts(), vec![Event::Synced])]).await;
+    for (name, class) in [("hawser", Class::Hawser(1)), ("envoy", Class::Envoy)] {
+        compare(&format!("protocols.{name}"), &render(&client(class, false), &snapshot));
+    }
+}
+
+fn compare(name: &str, made: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    if std::env::var_os("HAWSER_BLESS").is_some() {
+        std::fs::write(&path, made).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some((number, (a, b))) = wanted.lines().zip(made.lines()).enumerate().find(|(_, (a, b))| a != b) {
+        panic!("{}:{}: {b:?} in place of {a:?}", path.display(), number + 1);
+    }
+    assert_eq!(wanted.len(), made.len(), "{}", path.display());
+}
+
+#[tokio::test]
 async fn the_order_in_which_things_are_said_makes_no_difference() {
-    let mut forward = config();
+    let mut forward = config(BOOKINFO);
     forward.push(Event::Synced);
     let mut others = members();
     others.push(Event::Synced);
     let one = snapshot(vec![(files(), forward), (hosts(), others)]).await;
 
-    let mut backward = config();
+    let mut backward = config(BOOKINFO);
     backward.reverse();
     let mut events = vec![(hosts(), members().into_iter().rev().collect())];
     events.extend(backward.into_iter().map(|event| (files(), vec![event])));

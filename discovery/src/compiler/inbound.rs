@@ -19,7 +19,6 @@ use super::Compiled;
 use super::cluster::{as_received, original, set_http};
 use super::context::Context;
 use super::endpoints::istio_workload;
-use super::listener::DETECT;
 use super::listener::chain::{Inspect, http, inspectors, listener_filter, tcp};
 use super::proto::{address, any, duration, name, socket_address, structure, text};
 use super::route::action::to;
@@ -79,7 +78,7 @@ pub(super) fn listener(context: &Context<'_>, member: Option<&Arc<Member>>) -> O
         address: Some(address("0.0.0.0", ports::INBOUND)),
         filter_chains: chains,
         listener_filters: filters,
-        listener_filters_timeout: Some(duration(DETECT)),
+        listener_filters_timeout: Some(duration(context.settings().detect)),
         continue_on_listener_filters_timeout: true,
         traffic_direction: TrafficDirection::Inbound as i32,
         metadata: member.filter(|_| ours).map(|member| own(member)),

@@ -5,12 +5,11 @@
 //! the address that a connection was going to.
 
 pub(super) mod chain;
+mod connections;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
-use hawser_api::istio::virtual_service::{L4MatchAttributes, MESH_GATEWAY};
-use hawser_api::names::{self, OutboundCluster, clusters, listeners, ports};
+use hawser_api::names::{self, clusters, listeners, ports};
 use hawser_api::proto::core::TrafficDirection;
 use hawser_api::proto::listener::{AdditionalAddress, FilterChain, FilterChainMatch, Listener};
 use hawser_mesh::{Protocol, ServicePort};
@@ -20,15 +19,10 @@ use self::chain::{Inspect, http, http_chain_match, inspectors, tcp};
 use super::Compiled;
 use super::context::Context;
 use super::proto::{address, duration};
-use super::route::action::cluster as destination;
-use super::route::{is_routed, matching::labelled};
+use super::route::is_routed;
 use crate::registry::ServiceState;
 use crate::registry::model::is_captured;
 use crate::view::Class;
-
-/// How long the first bytes are waited for where they decide; then a connection is taken for one whose server
-/// speaks first.
-pub(super) const DETECT: Duration = Duration::from_secs(1);
 
 /// An outbound listener by name.
 pub(super) fn outbound(context: &Context<'_>, name: &str) -> Option<Compiled> {
@@ -48,7 +42,19 @@ pub(super) fn outbound(context: &Context<'_>, name: &str) -> Option<Compiled> {
         // Envoy finds it by `0.0.0.0_<port>`.
         return None;
     }
-    Some(of_service(context, state, declared, name, address))
+    let chains = if is_tls(declared.protocol) {
+        let tls = |s: &&&ServiceState| s.service.port(port).is_some_and(|p| is_tls(p.protocol));
+        let all: Vec<&ServiceState> = states.iter().filter(tls).copied().collect();
+        connections::by_server_name(context, &all, port, address)
+    } else {
+        chains(context, state, declared, address)
+    };
+    Some(of_service(context, chains, port, name, address))
+}
+
+/// Whether the application speaks TLS of its own, which tells where it goes by the server name it asks for.
+fn is_tls(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Tls | Protocol::Https)
 }
 
 /// `<address>_<port>`.
@@ -71,15 +77,15 @@ fn at<'a>(context: &Context<'a>, address: IpAddr, port: u16) -> Vec<&'a ServiceS
     context.at_address(address).into_iter().filter(serves).collect()
 }
 
-fn of_service(context: &Context<'_>, state: &ServiceState, port: &ServicePort, name: &str, at: IpAddr) -> Compiled {
-    let (chains, fallback, inspect, needs) = chains(context, state, port);
+fn of_service(context: &Context<'_>, chains: Chains, port: u16, name: &str, at: IpAddr) -> Compiled {
+    let (chains, fallback, inspect, needs) = chains;
     let made = Listener {
         name: name.to_owned(),
-        address: Some(address(&at.to_string(), port.port)),
+        address: Some(address(&at.to_string(), port)),
         filter_chains: chains,
         default_filter_chain: fallback,
         listener_filters: inspectors(inspect),
-        listener_filters_timeout: (inspect != Inspect::Nothing).then(|| duration(DETECT)),
+        listener_filters_timeout: (inspect != Inspect::Nothing).then(|| duration(context.settings().detect)),
         continue_on_listener_filters_timeout: inspect != Inspect::Nothing,
         traffic_direction: TrafficDirection::Outbound as i32,
         bind_to_port: Some(false),
@@ -90,7 +96,7 @@ fn of_service(context: &Context<'_>, state: &ServiceState, port: &ServicePort, n
 
 type Chains = (Vec<FilterChain>, Option<FilterChain>, Inspect, Vec<super::Need>);
 
-fn chains(context: &Context<'_>, state: &ServiceState, port: &ServicePort) -> Chains {
+fn chains(context: &Context<'_>, state: &ServiceState, port: &ServicePort, at: IpAddr) -> Chains {
     let service = &state.service;
     let route = names::route(&service.host, port.port);
     let routed = |chain: &mut FilterChain| chain.filters = vec![http::outbound(&route, &route)];
@@ -103,7 +109,7 @@ fn chains(context: &Context<'_>, state: &ServiceState, port: &ServicePort) -> Ch
         routed(&mut chain);
         return (vec![chain], None, Inspect::Nothing, needs);
     }
-    let to = connections(context, state, port);
+    let to = connections::whole(context, state, port.port, at);
     needs.extend(to.iter().map(|(cluster, _)| (TypeUrl::CLUSTER, cluster.as_str().into())));
     let plain = FilterChain { filters: vec![tcp::to(&route, &to)], ..FilterChain::default() };
     if port.protocol != Protocol::Auto {
@@ -112,35 +118,6 @@ fn chains(context: &Context<'_>, state: &ServiceState, port: &ServicePort) -> Ch
     let mut chain = FilterChain { filter_chain_match: Some(http_chain_match()), ..FilterChain::default() };
     routed(&mut chain);
     (vec![chain], Some(plain), Inspect::Http, needs)
-}
-
-/// Where connections of a port go that are not routed request by request.
-fn connections(context: &Context<'_>, state: &ServiceState, port: &ServicePort) -> Vec<(String, u32)> {
-    let service = &state.service;
-    let view = context.view;
-    let own = || vec![(OutboundCluster::new(service.host.clone(), port.port).to_string(), 1)];
-    let Some((namespace, rule)) = state.rules.virtual_service(&view.namespace, |r| !r.tcp.is_empty()) else {
-        return own();
-    };
-    let concerns = |m: &L4MatchAttributes| {
-        m.port.number().is_none_or(|number| number == port.port)
-            && (m.gateways.is_empty() || m.gateways.iter().any(|g| g == MESH_GATEWAY))
-            && (m.source_namespace.is_empty() || *m.source_namespace == *view.namespace)
-            && m.destination_subnets.is_empty()
-            && labelled(&m.source_labels, &view.labels)
-    };
-    let route = rule.tcp.iter().find(|route| route.r#match.is_empty() || route.r#match.iter().any(concerns));
-    let Some(route) = route else { return own() };
-    let mut to: Vec<(String, u32)> = route
-        .route
-        .iter()
-        .map(|d| (destination(context, &d.destination, namespace, port.port), u32::try_from(d.weight).unwrap_or(0)))
-        .collect();
-    if to.len() == 1 {
-        to[0].1 = 1;
-    }
-    to.retain(|(_, weight)| *weight > 0);
-    if to.is_empty() { own() } else { to }
 }
 
 /// Everything that is HTTP on one port, whatever the address.
@@ -160,7 +137,7 @@ fn any_address(context: &Context<'_>, name: &str, port: u16) -> Option<Compiled>
         filter_chains: vec![chain],
         default_filter_chain: Some(passthrough(context)),
         listener_filters: inspectors(Inspect::Http),
-        listener_filters_timeout: Some(duration(DETECT)),
+        listener_filters_timeout: Some(duration(context.settings().detect)),
         continue_on_listener_filters_timeout: true,
         traffic_direction: TrafficDirection::Outbound as i32,
         bind_to_port: Some(false),

@@ -191,10 +191,12 @@ impl Rules {
     fn read(&mut self, rule: &VirtualService, host: &Hostname, namespace: &str, settings: &Settings) {
         let http = rule.http.iter().flat_map(|route| &route.r#match).flat_map(|m| m.source_labels.keys());
         let tcp = rule.tcp.iter().flat_map(|route| &route.r#match).flat_map(|m| m.source_labels.keys());
-        self.label_keys.extend(http.chain(tcp).cloned());
+        let tls = rule.tls.iter().flat_map(|route| &route.r#match).flat_map(|m| m.source_labels.keys());
+        self.label_keys.extend(http.chain(tcp).chain(tls).cloned());
         let http = rule.http.iter().flat_map(|route| &route.route).map(|to| &to.destination);
         let tcp = rule.tcp.iter().flat_map(|route| &route.route).map(|to| &to.destination);
-        for destination in http.chain(tcp) {
+        let tls = rule.tls.iter().flat_map(|route| &route.route).map(|to| &to.destination);
+        for destination in http.chain(tcp).chain(tls) {
             if let Some(to) = resolve(&destination.host, namespace, &settings.domain).filter(|to| to != host) {
                 self.readers.entry(to).or_default().insert(host.clone());
             }

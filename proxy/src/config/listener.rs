@@ -101,7 +101,12 @@ impl Listener {
             name: listener.name.clone(),
             chains,
             default,
-            detect: detect.filter(|d| !d.is_zero()).unwrap_or(DETECT).min(LONGEST_DETECT),
+            detect: match detect {
+                None => DETECT,
+                // As long as it takes, which is not for ever.
+                Some(Duration::ZERO) => LONGEST_DETECT,
+                Some(said) => said.min(LONGEST_DETECT),
+            },
             instance: metadata_text(listener.metadata.as_ref(), metadata::HAWSER, "host").map(str::to_owned),
             workload: Arc::new(Workload::parse(workload)),
             used: before.map_or_else(|| Arc::new(AtomicU64::new(crate::clock::now_ms())), |b| b.used.clone()),

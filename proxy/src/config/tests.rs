@@ -116,3 +116,22 @@ fn chains_that_stay_are_the_same_and_those_that_go_are_told() {
     assert!(std::sync::Arc::ptr_eq(&before.chains[1], &after.chains[0]));
     assert!(before.chains[0].replaced.is_cancelled() && !before.chains[1].replaced.is_cancelled());
 }
+
+#[test]
+fn first_bytes_are_waited_for_as_long_as_said_and_never_for_ever() {
+    let detect = |timeout: Option<prost_types::Duration>| {
+        let made = listener::Listener {
+            filter_chains: vec![http("r")],
+            listener_filters_timeout: timeout,
+            ..Default::default()
+        };
+        let mut store = Store::default();
+        store.put(Kind::Listener, "virtualInbound", &made.encode_to_vec()).unwrap();
+        store.snapshot().inbound.as_ref().unwrap().detect.as_millis()
+    };
+    let of = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+    assert_eq!(detect(None), 1000);
+    assert_eq!(detect(of(0, 50_000_000)), 50);
+    assert_eq!(detect(of(0, 0)), 15_000, "no limit is ours");
+    assert_eq!(detect(of(60, 0)), 15_000);
+}

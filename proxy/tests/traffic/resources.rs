@@ -37,7 +37,7 @@ impl Pki {
         Self { issuer: Issuer::new(params, key), root }
     }
 
-    fn secrets(&self, world: &mut World, account: &str) {
+    pub(crate) fn secrets(&self, world: &mut World, account: &str) {
         let mut params = CertificateParams::default();
         let id = format!("spiffe://cluster.local/ns/default/sa/{account}");
         params.subject_alt_names = vec![Name::URI(id.try_into().unwrap())];
@@ -156,7 +156,7 @@ pub(crate) fn callee(pki: &Pki, accept: Accept) -> World {
     world
 }
 
-fn hcm(routes: RouteSpecifier, mutual: bool) -> Filter {
+pub(crate) fn hcm(routes: RouteSpecifier, mutual: bool) -> Filter {
     let xfcc = if mutual { ForwardClientCertDetails::AppendForward } else { ForwardClientCertDetails::Sanitize };
     filter(pack(&HttpConnectionManager {
         route_specifier: Some(routes),
@@ -166,16 +166,16 @@ fn hcm(routes: RouteSpecifier, mutual: bool) -> Filter {
     }))
 }
 
-fn tcp(cluster: &str) -> Filter {
+pub(crate) fn tcp(cluster: &str) -> Filter {
     let cluster_specifier = Some(tcp_proxy::ClusterSpecifier::Cluster(cluster.into()));
     filter(pack(&TcpProxy { cluster_specifier, ..Default::default() }))
 }
 
-fn filter(any: prost_types::Any) -> Filter {
+pub(crate) fn filter(any: prost_types::Any) -> Filter {
     Filter { name: "f".into(), config_type: Some(listener::filter::ConfigType::TypedConfig(any)) }
 }
 
-fn routes(name: &str, cluster: &str) -> RouteConfiguration {
+pub(crate) fn routes(name: &str, cluster: &str) -> RouteConfiguration {
     let action = route::RouteAction {
         cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(cluster.into())),
         ..Default::default()
@@ -190,11 +190,11 @@ fn routes(name: &str, cluster: &str) -> RouteConfiguration {
     RouteConfiguration { name: name.into(), virtual_hosts: vec![host], ..Default::default() }
 }
 
-fn text(text: &str) -> prost_types::Value {
+pub(crate) fn text(text: &str) -> prost_types::Value {
     prost_types::Value { kind: Some(Kind::StringValue(text.into())) }
 }
 
-fn structure(fields: &[(&str, prost_types::Value)]) -> prost_types::Struct {
+pub(crate) fn structure(fields: &[(&str, prost_types::Value)]) -> prost_types::Struct {
     prost_types::Struct { fields: fields.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect() }
 }
 
@@ -250,7 +250,7 @@ fn endpoints(name: &str, port: u32) -> ClusterLoadAssignment {
     ClusterLoadAssignment { cluster_name: name.into(), endpoints: vec![group], policy: None }
 }
 
-fn downstream() -> core::TransportSocket {
+pub(crate) fn downstream() -> core::TransportSocket {
     socket(pack(&tls::DownstreamTlsContext {
         common_tls_context: Some(common()),
         require_client_certificate: Some(true),
@@ -258,11 +258,11 @@ fn downstream() -> core::TransportSocket {
     }))
 }
 
-fn socket(any: prost_types::Any) -> core::TransportSocket {
+pub(crate) fn socket(any: prost_types::Any) -> core::TransportSocket {
     core::TransportSocket { name: "tls".into(), config_type: Some(transport_socket::ConfigType::TypedConfig(any)) }
 }
 
-fn common() -> tls::CommonTlsContext {
+pub(crate) fn common() -> tls::CommonTlsContext {
     let sds = |name: &str| tls::SdsSecretConfig { name: name.into(), sds_config: None };
     let matcher = StringMatcher {
         match_pattern: Some(MatchPattern::Prefix("spiffe://cluster.local/".into())),

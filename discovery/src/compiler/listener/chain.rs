@@ -13,7 +13,9 @@ pub(in crate::compiler) enum Inspect {
     Nothing,
     /// Whether they are HTTP.
     Http,
-    /// That, and whether they are TLS and what it says.
+    /// Whether they are TLS and what it says.
+    Tls,
+    /// All of it.
     Both,
 }
 
@@ -23,11 +25,11 @@ pub(in crate::compiler) fn inspectors(inspect: Inspect) -> Vec<ListenerFilter> {
         http_inspector::v3::HttpInspector, tls_inspector::v3::TlsInspector,
     };
     let mut filters = Vec::new();
-    if inspect == Inspect::Both {
+    if matches!(inspect, Inspect::Tls | Inspect::Both) {
         filters
             .push(listener_filter("envoy.filters.listener.tls_inspector", any(name::TLS_INSPECTOR, &TlsInspector {})));
     }
-    if inspect != Inspect::Nothing {
+    if matches!(inspect, Inspect::Http | Inspect::Both) {
         let config = any(name::HTTP_INSPECTOR, &HttpInspector {});
         filters.push(listener_filter("envoy.filters.listener.http_inspector", config));
     }

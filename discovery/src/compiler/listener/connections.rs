@@ -1,0 +1,182 @@
+//! Where connections go that are not routed request by request: TLS by the server name it asks for, all else as a whole.
+//!
+//! In: a port, the services that share its address, a view. Out: filter chains, and the clusters that they lead to.
+//! Invariant: no server name stands in two chains of a listener, as Envoy would refuse it whole: the first route that
+//! names it keeps it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hawser_api::istio::Port;
+use hawser_api::istio::virtual_service::{MESH_GATEWAY, RouteDestination};
+use hawser_api::names::{self, OutboundCluster, clusters};
+use hawser_api::proto::listener::{FilterChain, FilterChainMatch};
+use hawser_xds::TypeUrl;
+use ipnet::IpNet;
+
+use super::chain::{Inspect, tcp};
+use super::{Chains, passthrough};
+use crate::compiler::Need;
+use crate::compiler::context::Context;
+use crate::compiler::route::action::cluster as destination;
+use crate::compiler::route::matching::labelled;
+use crate::registry::ServiceState;
+use crate::view::Class;
+
+/// Clusters by weight.
+type To = Vec<(String, u32)>;
+
+/// Where connections of a port go as a whole.
+pub(super) fn whole(context: &Context<'_>, state: &ServiceState, port: u16, at: IpAddr) -> To {
+    let Some((namespace, rule)) = state.rules.virtual_service(&context.view.namespace, |r| !r.tcp.is_empty()) else {
+        return own(state, port);
+    };
+    let concerns = |m: &hawser_api::istio::virtual_service::L4MatchAttributes| {
+        let caller = Caller {
+            port: &m.port,
+            subnets: &m.destination_subnets,
+            gateways: &m.gateways,
+            namespace: &m.source_namespace,
+            labels: &m.source_labels,
+        };
+        caller.concerns(context, port, at)
+    };
+    let route = rule.tcp.iter().find(|route| route.r#match.is_empty() || route.r#match.iter().any(concerns));
+    route.and_then(|route| weighted(context, &route.route, namespace, port)).unwrap_or_else(|| own(state, port))
+}
+
+/// The chains of a port that carries TLS of the application's own; `states` share its address and are all of that kind.
+pub(super) fn by_server_name(context: &Context<'_>, states: &[&ServiceState], port: u16, at: IpAddr) -> Chains {
+    let mut taken = BTreeSet::new();
+    let mut chains = Vec::new();
+    let mut everything: Option<FilterChain> = None;
+    let mut needs: BTreeSet<String> = BTreeSet::new();
+    let mut add = |label: &str, names: Option<Vec<String>>, to: &To| {
+        let names: Option<Vec<String>> = names.map(|all| all.into_iter().filter(|n| !taken.contains(n)).collect());
+        let empty = names.as_ref().is_some_and(Vec::is_empty);
+        if empty || names.is_none() && everything.is_some() {
+            return;
+        }
+        needs.extend(to.iter().map(|(cluster, _)| cluster.clone()));
+        let filters = vec![tcp::to(label, to)];
+        match names {
+            None => everything = Some(FilterChain { filters, ..FilterChain::default() }),
+            Some(names) => {
+                taken.extend(names.iter().cloned());
+                let matches = FilterChainMatch { server_names: names, ..FilterChainMatch::default() };
+                chains.push(FilterChain { filter_chain_match: Some(matches), filters, ..FilterChain::default() });
+            }
+        }
+    };
+    for state in states {
+        let label = names::route(&state.service.host, port);
+        let routes = routes(context, state, port, at);
+        for (names, to) in &routes {
+            add(&label, names.clone(), to);
+        }
+        if routes.is_empty() {
+            let to = whole(context, state, port, at);
+            if states.len() > 1 {
+                add(&label, Some(vec![state.service.host.to_string()]), &to);
+            }
+            // What names none of several goes to the first of them.
+            add(&label, None, &to);
+        }
+    }
+    let mut needs: Vec<Need> = needs.into_iter().map(|c| (TypeUrl::CLUSTER, c.into())).collect();
+    if chains.is_empty() {
+        chains.extend(everything);
+        return (chains, None, Inspect::Nothing, needs);
+    }
+    if everything.is_none() {
+        everything = elsewhere(context, at);
+        if everything.is_some() && context.view.class == Class::Envoy {
+            let to = if context.settings().allow_any { clusters::PASSTHROUGH } else { clusters::BLACK_HOLE };
+            needs.push((TypeUrl::CLUSTER, to.into()));
+        }
+    }
+    (chains, everything, Inspect::Tls, needs)
+}
+
+/// For names that no route has: on to where the connection was going, if there is anything there.
+fn elsewhere(context: &Context<'_>, at: IpAddr) -> Option<FilterChain> {
+    let reachable = context.settings().allow_any && !context.settings().virtual_ranges.contain(at);
+    (context.view.class == Class::Envoy || reachable).then(|| passthrough(context))
+}
+
+/// The TLS routes of a service's port, as names and destinations; without names it is all that is left.
+fn routes(context: &Context<'_>, state: &ServiceState, port: u16, at: IpAddr) -> Vec<(Option<Vec<String>>, To)> {
+    let rule = state.rules.virtual_service(&context.view.namespace, |r| !r.tls.is_empty());
+    let Some((namespace, rule)) = rule else { return Vec::new() };
+    let mut all = Vec::new();
+    for route in &rule.tls {
+        let Some(to) = weighted(context, &route.route, namespace, port) else { continue };
+        for m in &route.r#match {
+            let caller = Caller {
+                port: &m.port,
+                subnets: &m.destination_subnets,
+                gateways: &m.gateways,
+                namespace: &m.source_namespace,
+                labels: &m.source_labels,
+            };
+            if caller.concerns(context, port, at) {
+                all.push((server_names(&m.sni_hosts, context.view.class), to.clone()));
+            }
+        }
+    }
+    all
+}
+
+/// As filter chains say them; `None` if any will do.
+fn server_names(hosts: &[String], class: Class) -> Option<Vec<String>> {
+    if hosts.iter().any(|host| host == "*") {
+        return None;
+    }
+    let mut names: Vec<String> = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+    // Envoy knows `*` only as a whole label, and refuses a listener for a name that is not so.
+    names.retain(|name| class != Class::Envoy || !name.starts_with('*') || name.starts_with("*."));
+    names.sort();
+    names.dedup();
+    Some(names)
+}
+
+/// What a match says of where a connection goes and whose it is. All of it is known before there is one.
+struct Caller<'a> {
+    port: &'a Port,
+    subnets: &'a [String],
+    gateways: &'a [String],
+    namespace: &'a str,
+    labels: &'a BTreeMap<String, String>,
+}
+
+impl Caller<'_> {
+    fn concerns(&self, context: &Context<'_>, port: u16, at: IpAddr) -> bool {
+        self.port.number().is_none_or(|number| number == port)
+            && (self.gateways.is_empty() || self.gateways.iter().any(|g| g == MESH_GATEWAY))
+            && (self.namespace.is_empty() || *self.namespace == *context.view.namespace)
+            && (self.subnets.is_empty() || self.subnets.iter().any(|subnet| within(subnet, at)))
+            && labelled(self.labels, &context.view.labels)
+    }
+}
+
+fn within(subnet: &str, at: IpAddr) -> bool {
+    match subnet.parse::<IpNet>() {
+        Ok(net) => net.contains(&at),
+        Err(_) => subnet.parse::<IpAddr>().is_ok_and(|address| address == at),
+    }
+}
+
+/// A route's destinations; `None` if all of them have no weight.
+fn weighted(context: &Context<'_>, route: &[RouteDestination], namespace: &str, port: u16) -> Option<To> {
+    let share = |d: &RouteDestination| u32::try_from(d.weight).unwrap_or(0);
+    let mut to: To = route.iter().map(|d| (destination(context, &d.destination, namespace, port), share(d))).collect();
+    if let [(_, weight)] = to.as_mut_slice() {
+        *weight = 1;
+    }
+    to.retain(|(_, weight)| *weight > 0);
+    (!to.is_empty()).then_some(to)
+}
+
+fn own(state: &ServiceState, port: u16) -> To {
+    vec![(OutboundCluster::new(state.service.host.clone(), port).to_string(), 1)]
+}

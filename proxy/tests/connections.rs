@@ -1,0 +1,35 @@
+//! Connections that are carried whole, through real proxies in a network namespace: TLS of the application's own by
+//! server name, servers that speak first.
+//!
+//! In: the built program. Out: bytes at both ends. Each test starts itself again inside a namespace of its own; nothing
+//! is done to the machine's own network.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "traffic/ads.rs"]
+mod ads;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "traffic/apps.rs"]
+mod apps;
+#[path = "connections/greeting.rs"]
+mod greeting;
+#[path = "connections/net.rs"]
+mod net;
+#[path = "connections/passthrough.rs"]
+mod passthrough;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "traffic/resources.rs"]
+mod resources;
+#[path = "connections/world.rs"]
+mod world;
+
+#[test]
+fn tls_of_the_application_goes_where_its_server_name_says() {
+    net::inside("tls_of_the_application_goes_where_its_server_name_says", passthrough::story);
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard_at_once_where_nothing_has_to_be_guessed() {
+    net::inside("a_server_that_speaks_first_is_heard_at_once_where_nothing_has_to_be_guessed", greeting::story);
+}
