@@ -16,6 +16,7 @@ use hawser_api::proto::listener::{Filter, FilterChain, Listener, filter};
 use hawser_api::proto::route::{
     DirectResponseAction, Route, RouteConfiguration, RouteMatch, VirtualHost, route, route_match,
 };
+use hawser_proxy::access_log::{AccessLogs, Writer};
 use hawser_proxy::config::{Config, Kind, Store};
 use hawser_proxy::detect::{self, HttpSniff, TlsSniff};
 use hawser_proxy::listen::hand_over;
@@ -73,6 +74,8 @@ pub(crate) fn http_head(bytes: &[u8]) -> Vec<u8> {
             drain,
             most_connections: 10,
             access_log: false,
+            access_logs: AccessLogs::off(),
+            log_writer: Writer::new(Arc::default()),
         };
         let worker = Worker::new(shared, Arc::new(Registry::default()));
         let (client, server) = tokio::io::duplex(4 << 20);

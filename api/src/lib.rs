@@ -1,10 +1,12 @@
 //! What crosses a boundary.
 //!
 //! In: nothing; this crate stands at the bottom. Out: the protobufs of the wire ([`proto`]: our xDS subset, our
-//! own services, Istio's certificate service; [`any`]; what they leave out: [`undeclared`]), Istio's resource types with strict parsing ([`istio`]), identities
-//! ([`identity`]), host names ([`hostname`]), join tokens ([`token`]) and the names and numbers that programs
-//! must agree on ([`names`]). Invariant: what parses here is valid; nothing here does I/O.
+//! own services, Istio's certificate service; [`any`]; what they leave out: [`undeclared`]), Istio's resource types with
+//! strict parsing ([`istio`]), identities ([`identity`]), host names ([`hostname`]), join tokens ([`token`]), formats of
+//! access logs ([`access_log`]) and the names and numbers that programs must agree on ([`names`]). Invariant: what
+//! parses here is valid; nothing here does I/O.
 
+pub mod access_log;
 pub mod any;
 pub mod doc;
 pub mod handover;

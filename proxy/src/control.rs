@@ -13,16 +13,22 @@ pub use ads::Ads;
 pub use threads::Threads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hawser_daemon::drain;
 use hawser_daemon::readiness::Readiness;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::access_log::Writer;
 use crate::config::Config;
-use crate::options::Options;
+use crate::options::{AccessLogMode, Options};
 use crate::telemetry::Counters;
 use crate::worker::{Demand, Shared};
+
+/// How long the end of the process waits for a file of an access log.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs the proxy until it is told to end.
 ///
@@ -34,13 +40,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let config = Arc::new(ArcSwap::from_pointee(Config::default()));
     let (demand, asked) = Demand::channel();
     let (trigger, watch) = drain::channel();
+    let log_writer = Writer::new(counters.clone());
+    tokio::spawn(reopen(signal(SignalKind::hangup())?, log_writer.clone()));
     let shared = Shared {
         config: config.clone(),
         counters: counters.clone(),
         demand,
         drain: watch.clone(),
         most_connections: options.max_connections,
-        access_log: options.access_log,
+        access_log: options.access_log == Some(AccessLogMode::On),
+        access_logs: options.access_logs(),
+        log_writer: log_writer.clone(),
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = Arc::new(Threads::start(options.workers.unwrap_or(cores).clamp(1, 256), &shared)?);
@@ -63,5 +73,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if !trigger.drain(options.drain_time).await {
         tracing::info!("some connections did not end in time");
     }
+    // Nothing else runs on this thread any more.
+    if !log_writer.flush(LAST_LINES) {
+        tracing::warn!("the last lines of access logs could not be written in time");
+    }
     Ok(())
+}
+
+/// Opens files of access logs again at each SIGHUP.
+async fn reopen(mut hangup: Signal, writer: Writer) {
+    while hangup.recv().await.is_some() {
+        writer.reopen();
+    }
 }

@@ -6,6 +6,7 @@
 //! (xDS to an immutable model), `control` (the thread that holds no connection) and `telemetry`.
 //! Invariant: what a stranger sends is bounded in size, number and time, and no lock is held across an await.
 
+pub mod access_log;
 pub mod balance;
 pub mod clock;
 pub mod config;

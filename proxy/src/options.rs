@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
+use crate::access_log::{AccessLog, AccessLogs, Filter, Format};
 use crate::listen::Side;
 
 /// The data plane of Hawser. The host's agent starts it and hands it what it needs.
@@ -33,9 +35,49 @@ pub struct Options {
     /// The most connections of a worker
     #[arg(long, default_value_t = 50_000)]
     pub max_connections: usize,
-    /// Write a line for each request
-    #[arg(long)]
-    pub access_log: bool,
+    /// Which requests make a line on stdout, instead of what the configuration says
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "on")]
+    pub access_log: Option<AccessLogMode>,
+    /// What such a line is, in Istio's format
+    #[arg(long, value_enum, default_value = "text", requires = "access_log")]
+    pub access_log_format: AccessLogFormat,
+}
+
+/// Which requests make a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccessLogMode {
+    /// None
+    Off,
+    /// Those with a status of 500 or above, a response flag, or a gRPC status that is not OK
+    Errors,
+    /// All
+    On,
+}
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccessLogFormat {
+    /// Text
+    Text,
+    /// A JSON object
+    Json,
+}
+
+impl Options {
+    /// Which access logs count.
+    pub fn access_logs(&self) -> AccessLogs {
+        let filter = match self.access_log {
+            None => return AccessLogs::configured(),
+            Some(AccessLogMode::Off) => return AccessLogs::off(),
+            Some(AccessLogMode::Errors) => Filter::Errors,
+            Some(AccessLogMode::On) => Filter::All,
+        };
+        let format = match self.access_log_format {
+            AccessLogFormat::Text => Format::istio_text(),
+            AccessLogFormat::Json => Format::istio_json(),
+        };
+        AccessLogs::instead(AccessLog { filter, format: Arc::new(format), file: "/dev/stdout".into() })
+    }
 }
 
 fn bind(text: &str) -> Result<(Side, SocketAddr), String> {
@@ -57,5 +99,33 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" => Ok(Duration::from_secs(number)),
         "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
         _ => Err(format!("{text:?} is no duration: try 30s")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logs(arguments: &[&str]) -> Option<usize> {
+        let options = Options::try_parse_from([&["hawser-proxy"], arguments].concat()).ok()?;
+        let configured = [Arc::new(AccessLog {
+            filter: Filter::All,
+            format: Arc::new(Format::envoy_text()),
+            file: "configured".into(),
+        })];
+        let logs = options.access_logs();
+        let logs = logs.of(&configured);
+        Some(if logs.iter().any(|l| &*l.file == "configured") { 100 } else { logs.len() })
+    }
+
+    #[test]
+    fn the_command_line_goes_before_the_configuration_of_access_logs() {
+        assert_eq!(logs(&[]), Some(100));
+        assert_eq!(logs(&["--access-log", "off"]), Some(0));
+        assert_eq!(logs(&["--access-log=errors"]), Some(1));
+        assert_eq!(logs(&["--access-log", "--workers", "1"]), Some(1), "without a word it is on");
+        assert_eq!(logs(&["--access-log", "on", "--access-log-format", "json"]), Some(1));
+        assert_eq!(logs(&["--access-log-format", "json"]), None);
+        assert_eq!(logs(&["--access-log", "some"]), None);
     }
 }

@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use hawser_api::names::SECRET_DEFAULT;
 use hawser_daemon::drain;
 
+use crate::access_log::{AccessLogs, Lines, Writer};
 use crate::config::Config;
 use crate::pool::Pool;
 use crate::telemetry::{Counters, Flows, Party, Registry};
@@ -36,8 +37,12 @@ pub struct Shared {
     pub drain: drain::Watch,
     /// The most connections of a worker.
     pub most_connections: usize,
-    /// Whether each request makes a line in the log.
+    /// Whether each request makes a line among the proxy's own messages.
     pub access_log: bool,
+    /// Which access logs count.
+    pub access_logs: AccessLogs,
+    /// What brings their lines to files.
+    pub log_writer: Writer,
 }
 
 /// One worker.
@@ -57,11 +62,14 @@ pub struct Worker {
     pub flows: RefCell<Flows>,
     /// Ends what takes too long.
     pub sweep: Rc<Sweep>,
+    /// Lines of access logs.
+    pub lines: Lines,
 }
 
 impl Worker {
     /// A worker; its sweep is started.
     pub fn new(shared: Shared, registry: Arc<Registry>) -> Rc<Self> {
+        let lines = shared.log_writer.lines();
         let worker = Rc::new(Self {
             shared,
             registry,
@@ -70,6 +78,7 @@ impl Worker {
             server_tls: RefCell::default(),
             flows: RefCell::default(),
             sweep: Rc::default(),
+            lines,
         });
         tokio::task::spawn_local(sweep::run(Rc::downgrade(&worker)));
         worker

@@ -68,6 +68,8 @@ pub struct Counters {
     pub xds_rejected: AtomicU64,
     /// Resources held.
     pub xds_resources: AtomicI64,
+    /// Lines of access logs that found no room, or whose file can't be written.
+    pub access_log_dropped_lines: AtomicU64,
 }
 
 impl Counters {
@@ -106,5 +108,6 @@ impl Counters {
         metric("xds_accepted", "counter", &one(count(&self.xds_accepted)));
         metric("xds_rejected", "counter", &one(count(&self.xds_rejected)));
         metric("xds_resources", "gauge", &one(level(&self.xds_resources)));
+        metric("access_log_dropped_lines", "counter", &one(count(&self.access_log_dropped_lines)));
     }
 }
