@@ -11,8 +11,10 @@ pub use generated::*;
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub use envoy::config::{
-    cluster::v3 as cluster, core::v3 as core, endpoint::v3 as endpoint, listener::v3 as listener, route::v3 as route,
+    accesslog::v3 as accesslog, cluster::v3 as cluster, core::v3 as core, endpoint::v3 as endpoint,
+    listener::v3 as listener, route::v3 as route,
 };
+pub use envoy::extensions::access_loggers::file::v3 as file_access_log;
 pub use envoy::extensions::filters::network::{
     http_connection_manager::v3 as http_connection_manager, tcp_proxy::v3 as tcp_proxy,
 };

@@ -3,6 +3,7 @@
 //! In: xDS resources by type and name. Out: [`Config`], swapped whole, or a sentence why a resource is refused; then
 //! what was there stays. Invariant: what is in a [`Config`] needs no check on the way of a request.
 
+mod access_log;
 mod chain;
 mod cluster;
 mod endpoint;

@@ -62,6 +62,11 @@ impl Flags {
     /// Nothing went wrong.
     pub const NONE: Self = Self(0);
 
+    /// Every flag.
+    pub fn all() -> Self {
+        ALL.iter().fold(Self::NONE, |all, (flag, ..)| all | *flag)
+    }
+
     /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self == Self::NONE

@@ -7,8 +7,10 @@ use hawser_api::proto::core::http_protocol_options::HeadersWithUnderscoresAction
 use hawser_api::proto::envoy::extensions::filters::http::router::v3::Router;
 use hawser_api::proto::http_connection_manager::{self as proto, HttpConnectionManager};
 
+use super::access_log::access_logs;
 use super::proto::{At as _, Refused, refuse, timeout, unpack};
 use super::route::RouteTable;
+use crate::access_log::AccessLog;
 
 /// A checked `HttpConnectionManager`.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct HttpSpec {
     pub refuse_underscores: bool,
     /// Concurrent streams of an HTTP/2 connection.
     pub max_streams: u32,
+    /// Access logs of its requests.
+    pub access_log: Vec<Arc<AccessLog>>,
 }
 
 /// Where the routes of a connection are.
@@ -161,6 +165,7 @@ impl HttpSpec {
             idle_timeout: timeout("idle_timeout", common.idle_timeout.as_ref())?.unwrap_or(Duration::from_secs(3600)),
             refuse_underscores,
             max_streams: http2.max_concurrent_streams.unwrap_or(1000).clamp(1, 10_000),
+            access_log: access_logs(&hcm.access_log)?,
         })
     }
 }

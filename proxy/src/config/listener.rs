@@ -12,11 +12,13 @@ use hawser_api::proto::{core, listener as proto, tcp_proxy, tls};
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 
+use super::access_log::access_logs;
 use super::chain::{Chain, ChainMatch, Filter, Transport};
 use super::endpoint::Workload;
 use super::http::HttpSpec;
 use super::matcher::StringMatch;
 use super::proto::{At as _, Refused, duration, metadata_text, refuse, timeout, unpack};
+use crate::access_log::AccessLog;
 
 /// How long the first bytes of a connection are waited for where they decide, unless the listener says.
 const DETECT: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ pub struct Listener {
     pub instance: Option<String>,
     /// The own workload, if the listener says it.
     pub workload: Arc<Workload>,
+    /// Access logs of connections that no chain takes.
+    pub access_log: Vec<Arc<AccessLog>>,
     /// Last use in milliseconds of [`crate::clock`]; kept over versions.
     pub used: Arc<AtomicU64>,
 }
@@ -51,6 +55,8 @@ pub struct TcpSpec {
     pub idle: Duration,
     /// How often connecting is tried, each time to another endpoint.
     pub attempts: u32,
+    /// Access logs of its connections.
+    pub access_log: Vec<Arc<AccessLog>>,
 }
 
 /// TLS that we end.
@@ -109,6 +115,7 @@ impl Listener {
             },
             instance: metadata_text(listener.metadata.as_ref(), metadata::HAWSER, "host").map(str::to_owned),
             workload: Arc::new(Workload::parse(workload)),
+            access_log: access_logs(&listener.access_log)?,
             used: before.map_or_else(|| Arc::new(AtomicU64::new(crate::clock::now_ms())), |b| b.used.clone()),
         };
         let kept = |old: &Arc<Chain>| new.all().any(|c| Arc::ptr_eq(c, old));
@@ -125,7 +132,7 @@ impl Listener {
 impl TcpSpec {
     /// To one cluster.
     pub fn to(cluster: &str) -> Self {
-        Self { clusters: vec![(cluster.into(), 1)], idle: TCP_IDLE, attempts: 1 }
+        Self { clusters: vec![(cluster.into(), 1)], idle: TCP_IDLE, attempts: 1, access_log: Vec::new() }
     }
 }
 
@@ -187,7 +194,7 @@ fn tcp_spec(tcp: &tcp_proxy::TcpProxy) -> Result<TcpSpec, Refused> {
         None => TCP_IDLE,
     };
     let attempts = tcp.max_connect_attempts.unwrap_or(3).clamp(1, 10);
-    Ok(TcpSpec { clusters, idle, attempts })
+    Ok(TcpSpec { clusters, idle, attempts, access_log: access_logs(&tcp.access_log)? })
 }
 
 fn matches(m: &proto::FilterChainMatch) -> Result<ChainMatch, Refused> {
