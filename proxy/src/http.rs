@@ -9,6 +9,7 @@ pub mod codec;
 mod connection;
 mod finish;
 mod forward;
+pub mod h1;
 mod head;
 pub mod message;
 pub mod progress;
