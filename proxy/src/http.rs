@@ -10,6 +10,7 @@ mod connection;
 mod finish;
 mod forward;
 pub mod h1;
+pub mod h2;
 mod head;
 pub mod message;
 pub mod progress;

@@ -58,6 +58,13 @@ impl Fields {
         self.list.push(Entry { name, value, known });
     }
 
+    /// Adds a field of which it is known already which one it is.
+    pub fn push_as(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        debug_assert!(known == Known::of(name));
+        let (name, value) = (self.keep(name), self.keep(value));
+        self.list.push(Entry { name, value, known });
+    }
+
     /// Adds a field that is known by name.
     pub fn push_known(&mut self, known: Known, value: &[u8]) {
         self.push(known.name().as_bytes(), value);

@@ -1,0 +1,124 @@
+//! HTTP/2 as a server.
+//!
+//! In: a byte stream. Out: each request to a handler, in a task of its own. Invariant: a stream whose handler is done is
+//! over: what had not ended is reset, and it counts against the limit of streams until then.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::driver::{self, Role};
+use super::frame::Code;
+use super::limits::Limits;
+use super::shared::{Owned, Shared, channel};
+use super::state::{Side, State};
+use crate::http::channel::{Broken, Handler, Server};
+use crate::http::message::{RequestHead, ResponseHead};
+use crate::http::progress::{Ending, Progress};
+use crate::stream::Stream;
+
+/// Serves a connection until it ends.
+///
+/// # Errors
+/// If the peer breaks HTTP or the connection.
+pub async fn serve<H: Handler>(
+    stream: Stream,
+    limits: Limits,
+    handler: Rc<H>,
+    progress: Rc<Progress>,
+) -> io::Result<()> {
+    accept(stream, limits, progress, |head, mut stream| {
+        let handler = handler.clone();
+        tokio::task::spawn_local(async move {
+            // A stream cannot become anything else: what would be is dropped, and the stream with it.
+            handler.handle(head, &mut stream).await;
+        });
+    })
+    .await
+}
+
+/// Serves a connection until it ends; what comes is given away, to be served in whatever task.
+///
+/// # Errors
+/// If the peer breaks HTTP or the connection.
+pub async fn accept(
+    stream: Stream,
+    limits: Limits,
+    progress: Rc<Progress>,
+    give: impl FnMut(RequestHead, ServerStream),
+) -> io::Result<()> {
+    let shared = Shared::new(State::new(Side::Server, limits, crate::clock::now_ms));
+    driver::run(stream, shared, Accepting { progress, give }).await
+}
+
+struct Accepting<F> {
+    progress: Rc<Progress>,
+    give: F,
+}
+
+impl<F: FnMut(RequestHead, ServerStream)> Role for Accepting<F> {
+    fn before(&mut self, shared: &Shared, cx: &Context<'_>) -> io::Result<()> {
+        match self.progress.ending(cx) {
+            Ending::No => {}
+            Ending::Graceful => shared.drive(State::leave),
+            Ending::Now => return Err(io::Error::new(io::ErrorKind::TimedOut, "no request for too long")),
+        }
+        Ok(())
+    }
+
+    fn after(&mut self, shared: &Rc<Shared>) {
+        while let Some((key, head)) = shared.drive(State::accept) {
+            self.progress.begin();
+            let mut stream = Owned::new(shared.clone(), key);
+            stream.has_head();
+            (self.give)(head, ServerStream { stream, progress: self.progress.clone() });
+        }
+        if shared.drive(|state| state.in_head()) {
+            self.progress.head_begun();
+        }
+    }
+}
+
+/// A request that came, and its response. Dropped before its end it is reset.
+#[derive(Debug)]
+pub struct ServerStream {
+    stream: Owned,
+    progress: Rc<Progress>,
+}
+
+impl ServerStream {
+    /// The code that the client has reset it with.
+    pub fn reset_code(&self) -> Option<Code> {
+        self.stream.reset_code()
+    }
+}
+
+channel!(ServerStream);
+
+impl Server for ServerStream {
+    fn interim(&mut self, head: &ResponseHead) -> Result<(), Broken> {
+        self.stream.with(|state, key| state.send_response(key, head))
+    }
+
+    fn respond(&mut self, head: &ResponseHead) -> Result<(), Broken> {
+        self.stream.with(|state, key| state.send_response(key, head))
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        self.stream.with(|state, key| state.is_broken(key, cx))
+    }
+
+    fn abort(&mut self) {
+        self.stream.with(|state, key| state.abort(key, Code::INTERNAL_ERROR));
+    }
+
+    fn can_become(&self) -> bool {
+        false
+    }
+}
+
+impl Drop for ServerStream {
+    fn drop(&mut self) {
+        self.progress.end();
+    }
+}
