@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use hawser_api::handover::{LONGEST, MOST, Request, SOCKET, encode};
+use hawser_api::names::ports;
 use hawser_daemon::backoff::Backoff;
 use hawser_sockets::{FdLimits, recv_fds, send_fds};
 use nix::sys::signal::Signal;
@@ -223,7 +224,10 @@ impl Keeper {
         }
         let record = self.identity.borrow().record.clone();
         self.listeners.adopt(request.holds.clone(), descriptors);
-        self.listeners.complete(wanted(&record, request.workers)).context("the mesh's ports")?;
+        let taken = self.listeners.complete(wanted(&record, request.workers)).context("the mesh's ports")?;
+        if taken {
+            tracing::warn!(port = ports::HBONE, "another program listens there: callers of ambient meshes can't come in");
+        }
         let (missing, sockets) = self.listeners.beyond(&request.holds);
         send_fds(stream, &encode(&missing), &sockets).await?;
         let pid = peer.pid().unwrap_or(request.pid);

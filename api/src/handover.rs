@@ -22,6 +22,8 @@ pub const LONGEST: usize = 64 * 1024;
 pub const OUTBOUND: &str = "outbound";
 /// [`Listener::name`] of inbound capture; the socket is transparent.
 pub const INBOUND: &str = "inbound";
+/// [`Listener::name`] of HBONE: connections come to it as they are. Absent where another program has the port.
+pub const HBONE: &str = "hbone";
 
 /// What the proxy says first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +42,7 @@ pub struct Request {
 /// One listening socket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Listener {
-    /// [`OUTBOUND`] or [`INBOUND`]; a proxy closes what it does not know.
+    /// [`OUTBOUND`], [`INBOUND`] or [`HBONE`]; a proxy closes what it does not know.
     pub name: String,
     /// What it is bound to.
     pub addr: SocketAddr,

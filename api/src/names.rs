@@ -89,8 +89,22 @@ pub mod metadata {
     /// Endpoint filter metadata: `tlsMode: istio` or `tunnel: http`.
     pub const TRANSPORT_SOCKET_MATCH: &str = "envoy.transport_socket_match";
     /// Endpoint filter metadata of ours: `identity` (SPIFFE id), `h2` (true: a hawser-proxy answers there),
-    /// `host` (instance id of the joined host, for calls to oneself).
+    /// `host` (instance id of the joined host, for calls to oneself), [`TUNNEL`].
     pub const HAWSER: &str = "hawser";
+    /// Key of [`HAWSER`]: how the endpoint is reached, if not directly: [`TUNNEL_HBONE`].
+    pub const TUNNEL: &str = "tunnel";
+    /// Through HBONE at the endpoint's address.
+    pub const TUNNEL_HBONE: &str = "hbone";
+}
+
+/// Labels of workloads that say how they are spoken to.
+pub mod labels {
+    /// `istio`: mesh mTLS as sidecars speak it; anything else: plaintext.
+    pub const TLS_MODE: &str = "security.istio.io/tlsMode";
+    /// [`TUNNEL_HTTP`]: HBONE at port 15008 of the workload's address.
+    pub const TUNNEL: &str = "networking.istio.io/tunnel";
+    /// The value that says so.
+    pub const TUNNEL_HTTP: &str = "http";
 }
 
 /// Why discovery refuses a host: words of the gRPC metadata key [`reasons::KEY`]; the status's message is the sentence
@@ -146,6 +160,10 @@ pub mod alpn {
     pub const HTTP2: [&str; 3] = ["istio-h2", "istio", "h2"];
     /// HTTP between two hawser-proxies, offered before the others.
     pub const HAWSER_H2: &str = "hawser-h2";
+    /// TCP connections between two hawser-proxies, as tunnels of one HTTP/2 connection; offered before the others.
+    pub const HAWSER_TUNNEL: &str = "hawser-tunnel";
+    /// HBONE.
+    pub const HBONE: &str = "h2";
     /// What marks a ClientHello as mesh mTLS that carries HTTP.
     pub const MESH_HTTP: [&str; 4] = ["hawser-h2", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
     /// What marks a ClientHello as mesh mTLS that carries TCP.

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use hawser_api::handover::{INBOUND, Listener, MOST, OUTBOUND};
+use hawser_api::handover::{HBONE, INBOUND, Listener, MOST, OUTBOUND};
 use hawser_api::names::ports;
 use hawser_api::proto::host::Record;
 use hawser_sockets::{reuse_port_listener, transparent_listener};
@@ -30,8 +30,10 @@ impl Listeners {
         }
     }
 
-    /// Makes what is missing. A family that the host does not have is left out.
-    pub(super) fn complete(&mut self, wanted: Vec<Listener>) -> io::Result<()> {
+    /// Makes what is missing. A family that the host does not have is left out, and so is HBONE's port where another
+    /// program has it; whether that is so.
+    pub(super) fn complete(&mut self, wanted: Vec<Listener>) -> io::Result<bool> {
+        let mut taken = false;
         self.0.retain(|listener, _| wanted.contains(listener));
         for listener in wanted {
             if self.0.contains_key(&listener) {
@@ -45,10 +47,11 @@ impl Listeners {
             match made {
                 Ok(socket) => _ = self.0.insert(listener, socket.into()),
                 Err(error) if listener.addr.is_ipv6() && no_family(&error) => {}
+                Err(error) if listener.name == HBONE && error.kind() == io::ErrorKind::AddrInUse => taken = true,
                 Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", listener.addr))),
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// What a proxy lacks that holds these.
@@ -65,7 +68,7 @@ impl Listeners {
 
 /// What a host's proxy listens on.
 pub(super) fn wanted(record: &Record, workers: u32) -> Vec<Listener> {
-    let mut kinds = vec![(INBOUND, ports::INBOUND, None)];
+    let mut kinds = vec![(INBOUND, ports::INBOUND, None), (HBONE, ports::HBONE, None)];
     for (index, workload) in record.workloads.iter().enumerate() {
         let port = u16::try_from(workload.outbound_port).ok().filter(|port| *port != 0).unwrap_or(ports::OUTBOUND);
         kinds.push((OUTBOUND, port, (index > 0).then(|| workload.id.clone())));
@@ -101,10 +104,22 @@ mod tests {
         let workload = |id: &str, outbound_port| Workload { id: id.into(), outbound_port, ..Workload::default() };
         let record = Record { workloads: vec![workload("a", 15001), workload("b", 15100)], ..Record::default() };
         let two = wanted(&record, 2);
-        assert_eq!(two.len(), 2 * 3 * 2);
+        assert_eq!(two.len(), 2 * 4 * 2);
         assert_eq!(two[0].addr.to_string(), "0.0.0.0:15006");
-        assert_eq!((two[2].workload.as_deref(), two[4].workload.as_deref()), (None, Some("b")));
+        assert_eq!((two[2].name.as_str(), two[2].addr.to_string().as_str()), (HBONE, "0.0.0.0:15008"));
+        assert_eq!((two[4].workload.as_deref(), two[6].workload.as_deref()), (None, Some("b")));
         assert!(wanted(&record, u32::MAX).len() <= MOST);
-        assert_eq!(wanted(&record, 0).len(), 6);
+        assert_eq!(wanted(&record, 0).len(), 8);
+    }
+
+    #[test]
+    fn a_program_that_has_the_port_of_hbone_keeps_it_and_nothing_else_suffers() {
+        let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let on = |name: &str, addr: SocketAddr| Listener { name: name.into(), addr, worker: 0, workload: None };
+        let both = |name| vec![on(name, theirs.local_addr().unwrap()), on(OUTBOUND, "127.0.0.2:0".parse().unwrap())];
+        let mut listeners = Listeners::default();
+        assert!(listeners.complete(both(HBONE)).unwrap());
+        assert_eq!(listeners.0.len(), 1);
+        assert!(Listeners::default().complete(both(OUTBOUND)).is_err());
     }
 }

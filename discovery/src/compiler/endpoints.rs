@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use hawser_api::names::{OutboundCluster, metadata};
+use hawser_api::names::{OutboundCluster, labels, metadata};
 use hawser_api::proto::core::{self, HealthStatus};
 use hawser_api::proto::endpoint::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -119,7 +119,15 @@ fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core:
     let mut all: BTreeMap<String, Struct> = BTreeMap::new();
     let workload = &member.workload;
     all.insert(metadata::ISTIO.to_owned(), structure([("workload", text(istio_workload(member)))]));
-    let mtls = member.transport(target) != Transport::Plaintext && !context.view.plaintext;
+    let mtls = !context.view.plaintext
+        && match member.transport(target) {
+            Transport::Plaintext => false,
+            Transport::Mtls => true,
+            // Who can't tunnel calls in plaintext, unless there is a sidecar beside the tunnel.
+            Transport::Hbone => {
+                context.is_hawser() || workload.labels.get(labels::TLS_MODE).is_some_and(|mode| mode == "istio")
+            }
+        };
     if mtls {
         all.insert(metadata::TRANSPORT_SOCKET_MATCH.to_owned(), structure([("tlsMode", text("istio"))]));
     }
@@ -127,6 +135,9 @@ fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core:
         let mut fields = Vec::new();
         if let Some(identity) = workload.identity.as_ref().filter(|_| mtls) {
             fields.push(("identity", text(identity.as_str())));
+        }
+        if mtls && member.transport(target) == Transport::Hbone {
+            fields.push((metadata::TUNNEL, text(metadata::TUNNEL_HBONE)));
         }
         if workload.hawser {
             fields.push(("h2", boolean(true)));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hawser_api::hostname::Hostname;
 use hawser_api::identity::{InvalidIdentity, TrustDomain};
-use hawser_api::names::ports;
+use hawser_api::names::{labels, ports};
 use hawser_api::proto::host;
 use hawser_mesh::{Health, InstanceRef, Locality, Transport, Workload, WorkloadKey};
 
@@ -104,7 +104,13 @@ pub(super) fn for_registry(
         State::Degraded => Health::Degraded,
         State::Lapsed => Health::Unhealthy,
     };
-    record.workloads.iter().map(|w| workload(instance_id, record, w, lease, health)).collect()
+    let mut all: Vec<Workload> =
+        record.workloads.iter().map(|w| workload(instance_id, record, w, lease, health)).collect();
+    // A tunnel has no server name to choose a certificate by: it leads to the first workload of an address.
+    if let Some(first) = all.first_mut().filter(|w| w.hawser) {
+        first.labels.insert(labels::TUNNEL.to_owned(), labels::TUNNEL_HTTP.to_owned());
+    }
+    all
 }
 
 fn workload(

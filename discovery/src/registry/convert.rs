@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hawser_api::istio::service_entry::{self, ServiceEntry};
 use hawser_api::istio::{Kind, ObjectRef, Resource, Spec, WorkloadEntry, WorkloadGroup, honoured};
+use hawser_api::names::labels;
 use hawser_mesh::{
     Health, Hostname, Locality, Location, Protocol, RegistryId, Resolution, Service, ServicePort, Transport, Workload,
     WorkloadKey,
@@ -16,8 +17,6 @@ use hawser_mesh::{
 use super::Settings;
 use super::merge::{Definition, DefinitionKey};
 use super::model::{Rank, WorkloadId};
-
-const TLS_MODE: &str = "security.istio.io/tlsMode";
 
 /// The key of what a resource defines.
 pub(super) fn definition_key(object: &ObjectRef, registry: &RegistryId, precedence: u8) -> DefinitionKey {
@@ -170,7 +169,10 @@ fn instance(
     let account = entry.service_account.as_str();
     let identity = Some(account).filter(|a| !a.is_empty());
     let identity = identity.and_then(|account| settings.trust_domain.workload(namespace, account).ok());
-    let transport = match labels.get(TLS_MODE).map(String::as_str) {
+    let said = |label: &str| labels.get(label).map(String::as_str);
+    let transport = match said(labels::TLS_MODE) {
+        // Whoever has both is reached through the tunnel by those who can.
+        _ if said(labels::TUNNEL) == Some(labels::TUNNEL_HTTP) => Transport::Hbone,
         Some("istio") => Transport::Mtls,
         Some(_) => Transport::Plaintext,
         None if identity.is_some() => Transport::Mtls,
