@@ -73,6 +73,7 @@ pub(crate) fn http_head(bytes: &[u8]) -> Vec<u8> {
             demand,
             drain,
             most_connections: 10,
+            tcp_tunnels: true,
             access_log: false,
             access_logs: AccessLogs::off(),
             log_writer: Writer::new(Arc::default()),

@@ -226,7 +226,10 @@ impl Keeper {
         self.listeners.adopt(request.holds.clone(), descriptors);
         let taken = self.listeners.complete(wanted(&record, request.workers)).context("the mesh's ports")?;
         if taken {
-            tracing::warn!(port = ports::HBONE, "another program listens there: callers of ambient meshes can't come in");
+            tracing::warn!(
+                port = ports::HBONE,
+                "another program listens there: callers of ambient meshes can't come in"
+            );
         }
         let (missing, sockets) = self.listeners.beyond(&request.holds);
         send_fds(stream, &encode(&missing), &sockets).await?;

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 use crate::access_log::Writer;
 use crate::config::Config;
-use crate::options::{AccessLogMode, Options};
+use crate::options::{AccessLogMode, Options, Switch};
 use crate::telemetry::Counters;
 use crate::worker::{Demand, Shared};
 
@@ -48,6 +48,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         demand,
         drain: watch.clone(),
         most_connections: options.max_connections,
+        tcp_tunnels: options.tcp_tunnels == Switch::On,
         access_log: options.access_log == Some(AccessLogMode::On),
         access_logs: options.access_logs(),
         log_writer: log_writer.clone(),

@@ -7,5 +7,6 @@ mod accept;
 mod dispatch;
 mod look;
 
-pub use accept::{Socket, run};
+pub use accept::{Entrance, Socket, run};
+pub(crate) use dispatch::inner;
 pub use dispatch::{Arrival, Side, hand_over};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use crate::access_log::{AccessLog, AccessLogs, Filter, Format};
-use crate::listen::Side;
+use crate::listen::Entrance;
 
 /// The data plane of Hawser. The host's agent starts it and hands it what it needs.
 #[derive(Clone, Debug, Parser)]
@@ -20,9 +20,9 @@ pub struct Options {
     /// Threads that serve connections; one a core by default
     #[arg(long)]
     pub workers: Option<usize>,
-    /// Listen here instead of on the agent's sockets: outbound=ADDRESS:PORT or inbound=ADDRESS:PORT
+    /// Listen here instead of on the agent's sockets: outbound=ADDRESS:PORT, inbound=... or hbone=...
     #[arg(long, value_parser = bind)]
-    pub bind: Vec<(Side, SocketAddr)>,
+    pub bind: Vec<(Entrance, SocketAddr)>,
     /// Metrics, configuration, drain
     #[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], hawser_api::names::ports::PROXY_ADMIN)))]
     pub admin: SocketAddr,
@@ -35,12 +35,24 @@ pub struct Options {
     /// The most connections of a worker
     #[arg(long, default_value_t = 50_000)]
     pub max_connections: usize,
+    /// Whether TCP connections to other hawser-proxies share connections, as tunnels
+    #[arg(long, value_enum, env = "HAWSER_TCP_TUNNELS", default_value = "on")]
+    pub tcp_tunnels: Switch,
     /// Which requests make a line on stdout, instead of what the configuration says
     #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "on")]
     pub access_log: Option<AccessLogMode>,
     /// What such a line is, in Istio's format
     #[arg(long, value_enum, default_value = "text", requires = "access_log")]
     pub access_log_format: AccessLogFormat,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
 }
 
 /// Which requests make a line.
@@ -80,14 +92,10 @@ impl Options {
     }
 }
 
-fn bind(text: &str) -> Result<(Side, SocketAddr), String> {
-    let (side, address) = text.split_once('=').ok_or("expected outbound=ADDRESS:PORT or inbound=ADDRESS:PORT")?;
-    let side = match side {
-        "outbound" => Side::Outbound,
-        "inbound" => Side::Inbound,
-        other => return Err(format!("{other:?} is neither outbound nor inbound")),
-    };
-    Ok((side, address.parse().map_err(|_| format!("{address:?} is not ADDRESS:PORT"))?))
+fn bind(text: &str) -> Result<(Entrance, SocketAddr), String> {
+    let (name, address) = text.split_once('=').ok_or("expected outbound=ADDRESS:PORT, inbound=... or hbone=...")?;
+    let entrance = Entrance::parse(name).ok_or_else(|| format!("{name:?} is none of outbound, inbound, hbone"))?;
+    Ok((entrance, address.parse().map_err(|_| format!("{address:?} is not ADDRESS:PORT"))?))
 }
 
 /// `30s`, `500ms`, `2m`.

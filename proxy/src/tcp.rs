@@ -4,44 +4,128 @@
 //! tried at several endpoints; once connected, a connection lives and dies with its endpoint.
 
 mod carry;
+pub mod tunnel;
+pub mod tunnels;
 
 pub use carry::{Carried, carry};
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
+use http::HeaderMap;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::tunnel::Asked;
+use self::tunnels::{Opened, Way};
 use crate::balance::{self, Outcome, Tried};
-use crate::config::{Chain, Cluster, Discovery, Endpoint, TcpSpec};
+use crate::config::{Chain, Cluster, Discovery, Endpoint, Filter, TcpSpec};
+use crate::hbone;
 use crate::listen::{Arrival, Side};
 use crate::stream::Stream;
 use crate::telemetry::{Flow, FlowLabels, Party, Refusal, Reporter};
-use crate::tls::{Offer, Peer};
-use crate::upstream::{self, Made, Target, To};
+use crate::tls::Peer;
+use crate::upstream::{Target, To};
 use crate::worker::{Worker, chance};
+
+/// No application answers there.
+const UNAVAILABLE: u16 = 503;
+/// The tunnel leads elsewhere.
+const NOT_HERE: u16 = 404;
 
 /// Carries a connection.
 pub async fn proxy(
     worker: &Rc<Worker>,
-    mut stream: Stream,
+    stream: Stream,
     arrival: Arrival,
     side: Side,
     spec: &TcpSpec,
     chain: &Chain,
     peer: Option<Peer>,
 ) {
-    let Some((target, made)) = reach(worker, arrival, spec).await else {
-        return worker.counters().refuse(Refusal::NoEndpoint);
+    match reach(worker, arrival, spec).await {
+        None => worker.counters().refuse(Refusal::NoEndpoint),
+        Some(reached) => run(worker, stream, arrival, side, reached, spec.idle, chain, peer.as_ref()).await,
+    }
+}
+
+/// Carries a connection that comes in a tunnel: it is opened when there is somebody to take it.
+pub async fn through(
+    worker: &Rc<Worker>,
+    asked: Asked,
+    arrival: Arrival,
+    spec: &TcpSpec,
+    chain: &Chain,
+    peer: Option<&Peer>,
+) {
+    let Some(reached) = reach(worker, arrival, spec).await else {
+        worker.counters().refuse(Refusal::NoEndpoint);
+        return asked.refuse(UNAVAILABLE);
     };
-    let flow = flow(worker, side, &target, chain, peer.as_ref());
+    let Ok(tunnel) = asked.accept() else { return };
+    run(worker, tunnel, arrival, Side::Inbound, reached, spec.idle, chain, peer).await;
+}
+
+/// Serves a connection of another hawser-proxy that carries tunnels to the port that it came to.
+pub async fn serve_tunnels(
+    worker: &Rc<Worker>,
+    stream: Stream,
+    arrival: Arrival,
+    chain: &Arc<Chain>,
+    peer: Option<Peer>,
+) {
+    let peer = Rc::new(peer);
+    let until = async {
+        tokio::select! {
+            () = worker.shared.drain.draining() => {}
+            () = chain.replaced.cancelled() => {}
+        }
+    };
+    let served = tunnel::serve(stream, until, |asked| {
+        let here = asked.authority().parse::<SocketAddr>().is_ok_and(|to| to.port() == arrival.to.port());
+        let (true, Filter::Tcp(spec)) = (here, &chain.filter) else { return asked.refuse(NOT_HERE) };
+        let Some(open) = worker.open() else {
+            worker.counters().refuse(Refusal::TooMany);
+            return asked.refuse(UNAVAILABLE);
+        };
+        let (serving, spec, chain, peer) = (worker.clone(), spec.clone(), chain.clone(), peer.clone());
+        worker.spawn(async move {
+            let _open = open;
+            through(&serving, asked, arrival, &spec, &chain, (*peer).as_ref()).await;
+        });
+    });
+    if let Err(e) = served.await {
+        tracing::debug!(to = %arrival.to, error = %e, "a connection of tunnels broke");
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    worker: &Rc<Worker>,
+    mut stream: S,
+    arrival: Arrival,
+    side: Side,
+    (target, opened): (Target, Opened),
+    idle: Duration,
+    chain: &Chain,
+    peer: Option<&Peer>,
+) {
+    let flow = flow(worker, side, &target, chain, peer);
     let series = flow.tcp();
     series.opened.fetch_add(1, Relaxed);
     let _active = target.endpoint().map(Active::new);
-    let mut upstream = made.stream;
-    let carried = carry(&mut stream, &mut upstream, spec.idle, |moved| {
+    let count = |moved: Carried| {
         series.received.fetch_add(moved.forth, Relaxed);
         series.sent.fetch_add(moved.back, Relaxed);
-    });
+    };
+    let carried = async {
+        match opened {
+            Opened::Own(mut made) => carry(&mut stream, &mut made.stream, idle, count).await,
+            Opened::Tunnel(mut tunnel, _counted) => carry(&mut stream, &mut tunnel, idle, count).await,
+        }
+    };
     let ended = match target.endpoint() {
         None => carried.await,
         Some(endpoint) => {
@@ -53,13 +137,12 @@ pub async fn proxy(
         }
     };
     series.closed.fetch_add(1, Relaxed);
-    drop(made.counted);
     if let Err(e) = ended {
         tracing::debug!(to = %arrival.to, error = %e, "connection broke");
     }
 }
 
-async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<(Target, Made)> {
+async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<(Target, Opened)> {
     let name = weighted(spec);
     let mut tried = Tried::new();
     for _ in 0..spec.attempts.max(1) {
@@ -68,8 +151,12 @@ async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<
         let cluster = config.clusters.get(name)?.clone();
         let to = to(&cluster, arrival, &tried)?;
         let target = Target { cluster, to };
-        match upstream::connect(worker, &config, &target, Offer::Tcp).await {
-            Ok(made) => return Some((target, made)),
+        let (way, headers) = match tunnels::way(worker.shared.tcp_tunnels, &config, &target) {
+            Way::Hbone => (Way::Hbone, hbone::headers(&arrival)),
+            way => (way, HeaderMap::new()),
+        };
+        match tunnels::open(worker, &config, &target, way, headers).await {
+            Ok(opened) => return Some((target, opened)),
             Err(_) => {
                 let endpoint = target.endpoint()?;
                 tried.push(endpoint.state.id);

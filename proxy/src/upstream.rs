@@ -6,7 +6,7 @@
 mod connect;
 mod lease;
 
-pub use connect::{Made, connect};
+pub use connect::{Counted, Made, connect};
 pub use lease::{Lease, Sender, Stream, lease};
 
 use std::net::SocketAddr;
@@ -74,7 +74,13 @@ impl Target {
     /// Whether a hawser-proxy answers over mTLS of the mesh.
     pub fn is_hawser(&self) -> bool {
         let mesh = matches!(self.transport(), Transport::Tls(tls) if tls.certificate.is_some());
-        mesh && self.endpoint().is_some_and(|e| e.spec.hawser)
+        mesh && self.endpoint().is_some_and(|e| e.spec.hawser && !e.spec.hbone)
+    }
+
+    /// Whether it is reached through HBONE.
+    pub fn is_hbone(&self) -> bool {
+        let mesh = matches!(self.transport(), Transport::Tls(tls) if tls.certificate.is_some());
+        mesh && self.endpoint().is_some_and(|e| e.spec.hbone)
     }
 
     /// Whether it is on our own host.

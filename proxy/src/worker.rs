@@ -21,6 +21,7 @@ use hawser_daemon::drain;
 use crate::access_log::{AccessLogs, Lines, Writer};
 use crate::config::Config;
 use crate::pool::Pool;
+use crate::tcp::tunnels::Tunnels;
 use crate::telemetry::{Counters, Flows, Party, Registry};
 use crate::tls::{ClientConfigs, ServerConfigs};
 
@@ -37,6 +38,8 @@ pub struct Shared {
     pub drain: drain::Watch,
     /// The most connections of a worker.
     pub most_connections: usize,
+    /// Whether TCP connections between hawser-proxies share connections, as tunnels.
+    pub tcp_tunnels: bool,
     /// Whether each request makes a line among the proxy's own messages.
     pub access_log: bool,
     /// Which access logs count.
@@ -54,6 +57,8 @@ pub struct Worker {
     pub registry: Arc<Registry>,
     /// Idle and shared connections to endpoints.
     pub pool: Pool,
+    /// Connections that carry tunnels.
+    pub tunnels: Tunnels,
     /// TLS as a client.
     pub client_tls: RefCell<ClientConfigs>,
     /// TLS as a server.
@@ -74,6 +79,7 @@ impl Worker {
             shared,
             registry,
             pool: Pool::default(),
+            tunnels: Tunnels::default(),
             client_tls: RefCell::default(),
             server_tls: RefCell::default(),
             flows: RefCell::default(),

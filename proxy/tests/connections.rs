@@ -1,5 +1,5 @@
 //! Connections that are carried whole, through real proxies in a network namespace: TLS of the application's own by
-//! server name, servers that speak first.
+//! server name, servers that speak first, HBONE, and tunnels between proxies.
 //!
 //! In: the built program. Out: bytes at both ends. Each test starts itself again inside a namespace of its own; nothing
 //! is done to the machine's own network.
@@ -9,11 +9,15 @@
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "traffic/ads.rs"]
 mod ads;
+#[path = "connections/ambient.rs"]
+mod ambient;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "traffic/apps.rs"]
 mod apps;
 #[path = "connections/greeting.rs"]
 mod greeting;
+#[path = "connections/hbone.rs"]
+mod hbone;
 #[path = "connections/net.rs"]
 mod net;
 #[path = "connections/passthrough.rs"]
@@ -21,6 +25,8 @@ mod passthrough;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "traffic/resources.rs"]
 mod resources;
+#[path = "connections/tunnels.rs"]
+mod tunnels;
 #[path = "connections/world.rs"]
 mod world;
 
@@ -32,4 +38,19 @@ fn tls_of_the_application_goes_where_its_server_name_says() {
 #[test]
 fn a_server_that_speaks_first_is_heard_at_once_where_nothing_has_to_be_guessed() {
     net::inside("a_server_that_speaks_first_is_heard_at_once_where_nothing_has_to_be_guessed", greeting::story);
+}
+
+#[test]
+fn an_ambient_mesh_comes_in_through_hbone() {
+    net::inside("an_ambient_mesh_comes_in_through_hbone", hbone::inbound);
+}
+
+#[test]
+fn an_ambient_workload_is_reached_through_hbone() {
+    net::inside("an_ambient_workload_is_reached_through_hbone", hbone::outbound);
+}
+
+#[test]
+fn connections_between_two_of_our_kind_share_few() {
+    net::inside("connections_between_two_of_our_kind_share_few", tunnels::story);
 }

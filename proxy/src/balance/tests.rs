@@ -14,6 +14,7 @@ fn endpoint(port: u16, health: Health, weight: u32) -> EndpointSpec {
         priority: 0,
         identity: None,
         hawser: false,
+        hbone: false,
         host: None,
         transport: Vec::new(),
         workload: Arc::new(Workload::default()),

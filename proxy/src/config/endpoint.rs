@@ -37,6 +37,8 @@ pub struct EndpointSpec {
     pub identity: Option<Arc<str>>,
     /// Whether a hawser-proxy answers, which takes HTTP as HTTP/2.
     pub hawser: bool,
+    /// Whether it is reached through HBONE.
+    pub hbone: bool,
     /// Instance id of its host.
     pub host: Option<Arc<str>>,
     /// What its metadata offers to `transport_socket_matches`.
@@ -172,6 +174,7 @@ fn spec(
         priority: group.priority,
         identity: text("identity"),
         hawser,
+        hbone: metadata_text(meta, metadata::HAWSER, metadata::TUNNEL) == Some(metadata::TUNNEL_HBONE),
         host: text("host"),
         transport,
         workload: Arc::new(Workload::parse(metadata_text(meta, metadata::ISTIO, "workload").unwrap_or_default())),

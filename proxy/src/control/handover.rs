@@ -15,7 +15,7 @@ use hawser_sockets::{FdLimits, recv_fds, send_fds};
 use tokio::net::UnixStream;
 
 use super::Threads;
-use crate::listen::{Side, Socket};
+use crate::listen::{Entrance, Socket};
 
 /// Runs for ever.
 pub(super) async fn run(run_dir: PathBuf, threads: Arc<Threads>, guard: Guard) {
@@ -54,18 +54,14 @@ async fn session(
         ensure!(listeners.len() == descriptors.len(), "{} names, {} sockets", listeners.len(), descriptors.len());
         backoff.reset();
         for (listener, descriptor) in listeners.into_iter().zip(descriptors) {
-            let side = match listener.name.as_str() {
-                handover::OUTBOUND => Side::Outbound,
-                handover::INBOUND => Side::Inbound,
-                _ => continue,
-            };
+            let Some(entrance) = Entrance::parse(&listener.name) else { continue };
             let socket = std::net::TcpListener::from(descriptor);
             socket.set_nonblocking(true)?;
             let worker = usize::try_from(listener.worker)?;
             ensure!(worker < threads.count(), "a socket for worker {worker}, which there is not");
             ensure!(holds.len() < handover::MOST, "too many sockets");
             let workload = listener.workload.clone();
-            threads.give(worker, Socket { listener: socket.try_clone()?, side, workload, shared: true });
+            threads.give(worker, Socket { listener: socket.try_clone()?, entrance, workload, shared: true });
             tracing::info!(name = %listener.name, addr = %listener.addr, worker, "listening");
             holds.push((listener, socket));
         }

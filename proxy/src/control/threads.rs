@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use crate::listen::{self, Side, Socket};
+use crate::listen::{self, Entrance, Socket};
 use crate::telemetry::Registry;
 use crate::worker::{Shared, Worker};
 
@@ -57,12 +57,12 @@ impl Threads {
     ///
     /// # Errors
     /// If one can't be bound.
-    pub fn bind(&self, addresses: &[(Side, SocketAddr)]) -> anyhow::Result<()> {
-        for (side, address) in addresses {
+    pub fn bind(&self, addresses: &[(Entrance, SocketAddr)]) -> anyhow::Result<()> {
+        for (entrance, address) in addresses {
             for worker in 0..self.count() {
-                let listener = bind(*side, *address).with_context(|| format!("can't listen on {address}"))?;
+                let listener = bind(*entrance, *address).with_context(|| format!("can't listen on {address}"))?;
                 listener.set_nonblocking(true)?;
-                self.give(worker, Socket { listener, side: *side, workload: None, shared: false });
+                self.give(worker, Socket { listener, entrance: *entrance, workload: None, shared: false });
             }
         }
         Ok(())
@@ -74,11 +74,11 @@ impl Threads {
     }
 }
 
-fn bind(side: Side, address: SocketAddr) -> std::io::Result<TcpListener> {
-    match side {
-        Side::Outbound => hawser_sockets::reuse_port_listener(address, BACKLOG),
+fn bind(entrance: Entrance, address: SocketAddr) -> std::io::Result<TcpListener> {
+    match entrance {
+        Entrance::Outbound | Entrance::Hbone => hawser_sockets::reuse_port_listener(address, BACKLOG),
         // Without the capability connections must come by REDIRECT.
-        Side::Inbound => hawser_sockets::transparent_listener(address, BACKLOG)
+        Entrance::Inbound => hawser_sockets::transparent_listener(address, BACKLOG)
             .or_else(|_| hawser_sockets::reuse_port_listener(address, BACKLOG)),
     }
 }

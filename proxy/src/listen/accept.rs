@@ -7,18 +7,44 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::dispatch::{Arrival, Side, inbound, outbound};
+use hawser_api::handover;
+
+use super::dispatch::{Arrival, inbound, outbound};
+use crate::hbone;
 use crate::stream::Plain;
 use crate::telemetry::Refusal;
 use crate::worker::Worker;
+
+/// What arrives at a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// Captured calls of workloads of this host.
+    Outbound,
+    /// Captured calls to them.
+    Inbound,
+    /// Tunnels to them, which nobody has to capture.
+    Hbone,
+}
+
+impl Entrance {
+    /// By the name that it has between agent and proxy.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            handover::OUTBOUND => Some(Self::Outbound),
+            handover::INBOUND => Some(Self::Inbound),
+            handover::HBONE => Some(Self::Hbone),
+            _ => None,
+        }
+    }
+}
 
 /// A listening socket and what arrives there.
 #[derive(Debug)]
 pub struct Socket {
     /// The socket, not blocking.
     pub listener: std::net::TcpListener,
-    /// Which side.
-    pub side: Side,
+    /// What arrives there.
+    pub entrance: Entrance,
     /// Outbound: the workload whose connections arrive there; absent: the host's first.
     pub workload: Option<String>,
     /// Whether another process holds the same queue, so that we may leave it when we end.
@@ -29,10 +55,10 @@ pub struct Socket {
 pub async fn run(worker: Rc<Worker>, socket: Socket) {
     let bound = socket.listener.local_addr();
     let (Ok(bound), Ok(listener)) = (bound, TcpListener::from_std(socket.listener)) else {
-        tracing::error!(side = ?socket.side, "a listening socket can't be used");
+        tracing::error!(entrance = ?socket.entrance, "a listening socket can't be used");
         return;
     };
-    tracing::debug!(%bound, side = ?socket.side, "accepting");
+    tracing::debug!(%bound, entrance = ?socket.entrance, "accepting");
     let known = socket.workload.is_none();
     loop {
         let accepted = tokio::select! {
@@ -40,7 +66,7 @@ pub async fn run(worker: Rc<Worker>, socket: Socket) {
             () = worker.shared.drain.draining(), if socket.shared => return,
         };
         match accepted {
-            Ok((stream, peer)) => take(&worker, socket.side, known, bound, stream, peer),
+            Ok((stream, peer)) => take(&worker, socket.entrance, known, bound, stream, peer),
             Err(e) => {
                 // Out of descriptors, or a connection that was gone before it was accepted.
                 tracing::warn!(%bound, error = %e, "accept failed");
@@ -50,11 +76,11 @@ pub async fn run(worker: Rc<Worker>, socket: Socket) {
     }
 }
 
-fn take(worker: &Rc<Worker>, side: Side, known: bool, bound: SocketAddr, stream: TcpStream, peer: SocketAddr) {
+fn take(worker: &Rc<Worker>, entrance: Entrance, known: bool, bound: SocketAddr, stream: TcpStream, peer: SocketAddr) {
     let counters = worker.counters();
-    let counter = match side {
-        Side::Outbound => &counters.outbound,
-        Side::Inbound => &counters.inbound,
+    let counter = match entrance {
+        Entrance::Outbound => &counters.outbound,
+        Entrance::Inbound | Entrance::Hbone => &counters.inbound,
     };
     counter.fetch_add(1, Relaxed);
     let Some(open) = worker.open() else { return counters.refuse(Refusal::TooMany) };
@@ -64,7 +90,7 @@ fn take(worker: &Rc<Worker>, side: Side, known: bool, bound: SocketAddr, stream:
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
         local == to && to.port() == bound.port()
     });
-    if direct {
+    if direct && entrance != Entrance::Hbone {
         return counters.refuse(Refusal::Direct);
     }
     if !known {
@@ -76,9 +102,10 @@ fn take(worker: &Rc<Worker>, side: Side, known: bool, bound: SocketAddr, stream:
     let (serving, plain) = (worker.clone(), Plain::tcp(stream));
     worker.spawn(async move {
         let _open = open;
-        match side {
-            Side::Outbound => outbound(&serving, plain, arrival).await,
-            Side::Inbound => inbound(&serving, plain, arrival).await,
+        match entrance {
+            Entrance::Outbound => outbound(&serving, plain, arrival).await,
+            Entrance::Inbound => inbound(&serving, plain, arrival).await,
+            Entrance::Hbone => hbone::serve(&serving, plain, arrival).await,
         }
     });
 }

@@ -169,7 +169,37 @@ async fn serve(
     };
     let hawser = selected.as_deref() == Some(alpn::HAWSER_H2.as_bytes());
     let stream = Stream::server(stream);
+    if selected.as_deref() == Some(alpn::HAWSER_TUNNEL.as_bytes()) {
+        return tcp::serve_tunnels(worker, stream, arrival, &chain, peer).await;
+    }
     serve_filter(worker, stream, arrival, side, &chain, peer, version, hawser).await;
+}
+
+/// Serves what comes out of a tunnel by the chains of its port: the first for bytes, the second for requests. Where they
+/// differ, first bytes decide and are waited for `patience`.
+pub(crate) async fn inner(
+    worker: &Rc<Worker>,
+    mut stream: Stream,
+    arrival: Arrival,
+    (bytes, requests): (&Arc<Chain>, &Arc<Chain>),
+    patience: Option<Duration>,
+    peer: Option<Peer>,
+) {
+    let (chain, version) = match patience {
+        None => (requests, None),
+        Some(patience) => match look(&mut stream, false, true, patience).await {
+            Err(_) => return,
+            Ok((looked, read)) => {
+                stream = stream.unread(read);
+                match looked {
+                    Looked::Plain(Some(HttpSniff::Http1)) => (requests, Some(Version::Http1)),
+                    Looked::Plain(Some(HttpSniff::Http2)) => (requests, Some(Version::Http2)),
+                    _ => (bytes, None),
+                }
+            }
+        },
+    };
+    filter(worker, stream, arrival, Side::Inbound, chain, peer, version).await;
 }
 
 async fn filter(

@@ -20,6 +20,10 @@ pub enum Offer {
     HawserHttp1,
     /// HTTP/2, the same.
     HawserHttp2,
+    /// Bytes, in a tunnel that others share if the other side is a hawser-proxy.
+    Tunnel,
+    /// HBONE.
+    Hbone,
 }
 
 /// The list a client offers.
@@ -30,6 +34,8 @@ pub fn offer(offer: Offer) -> Vec<Vec<u8>> {
         Offer::Http2 => (&[], &alpn::HTTP2),
         Offer::HawserHttp1 => (&[alpn::HAWSER_H2], &alpn::HTTP1),
         Offer::HawserHttp2 => (&[alpn::HAWSER_H2], &alpn::HTTP2),
+        Offer::Tunnel => (&[alpn::HAWSER_TUNNEL], &alpn::TCP),
+        Offer::Hbone => (&[], &[alpn::HBONE]),
     };
     first.iter().chain(rest).map(|p| p.as_bytes().to_vec()).collect()
 }
@@ -40,7 +46,7 @@ pub fn select(hello: &ClientHello, http: bool, configured: &[String]) -> Option<
     let of_mesh = alpn::MESH_TCP.iter().chain(&alpn::MESH_HTTP).any(|p| hello.offers(p));
     let choices: Vec<&str> = match (http, of_mesh) {
         (true, true) => vec![alpn::HAWSER_H2, "h2", "http/1.1", "http/1.0"],
-        (false, true) => return None,
+        (false, true) => vec![alpn::HAWSER_TUNNEL],
         (_, false) => configured.iter().map(String::as_str).filter(|p| *p != alpn::TCP[0]).collect(),
     };
     choices.into_iter().find(|p| hello.offers(p)).map(|p| p.as_bytes().to_vec())
@@ -55,6 +61,8 @@ mod tests {
         for (offered, http, is) in [
             (offer(Offer::Tcp), false, None),
             (offer(Offer::Tcp), true, None),
+            (offer(Offer::Tunnel), false, Some("hawser-tunnel")),
+            (offer(Offer::Tunnel), true, None),
             (offer(Offer::Http1), true, Some("http/1.1")),
             (offer(Offer::Http2), true, Some("h2")),
             (offer(Offer::HawserHttp1), true, Some("hawser-h2")),

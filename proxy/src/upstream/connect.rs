@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use http::HeaderMap;
 use rustls::pki_types::{DnsName, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
@@ -16,6 +17,7 @@ use super::{Problem, Target, own_identity};
 use crate::config::{Cluster, Config, Transport, UpstreamTls};
 use crate::listen;
 use crate::stream::{Plain, Stream};
+use crate::tcp::tunnels::{self, Opened, Way};
 use crate::tls::{Expected, Offer};
 use crate::worker::Worker;
 
@@ -39,6 +41,21 @@ pub struct Made {
 #[derive(Debug)]
 pub struct Counted(Arc<Cluster>);
 
+impl Counted {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// If there are as many as there may be.
+    pub fn new(cluster: &Arc<Cluster>) -> Result<Self, Problem> {
+        let state = &cluster.state;
+        if state.connections.fetch_add(1, Relaxed) >= cluster.spec.limits.connections {
+            state.connections.fetch_sub(1, Relaxed);
+            return Err(Problem::Limit);
+        }
+        Ok(Self(cluster.clone()))
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.state.connections.fetch_sub(1, Relaxed);
@@ -55,12 +72,10 @@ pub async fn connect(
     target: &Target,
     offer: Offer,
 ) -> Result<Made, Problem> {
-    let state = &target.cluster.state;
-    if state.connections.fetch_add(1, Relaxed) >= target.cluster.spec.limits.connections {
-        state.connections.fetch_sub(1, Relaxed);
-        return Err(Problem::Limit);
+    if offer != Offer::Hbone && target.is_hbone() {
+        return tunnelled(worker, config, target).await;
     }
-    let counted = Rc::new(Counted(target.cluster.clone()));
+    let counted = Rc::new(Counted::new(&target.cluster)?);
     if target.is_own(config) {
         return Ok(Made { stream: own(worker, config, target, offer), chosen: None, counted });
     }
@@ -99,15 +114,16 @@ async fn dial(
         Transport::Raw => None,
         Transport::Tls(tls) => Some((tls, tls_config(worker, config, target, tls, offer).ok_or(Problem::NoSecret)?)),
     };
-    let address = target.address();
+    let address = tunnels::door(target.address(), offer);
     let tcp = tcp(address, target.cluster.spec.source, target.endpoint().is_some()).await.map_err(|e| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "no connection");
         Problem::Connect
     })?;
     let Some((tls, tls_config)) = tls else { return Ok((Stream::plain(Plain::tcp(tcp)), None)) };
     let name = match DnsName::try_from(tls.sni.clone()) {
-        Ok(name) => ServerName::DnsName(name),
-        Err(_) => ServerName::IpAddress(address.ip().into()),
+        Ok(name) if offer != Offer::Hbone => ServerName::DnsName(name),
+        // No name is sent.
+        _ => ServerName::IpAddress(address.ip().into()),
     };
     let stream = TlsConnector::from(tls_config).connect(name, Plain::tcp(tcp)).await.map_err(|e| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "TLS failed");
@@ -146,6 +162,15 @@ async fn tcp(address: SocketAddr, source: Option<std::net::IpAddr>, remote: bool
         &TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)),
     )?;
     Ok(stream)
+}
+
+/// What is spoken is spoken within a tunnel.
+async fn tunnelled(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target) -> Result<Made, Problem> {
+    // A tunnel needs a connection itself, which this is on the way to.
+    match Box::pin(tunnels::open(worker, config, target, Way::Hbone, HeaderMap::new())).await? {
+        Opened::Own(made) => Ok(made),
+        Opened::Tunnel(tunnel, counted) => Ok(Made { stream: tunnel.into_stream(), chosen: None, counted }),
+    }
 }
 
 /// Our own inbound side takes the other end of a pipe, with the policy it has for everybody.

@@ -55,5 +55,6 @@ pub(super) async fn run(worker: Weak<Worker>) {
         let Some(worker) = worker.upgrade() else { return };
         worker.sweep.tick();
         worker.pool.sweep(crate::clock::now_ms());
+        worker.tunnels.sweep(crate::clock::now_ms());
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use crate::ads::{Ads, World};
 use crate::net::{CALLEE, Proxy, at};
 use crate::resources::Pki;
-use crate::world::{self, By};
+use crate::world::{self, By, Speaks};
 
 /// Whoever waits for this long has waited for first bytes that will not come.
 const LONG: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ pub(crate) async fn story() {
     let callee = |detect| {
         let mut world = World::default();
         pki.secrets(&mut world, "reviews");
-        world::inbound(&mut world, &[(3306, false)], detect);
+        world::inbound(&mut world, &[(3306, Speaks::Tcp)], detect);
         world
     };
     let _caller_ads = Ads::start(caller_dir.path(), caller);

@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::ads::{Ads, World};
 use crate::net::{CALLEE, Proxy, at};
 use crate::resources::Pki;
-use crate::world::{self, By};
+use crate::world::{self, By, Speaks};
 
 const NAMES: [&str; 5] = ["a.example.com", "x.example.org", "*.example.org", "deep.example.org", "unknown.example.net"];
 const DETECT: Duration = Duration::from_millis(300);
@@ -45,7 +45,7 @@ pub(crate) async fn story() {
     world::outbound(&mut caller, "240.240.0.2_8444", chains(), fallback, DETECT, &all);
     let mut callee = World::default();
     pki.secrets(&mut callee, "reviews");
-    world::inbound(&mut callee, &[(8443, false)], DETECT);
+    world::inbound(&mut callee, &[(8443, Speaks::Tcp)], DETECT);
     let _ads = (Ads::start(caller_dir.path(), caller), Ads::start(callee_dir.path(), callee));
     let proxy = Proxy::start(caller_dir.path(), &["--bind", "outbound=0.0.0.0:15001"], 15000).await;
     let _callee = Proxy::start(callee_dir.path(), &["--bind", "inbound=0.0.0.0:15006"], 15100).await;

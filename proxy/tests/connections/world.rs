@@ -28,6 +28,16 @@ pub(crate) enum By {
     Plain,
     /// Mesh mTLS, to a hawser-proxy or to somebody else's.
     Mesh { hawser: bool },
+    /// HBONE.
+    Hbone,
+}
+
+/// What a port carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http,
+    Tcp,
+    Undeclared,
 }
 
 /// A chain to a cluster.
@@ -64,24 +74,26 @@ pub(crate) fn outbound(
 /// A cluster of one endpoint.
 pub(crate) fn upstream(world: &mut World, name: &str, to: SocketAddr, by: By) {
     world.add(TypeUrl::CLUSTER, name, &cluster(name));
+    world.add(TypeUrl::ENDPOINTS, name, &endpoint_by(name, to, by));
+}
+
+/// The endpoint of [`upstream`].
+pub(crate) fn endpoint_by(name: &str, to: SocketAddr, by: By) -> ClusterLoadAssignment {
     let mut metadata = Vec::new();
-    if let By::Mesh { hawser } = by {
+    if by != By::Plain {
         let mut ours = vec![("identity", text(REVIEWS))];
-        if hawser {
-            ours.push(("h2", prost_types::Value { kind: Some(Kind::BoolValue(true)) }));
+        match by {
+            By::Mesh { hawser: true } => ours.push(("h2", prost_types::Value { kind: Some(Kind::BoolValue(true)) })),
+            By::Hbone => ours.push(("tunnel", text("hbone"))),
+            _ => {}
         }
         metadata.push(("hawser", structure(&ours)));
         metadata.push(("envoy.transport_socket_match", structure(&[("tlsMode", text("istio"))])));
     }
-    world.add(TypeUrl::ENDPOINTS, name, &assignment(name, to, metadata));
+    assignment(name, to, metadata)
 }
 
-/// Endpoints of a cluster: one, with this metadata.
-pub(crate) fn assignment(
-    name: &str,
-    to: SocketAddr,
-    metadata: Vec<(&str, prost_types::Struct)>,
-) -> ClusterLoadAssignment {
+fn assignment(name: &str, to: SocketAddr, metadata: Vec<(&str, prost_types::Struct)>) -> ClusterLoadAssignment {
     let address = core::Address {
         address: Some(address::Address::SocketAddress(core::SocketAddress {
             address: to.ip().to_string(),
@@ -121,14 +133,14 @@ fn cluster(name: &str) -> Cluster {
 }
 
 /// The callee's side, permissive: each port with what it carries, HTTP or not.
-pub(crate) fn inbound(world: &mut World, ports: &[(u16, bool)], detect: Duration) {
+pub(crate) fn inbound(world: &mut World, ports: &[(u16, Speaks)], detect: Duration) {
     let mut chains = Vec::new();
-    for (port, http) in ports {
+    for (port, speaks) in ports {
         let name = format!("inbound|{port}||");
-        let filter = |mutual: bool| -> Filter {
-            if *http { hcm(RouteSpecifier::RouteConfig(routes(&name, &name)), mutual) } else { tcp(&name) }
+        let filter = |mutual: bool, http: bool| -> Filter {
+            if http { hcm(RouteSpecifier::RouteConfig(routes(&name, &name)), mutual) } else { tcp(&name) }
         };
-        let chain = |transport: &str, protocols: Vec<&str>, mutual: bool| FilterChain {
+        let chain = |transport: &str, protocols: Vec<&str>, mutual: bool, http: bool| FilterChain {
             filter_chain_match: Some(FilterChainMatch {
                 destination_port: Some((*port).into()),
                 transport_protocol: transport.into(),
@@ -136,12 +148,18 @@ pub(crate) fn inbound(world: &mut World, ports: &[(u16, bool)], detect: Duration
                 ..Default::default()
             }),
             transport_socket: mutual.then(downstream),
-            filters: vec![filter(mutual)],
+            filters: vec![filter(mutual, http)],
             ..Default::default()
         };
-        chains.push(chain("tls", alpn::MESH_HTTP.iter().chain(&alpn::MESH_TCP).copied().collect(), true));
-        chains.push(chain("tls", Vec::new(), false));
-        chains.push(chain("raw_buffer", Vec::new(), false));
+        let http = *speaks == Speaks::Http;
+        if *speaks == Speaks::Undeclared {
+            chains.push(chain("tls", alpn::MESH_HTTP.to_vec(), true, true));
+            chains.push(chain("tls", alpn::MESH_TCP.to_vec(), true, false));
+        } else {
+            chains.push(chain("tls", alpn::MESH_HTTP.iter().chain(&alpn::MESH_TCP).copied().collect(), true, http));
+        }
+        chains.push(chain("tls", Vec::new(), false, false));
+        chains.push(chain("raw_buffer", Vec::new(), false, http));
         world.add(TypeUrl::CLUSTER, &name, &original(&name));
     }
     let listener = Listener {

@@ -175,3 +175,16 @@ pub(crate) async fn eventually(mut is: impl AsyncFnMut() -> bool) {
         every.tick().await;
     }
 }
+
+/// Says back what it hears.
+#[allow(dead_code, reason = "not every test has one")]
+pub(crate) async fn echo(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let (mut read, mut write) = stream.split();
+            if tokio::io::copy(&mut read, &mut write).await.is_ok() {
+                let _ = write.shutdown().await;
+            }
+        });
+    }
+}

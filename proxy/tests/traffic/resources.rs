@@ -37,18 +37,27 @@ impl Pki {
         Self { issuer: Issuer::new(params, key), root }
     }
 
-    pub(crate) fn secrets(&self, world: &mut World, account: &str) {
+    /// A chain and a key of an account, as PEM.
+    pub(crate) fn issue(&self, account: &str) -> (String, String) {
         let mut params = CertificateParams::default();
         let id = format!("spiffe://cluster.local/ns/default/sa/{account}");
         params.subject_alt_names = vec![Name::URI(id.try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
-        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// The authority's own certificate, as PEM.
+    #[allow(dead_code, reason = "not every test has TLS of its own")]
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
+    pub(crate) fn secrets(&self, world: &mut World, account: &str) {
+        let (chain, key) = self.issue(account);
         let source = |text: String| core::DataSource { specifier: Some(data_source::Specifier::InlineString(text)) };
-        let certificate = tls::TlsCertificate {
-            certificate_chain: Some(source(chain)),
-            private_key: Some(source(key.serialize_pem())),
-        };
+        let certificate =
+            tls::TlsCertificate { certificate_chain: Some(source(chain)), private_key: Some(source(key)) };
         let roots =
             tls::CertificateValidationContext { trusted_ca: Some(source(self.root.clone())), ..Default::default() };
         let secret = |name: &str, r#type| tls::Secret { name: name.into(), r#type: Some(r#type) };
