@@ -2,7 +2,7 @@
 //!
 //! Invariant: there is one way to read the length of a body, or the message is refused.
 
-use httparse::Header;
+use crate::http::message::Known;
 
 /// How the body of a message that comes in ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,8 @@ pub(super) enum Coding {
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Facts<'b> {
-    /// `host`, if it was there once.
-    pub(super) host: Option<&'b [u8]>,
-    /// How many of them there were.
+pub(super) struct Facts {
+    /// How many hosts there are.
     pub(super) hosts: usize,
     /// `content-length`.
     pub(super) length: Option<u64>,
@@ -53,25 +51,11 @@ pub(super) struct Facts<'b> {
     pub(super) expects: bool,
     /// Another expectation.
     pub(super) expects_else: bool,
-    /// There is an `upgrade`.
-    pub(super) protocol: bool,
 }
 
-/// What becomes of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It is one of the head's.
-    Keep,
-    /// It is told otherwise.
-    Drop,
-    /// An `upgrade`.
-    Upgrade,
-}
-
-impl<'b> Facts<'b> {
+impl Facts {
     pub(super) fn new() -> Self {
         Self {
-            host: None,
             hosts: 0,
             length: None,
             bad_length: false,
@@ -81,46 +65,33 @@ impl<'b> Facts<'b> {
             upgrade: false,
             expects: false,
             expects_else: false,
-            protocol: false,
         }
     }
 
-    /// Looks at a field.
-    pub(super) fn see(&mut self, field: &Header<'b>) -> Fate {
-        let (name, value) = (field.name, field.value);
-        let is = |text: &str| name.eq_ignore_ascii_case(text);
-        match name.len() {
-            4 if is("host") => {
-                self.host = Some(value);
-                self.hosts += 1;
-                return Fate::Drop;
+    /// Looks at a field; whether it stays one.
+    pub(super) fn see(&mut self, known: Known, value: &[u8]) -> bool {
+        match known {
+            Known::Host => self.hosts += 1,
+            Known::ContentLength => match number(value) {
+                Some(n) if self.length.is_none_or(|before| before == n) => self.length = Some(n),
+                _ => self.bad_length = true,
+            },
+            Known::TransferEncoding => self.coding(value),
+            Known::Connection => {
+                self.connection(value);
+                return true;
             }
-            6 if is("expect") => {
+            Known::Expect => {
                 if value.eq_ignore_ascii_case(b"100-continue") {
                     self.expects = true;
                 } else if !value.is_empty() {
                     self.expects_else = true;
                 }
+                return true;
             }
-            7 if is("upgrade") => {
-                self.protocol = true;
-                return Fate::Upgrade;
-            }
-            10 if is("connection") => self.connection(value),
-            14 if is("content-length") => {
-                match number(value) {
-                    Some(n) if self.length.is_none_or(|before| before == n) => self.length = Some(n),
-                    _ => self.bad_length = true,
-                }
-                return Fate::Drop;
-            }
-            17 if is("transfer-encoding") => {
-                self.coding(value);
-                return Fate::Drop;
-            }
-            _ => {}
+            _ => return true,
         }
-        Fate::Keep
+        false
     }
 
     /// Whether the connection goes on after the message.

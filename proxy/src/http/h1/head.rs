@@ -8,10 +8,10 @@ use std::mem::MaybeUninit;
 use http::Method;
 use httparse::{Error, Header, Request as Line, Response as StatusLine, Status};
 
-use super::framing::{Coding, Facts, Fate, Framing, tokens};
+use super::framing::{Coding, Facts, Framing, tokens};
 use super::{Limits, target};
 use crate::http::channel::Broken;
-use crate::http::message::{Fields, Length, RequestHead, ResponseHead, Version};
+use crate::http::message::{Fields, Known, Length, RequestHead, ResponseHead, Version};
 
 /// Room for what is added on the way: bytes, fields.
 const ROOM: (usize, usize) = (320, 10);
@@ -88,15 +88,19 @@ fn request_in<'b>(
     };
     let mut head = RequestHead::new(method, if http11 { Version::Http11 } else { Version::Http10 });
     let mut facts = Facts::new();
-    head.fields = fields(line.headers, used, &mut facts, |protocol| http11.then(|| without_h2c(protocol))?);
+    let host = fields(&mut head.fields, bytes, used, line.headers, &mut facts);
     if limits.refuse_underscores && line.headers.iter().any(|f| f.name.contains('_')) {
         return refuse(400, "the name of a field has an underscore");
     }
-    match (facts.hosts, facts.host) {
+    match (facts.hosts, host) {
         (0, _) if !http11 => {}
-        (1, Some(host)) if target::is_authority(host) => head.set_authority(host),
-        (1, _) => return refuse(400, "host is malformed"),
         (0, _) => return refuse(400, "host is missing"),
+        (1, Some(host)) if target::is_authority(host) => {
+            if target.authority.is_none() {
+                head.set_authority(host);
+            }
+        }
+        (1, _) => return refuse(400, "host is malformed"),
         _ => return refuse(400, "there is more than one host"),
     }
     if let Some(authority) = target.authority {
@@ -117,11 +121,12 @@ fn request_in<'b>(
     }
     head.length = length(framing);
     let expects = http11 && facts.expects && !matches!(framing, Framing::None | Framing::Exact(0));
-    let upgrades = http11 && (connects || facts.upgrade && facts.protocol && head.fields.get("upgrade").is_some());
+    let protocol = head.fields.known(Known::Upgrade).is_some() && keep_upgrade(&mut head.fields, http11);
+    let upgrades = connects && http11 || protocol && facts.upgrade;
     Ok(Some((Request { head, framing, keep_alive: facts.keeps(http11), expects, upgrades }, used)))
 }
 
-fn request_framing(facts: &Facts<'_>, http11: bool) -> Result<Framing, Refusal> {
+fn request_framing(facts: &Facts, http11: bool) -> Result<Framing, Refusal> {
     if facts.bad_length {
         return refuse(400, "content-length is malformed");
     }
@@ -146,36 +151,57 @@ fn length(framing: Framing) -> Length {
     }
 }
 
-/// The fields that stay; `protocol` shapes an `upgrade`.
+/// Fills in the fields that stay: their text is copied once, as it lies. The last host.
 fn fields<'b>(
+    fields: &mut Fields,
+    bytes: &'b [u8],
+    used: usize,
     all: &[Header<'b>],
-    bytes: usize,
-    facts: &mut Facts<'b>,
-    protocol: impl Fn(&'b [u8]) -> Option<std::borrow::Cow<'b, [u8]>>,
-) -> Fields {
-    let mut fields = Fields::with_capacity(bytes + ROOM.0, all.len() + ROOM.1);
+    facts: &mut Facts,
+) -> Option<&'b [u8]> {
+    let first = all.first()?;
+    // Where a part of the head lies in it.
+    let base = bytes.as_ptr() as usize;
+    let from = first.name.as_ptr() as usize - base;
+    let text = bytes.get(from..used).unwrap_or_default();
+    *fields = Fields::with_capacity(text.len() + ROOM.0, all.len() + ROOM.1);
+    fields.place(text);
+    let mut host = None;
     for field in all {
-        match facts.see(field) {
-            Fate::Keep => fields.push_any_case(field.name.as_bytes(), field.value),
-            Fate::Drop => {}
-            Fate::Upgrade => {
-                if let Some(value) = protocol(field.value) {
-                    fields.push(b"upgrade", &value);
-                }
+        let name = field.name.as_ptr() as usize - base - from;
+        // An empty value may lie nowhere.
+        let value = match field.value {
+            [] => name + field.name.len()..name + field.name.len(),
+            value => {
+                let at = value.as_ptr() as usize - base - from;
+                at..at + value.len()
             }
+        };
+        let known = fields.push_placed(name..name + field.name.len(), value);
+        if known == Known::Host {
+            host = Some(field.value);
+        }
+        if known != Known::Other && !facts.see(known, field.value) {
+            fields.pop();
         }
     }
-    fields
+    host
 }
 
-/// An `upgrade` without `h2c`, which nobody gets here (RFC 9113 knows it no more).
-fn without_h2c(value: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
+/// Leaves of an `upgrade` what may be asked for: of HTTP/1.0 nothing, and never `h2c`, which RFC 9113 knows no more.
+/// Whether anything is left.
+fn keep_upgrade(fields: &mut Fields, http11: bool) -> bool {
     let is_h2c = |word: &&[u8]| word.eq_ignore_ascii_case(b"h2c");
-    if !tokens(value).any(|word| is_h2c(&word)) {
-        return (!value.is_empty()).then_some(value.into());
+    let named: Vec<&[u8]> = fields.all("upgrade").flat_map(tokens).collect();
+    if http11 && !named.iter().any(is_h2c) {
+        return !named.is_empty();
     }
-    let rest: Vec<&[u8]> = tokens(value).filter(|word| !is_h2c(word)).collect();
-    (!rest.is_empty()).then(|| rest.join(&b", "[..]).into())
+    let rest = named.into_iter().filter(|word| http11 && !is_h2c(word)).collect::<Vec<_>>().join(&b", "[..]);
+    fields.remove_known(Known::Upgrade);
+    if !rest.is_empty() {
+        fields.push_known(Known::Upgrade, &rest);
+    }
+    !rest.is_empty()
 }
 
 /// Whether a request line ends with the name of some version of HTTP.
@@ -244,7 +270,7 @@ fn response_in<'b>(
     let mut head = ResponseHead::new(status);
     head.version = if http11 { Version::Http11 } else { Version::Http10 };
     let mut facts = Facts::new();
-    head.fields = fields(line.headers, used, &mut facts, |protocol| Some(protocol.into()));
+    fields(&mut head.fields, bytes, used, line.headers, &mut facts);
     let framing = response_framing(status, &facts, http11)?;
     head.length = length(framing);
     let switches = status == 101 || asked == Asked::Connect && (200..300).contains(&status);
@@ -260,7 +286,7 @@ fn response_in<'b>(
     Ok(Some((Response { head, framing, keep_alive }, used)))
 }
 
-fn response_framing(status: u16, facts: &Facts<'_>, http11: bool) -> Result<Framing, Broken> {
+fn response_framing(status: u16, facts: &Facts, http11: bool) -> Result<Framing, Broken> {
     if facts.bad_length {
         return Err(Broken::Malformed("content-length"));
     }

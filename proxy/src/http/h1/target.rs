@@ -19,7 +19,7 @@ pub(super) struct Target<'b> {
 /// Reads a target; `None` if it is none.
 pub(super) fn read<'b>(method: &Method, target: &'b str) -> Option<Target<'b>> {
     // Fragments are never sent (RFC 9112, 3.2); others than ASCII must be escaped.
-    if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+    if !target.bytes().fold(true, |all, b| all & b.is_ascii_graphic() & (b != b'#')) {
         return None;
     }
     if *method == Method::CONNECT {
@@ -52,6 +52,18 @@ pub(super) fn read<'b>(method: &Method, target: &'b str) -> Option<Target<'b>> {
 
 /// Whether text names a host, with or without a port.
 pub(super) fn is_authority(text: &[u8]) -> bool {
-    let good = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~' | b'%');
-    !text.is_empty() && text.len() <= LONGEST_AUTHORITY && text.iter().all(good)
+    let all = text.iter().fold(true, |all, b| all & GOOD[usize::from(*b)]);
+    !text.is_empty() && text.len() <= LONGEST_AUTHORITY && all
 }
+
+/// Bytes of a host and a port.
+static GOOD: [bool; 256] = {
+    let mut good = [false; 256];
+    let mut b = 0u8;
+    while b < 128 {
+        good[b as usize] =
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~' | b'%');
+        b += 1;
+    }
+    good
+};

@@ -29,7 +29,6 @@ pub(super) fn request(out: &mut Vec<u8>, head: &RequestHead, length: Length) -> 
     if target.is_empty() || !is_one_word(target.as_bytes()) || !is_one_word(head.authority().as_bytes()) {
         return None;
     }
-    out.reserve(64 + target.len() + head.authority().len() + head.fields.len() * 48);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
@@ -50,7 +49,6 @@ pub(super) fn request(out: &mut Vec<u8>, head: &RequestHead, length: Length) -> 
 
 /// A status line and fields. The lines that frame follow, by whoever knows the request, then an empty one.
 pub(super) fn response(out: &mut Vec<u8>, head: &ResponseHead, http11: bool) -> Said {
-    out.reserve(128 + head.fields.len() * 48);
     out.extend_from_slice(if http11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
     let status = head.status.clamp(100, 999);
     let digits = [status / 100, status / 10 % 10, status % 10].map(|d| b'0' + d as u8);
@@ -105,27 +103,47 @@ pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>) {
 
 fn fields(out: &mut Vec<u8>, fields: &Fields) -> Said {
     let mut said = Said::default();
-    for field in fields.iter() {
-        match field.known {
-            // Told by the length and the authority alone: a second one would be believed by somebody.
-            Known::ContentLength | Known::TransferEncoding | Known::Host => continue,
-            Known::Connection => said.close |= tokens(field.value).any(|word| word.eq_ignore_ascii_case(b"close")),
-            _ => {}
+    let mut good = true;
+    let before = out.len();
+    let keep = |known, value: &[u8]| {
+        if known == Known::Connection {
+            said.close |= tokens(value).any(|word| word.eq_ignore_ascii_case(b"close"));
         }
-        if !is_safe(field.name) || !is_safe(field.value) {
-            continue;
-        }
+        is_written(known)
+    };
+    fields.lines(keep, |run, lines| {
+        good &= breaks(run) == 2 * lines;
+        out.extend_from_slice(run);
+    });
+    if !good {
+        out.truncate(before);
+        one_by_one(out, fields);
+    }
+    said
+}
+
+/// Length and authority are told in one way alone: a second one would be believed by somebody.
+fn is_written(known: Known) -> bool {
+    !matches!(known, Known::ContentLength | Known::TransferEncoding | Known::Host)
+}
+
+/// Leaves out the fields that do not stay in their lines.
+#[cold]
+fn one_by_one(out: &mut Vec<u8>, fields: &Fields) {
+    for field in fields.iter().filter(|f| is_written(f.known) && breaks(f.name) + breaks(f.value) == 0) {
         out.extend_from_slice(field.name);
         out.extend_from_slice(b": ");
         out.extend_from_slice(field.value);
         out.extend_from_slice(b"\r\n");
     }
-    said
 }
 
-/// Whether text stays in its line. All is looked at: without a way out of the loop it is a few instructions.
-fn is_safe(text: &[u8]) -> bool {
-    !text.iter().fold(false, |bad, b| bad | matches!(b, b'\r' | b'\n' | 0))
+/// How many bytes there are that end a line, or a text. Counts of a byte each are added up side by side.
+fn breaks(text: &[u8]) -> usize {
+    let is = |b: &u8| u8::from(matches!(b, b'\r' | b'\n' | 0));
+    let (parts, rest) = text.as_chunks::<128>();
+    let count = |part: &[u8]| usize::from(part.iter().map(is).fold(0u8, u8::wrapping_add));
+    parts.iter().map(|part| count(part)).sum::<usize>() + count(rest)
 }
 
 /// Whether text is one word of its line.
