@@ -4,6 +4,7 @@
 //! Invariant: equal input gives equal bytes, in any process; a result is used again until something that it read has
 //! changed.
 
+mod access_log;
 mod agent;
 mod cache;
 mod cluster;

@@ -4,6 +4,7 @@
 //! change at once when idle, then at most one every [`Settings::pause`]. Invariant: a snapshot is a function of what
 //! was said, not of the order in which registries said it; silence removes nothing.
 
+mod access_logging;
 mod addresses;
 mod convert;
 mod merge;
@@ -21,6 +22,7 @@ use hawser_mesh::{Event, RegistryId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+pub use access_logging::{AccessLogging, LogFormat};
 pub use addresses::{AddressBook, AddressBookError, AddressRecord, MemoryBook, VirtualRanges};
 pub(crate) use merge::selects;
 pub(crate) use rules::resolve;
@@ -53,6 +55,8 @@ pub struct Settings {
     /// How long the first bytes of a connection are waited for where they decide; then it is taken for one whose server
     /// speaks first. Zero: until they come, as far as the proxy allows.
     pub detect: Duration,
+    /// What proxies write of each request and connection; nothing, if absent.
+    pub access_logging: Option<AccessLogging>,
     /// Shortest time between two snapshots.
     pub pause: Duration,
 }
@@ -67,6 +71,7 @@ impl Settings {
             virtual_ranges: VirtualRanges::default(),
             allow_any: true,
             detect: Duration::from_secs(1),
+            access_logging: None,
             pause: Duration::from_millis(50),
         }
     }

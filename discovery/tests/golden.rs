@@ -7,10 +7,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use hawser_api::istio::mesh_config::AccessLogEncoding;
 use hawser_api::proto::core::Node;
 use hawser_discovery::compiler::{Compiler, Sight};
 use hawser_discovery::debug::text;
-use hawser_discovery::registry::{self, MemoryBook, Settings, Snapshot};
+use hawser_discovery::registry::{self, AccessLogging, LogFormat, MemoryBook, Settings, Snapshot};
 use hawser_discovery::view::{Class, Client};
 use hawser_mesh::{
     Event, Health, InstanceRef, Object, Origin, RegistryId, RegistryKind, Transport, TrustDomain, Workload, WorkloadKey,
@@ -18,6 +19,7 @@ use hawser_mesh::{
 use hawser_xds::{Source, TypeUrl};
 
 const BOOKINFO: &str = include_str!("golden/bookinfo.yaml");
+const ACCESS_LOG: &str = include_str!("golden/access-log.yaml");
 const PROTOCOLS: &str = include_str!("golden/protocols.yaml");
 
 fn files() -> RegistryId {
@@ -68,7 +70,10 @@ fn members() -> Vec<Event> {
 }
 
 async fn snapshot(batches: Vec<(RegistryId, Vec<Event>)>) -> Arc<Snapshot> {
-    let settings = Settings::new("cluster.local".parse().unwrap());
+    snapshot_of(Settings::new("cluster.local".parse().unwrap()), batches).await
+}
+
+async fn snapshot_of(settings: Settings, batches: Vec<(RegistryId, Vec<Event>)>) -> Arc<Snapshot> {
     let (events, mut snapshots) = registry::spawn(settings, [files(), hosts()], Box::new(MemoryBook)).unwrap();
     for batch in batches {
         events.send(batch).await.unwrap();
@@ -158,6 +163,31 @@ async fn ports_that_are_not_http_compile_as_they_should() {
     let snapshot = snapshot(vec![(files(), events), (hosts(), vec![Event::Synced])]).await;
     for (name, class) in [("hawser", Class::Hawser(1)), ("envoy", Class::Envoy)] {
         compare(&format!("protocols.{name}"), &render(&client(class, false), &snapshot));
+    }
+}
+
+#[tokio::test]
+async fn access_logs_of_the_mesh_are_in_all_listeners_as_istio_has_them() {
+    let cases = [
+        ("text", AccessLogEncoding::Text, ""),
+        ("json", AccessLogEncoding::Json, r#"{"path": "%REQ_WITHOUT_QUERY(:PATH)%", "ms": "%DURATION%"}"#),
+    ];
+    for (format_name, encoding, format) in cases {
+        let mut settings = Settings::new("cluster.local".parse().unwrap());
+        let format = LogFormat::new(encoding, format).unwrap();
+        settings.access_logging = Some(AccessLogging { file: "/dev/stdout".into(), format, of_listeners: true });
+        let mut first = config(ACCESS_LOG);
+        first.push(Event::Synced);
+        let second = vec![joined("ratings", 31, "v1", Health::Healthy), Event::Synced];
+        let snapshot = snapshot_of(settings, vec![(files(), first), (hosts(), second)]).await;
+        for (class_name, class) in [("hawser", Class::Hawser(1)), ("envoy", Class::Envoy)] {
+            let client = client(class, false);
+            let made = render(&client, &snapshot);
+            let listeners = made.split("=== ").filter(|r| r.starts_with("Listener ")).collect::<Vec<_>>().join("=== ");
+            if format_name == "text" || class == Class::Envoy {
+                compare(&format!("access-log-{format_name}.{class_name}"), &listeners);
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use hawser_api::proto::route::{Route, RouteConfiguration, VirtualHost};
 use hawser_mesh::Protocol;
 
 use super::Compiled;
+use super::access_log;
 use super::cluster::{as_received, original, set_http};
 use super::context::Context;
 use super::endpoints::istio_workload;
@@ -62,7 +63,7 @@ pub(super) fn listener(context: &Context<'_>, member: Option<&Arc<Member>>) -> O
     }
     if !ours {
         let all = mode(context, member.map(|m| m.modes.all).unwrap_or_default());
-        chains.insert(0, black_hole());
+        chains.insert(0, black_hole(context));
         chains.extend(port_chains(context, None, Protocol::Auto, all));
     }
     if chains.is_empty() {
@@ -81,6 +82,7 @@ pub(super) fn listener(context: &Context<'_>, member: Option<&Arc<Member>>) -> O
         listener_filters_timeout: Some(duration(context.settings().detect)),
         continue_on_listener_filters_timeout: true,
         traffic_direction: TrafficDirection::Inbound as i32,
+        access_log: access_log::of_listener(context),
         metadata: member.filter(|_| ours).map(|member| own(member)),
         ..Listener::default()
     };
@@ -200,8 +202,8 @@ fn port_chains(context: &Context<'_>, port: Option<u16>, protocol: Protocol, acc
             .mutual
             .then(|| tls::downstream(SECRET_DEFAULT, kind.http, context.view.class, trust_domain)),
         filters: vec![match kind.http {
-            true => http::inbound(route(&cluster, context.view.class), &label, kind.mutual),
-            false => tcp::to(&cluster, &[(cluster.clone(), 1)]),
+            true => http::inbound(context, route(&cluster, context.view.class), &label, kind.mutual),
+            false => tcp::to(context, &cluster, &[(cluster.clone(), 1)]),
         }],
         ..FilterChain::default()
     };
@@ -229,14 +231,14 @@ fn route(cluster: &str, class: Class) -> RouteConfiguration {
 }
 
 /// A connection to the capture port itself was never captured.
-fn black_hole() -> FilterChain {
+fn black_hole(context: &Context<'_>) -> FilterChain {
     FilterChain {
         name: "virtualInbound-blackhole".to_owned(),
         filter_chain_match: Some(FilterChainMatch {
             destination_port: Some(ports::INBOUND.into()),
             ..FilterChainMatch::default()
         }),
-        filters: vec![tcp::to(clusters::BLACK_HOLE, &[(clusters::BLACK_HOLE.to_owned(), 1)])],
+        filters: vec![tcp::to(context, clusters::BLACK_HOLE, &[(clusters::BLACK_HOLE.to_owned(), 1)])],
         ..FilterChain::default()
     }
 }

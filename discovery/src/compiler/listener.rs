@@ -17,6 +17,7 @@ use hawser_xds::TypeUrl;
 
 use self::chain::{Inspect, http, http_chain_match, inspectors, tcp};
 use super::Compiled;
+use super::access_log;
 use super::context::Context;
 use super::proto::{address, duration};
 use super::route::is_routed;
@@ -88,6 +89,7 @@ fn of_service(context: &Context<'_>, chains: Chains, port: u16, name: &str, at: 
         listener_filters_timeout: (inspect != Inspect::Nothing).then(|| duration(context.settings().detect)),
         continue_on_listener_filters_timeout: inspect != Inspect::Nothing,
         traffic_direction: TrafficDirection::Outbound as i32,
+        access_log: access_log::of_listener(context),
         bind_to_port: Some(false),
         ..Listener::default()
     };
@@ -99,7 +101,7 @@ type Chains = (Vec<FilterChain>, Option<FilterChain>, Inspect, Vec<super::Need>)
 fn chains(context: &Context<'_>, state: &ServiceState, port: &ServicePort, at: IpAddr) -> Chains {
     let service = &state.service;
     let route = names::route(&service.host, port.port);
-    let routed = |chain: &mut FilterChain| chain.filters = vec![http::outbound(&route, &route)];
+    let routed = |chain: &mut FilterChain| chain.filters = vec![http::outbound(context, &route, &route)];
     let mut needs: Vec<super::Need> = Vec::new();
     if is_routed(port.protocol) {
         needs.push((TypeUrl::ROUTE, route.as_str().into()));
@@ -111,7 +113,7 @@ fn chains(context: &Context<'_>, state: &ServiceState, port: &ServicePort, at: I
     }
     let to = connections::whole(context, state, port.port, at);
     needs.extend(to.iter().map(|(cluster, _)| (TypeUrl::CLUSTER, cluster.as_str().into())));
-    let plain = FilterChain { filters: vec![tcp::to(&route, &to)], ..FilterChain::default() };
+    let plain = FilterChain { filters: vec![tcp::to(context, &route, &to)], ..FilterChain::default() };
     if port.protocol != Protocol::Auto {
         return (vec![plain], None, Inspect::Nothing, needs);
     }
@@ -127,7 +129,7 @@ fn any_address(context: &Context<'_>, name: &str, port: u16) -> Option<Compiled>
     let route = port.to_string();
     let chain = FilterChain {
         filter_chain_match: Some(http_chain_match()),
-        filters: vec![http::outbound(&route, name)],
+        filters: vec![http::outbound(context, &route, name)],
         ..FilterChain::default()
     };
     let made = Listener {
@@ -140,6 +142,7 @@ fn any_address(context: &Context<'_>, name: &str, port: u16) -> Option<Compiled>
         listener_filters_timeout: Some(duration(context.settings().detect)),
         continue_on_listener_filters_timeout: true,
         traffic_direction: TrafficDirection::Outbound as i32,
+        access_log: access_log::of_listener(context),
         bind_to_port: Some(false),
         ..Listener::default()
     };
@@ -153,7 +156,7 @@ fn virtual_outbound(context: &Context<'_>) -> Compiled {
             destination_port: Some(ports::OUTBOUND.into()),
             ..FilterChainMatch::default()
         }),
-        filters: vec![tcp::to(clusters::BLACK_HOLE, &[(clusters::BLACK_HOLE.to_owned(), 1)])],
+        filters: vec![tcp::to(context, clusters::BLACK_HOLE, &[(clusters::BLACK_HOLE.to_owned(), 1)])],
         ..FilterChain::default()
     };
     let made = Listener {
@@ -163,6 +166,7 @@ fn virtual_outbound(context: &Context<'_>) -> Compiled {
         default_filter_chain: Some(passthrough(context)),
         use_original_dst: Some(true),
         traffic_direction: TrafficDirection::Outbound as i32,
+        access_log: access_log::of_listener(context),
         ..Listener::default()
     };
     let needs = [clusters::BLACK_HOLE, clusters::PASSTHROUGH].map(|c| (TypeUrl::CLUSTER, c.into())).to_vec();
@@ -173,7 +177,7 @@ fn passthrough(context: &Context<'_>) -> FilterChain {
     let to = if context.settings().allow_any { clusters::PASSTHROUGH } else { clusters::BLACK_HOLE };
     FilterChain {
         name: "virtualOutbound-catchall-tcp".to_owned(),
-        filters: vec![tcp::to(to, &[(to.to_owned(), 1)])],
+        filters: vec![tcp::to(context, to, &[(to.to_owned(), 1)])],
         ..FilterChain::default()
     }
 }

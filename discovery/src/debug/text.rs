@@ -4,10 +4,13 @@
 
 use hawser_api::proto::envoy::extensions::filters::http::router;
 use hawser_api::proto::envoy::extensions::filters::listener::{http_inspector, original_dst, tls_inspector};
+use hawser_api::proto::envoy::extensions::formatter::req_without_query;
 use hawser_api::proto::envoy::extensions::retry::host::previous_hosts;
 use hawser_api::proto::envoy::extensions::transport_sockets::raw_buffer;
 use hawser_api::proto::envoy::extensions::upstreams;
-use hawser_api::proto::{cluster, endpoint, http_connection_manager, listener, mesh, route, tcp_proxy, tls};
+use hawser_api::proto::{
+    cluster, endpoint, file_access_log, http_connection_manager, listener, mesh, route, tcp_proxy, tls,
+};
 use prost::Message;
 
 /// A message of that type; `type_url` as in `Any`.
@@ -100,6 +103,8 @@ fn debug(type_url: &str, body: &[u8]) -> String {
         "PreviousHostsPredicate" => of::<previous_hosts::v3::PreviousHostsPredicate>(body),
         "OriginalDst" => of::<original_dst::v3::OriginalDst>(body),
         "TlsInspector" => of::<tls_inspector::v3::TlsInspector>(body),
+        "FileAccessLog" => of::<file_access_log::FileAccessLog>(body),
+        "ReqWithoutQuery" => of::<req_without_query::v3::ReqWithoutQuery>(body),
         "HttpInspector" => of::<http_inspector::v3::HttpInspector>(body),
         other => format!("{other}: {} bytes", body.len()),
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hawser_api::identity::TrustDomain;
 use hawser_api::istio::MeshConfig;
-use hawser_api::istio::mesh_config::MeshOutboundMode;
+use hawser_api::istio::mesh_config::{AccessLogEncoding, MeshOutboundMode};
 use hawser_api::istio::parse_mesh_config;
 
-use crate::registry::Settings;
+use crate::registry::{AccessLogging, LogFormat, Settings};
 
 /// What discovery takes from the file.
 #[derive(Debug, Default)]
@@ -19,6 +19,7 @@ pub(super) struct Chosen {
     root_namespace: Option<String>,
     registry_only: bool,
     detect: Option<Duration>,
+    access_logging: Option<AccessLogging>,
 }
 
 /// Reads the file, if there is one. Keys that have no effect yet are logged by name.
@@ -35,12 +36,17 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
             .as_ref()
             .is_some_and(|p| p.mode == Some(MeshOutboundMode::RegistryOnly)),
         detect: config.protocol_detection_timeout.map(|d| d.get()),
+        access_logging: access_logging(&config).with_context(|| format!("--mesh-config {name}"))?,
     };
     let rest = MeshConfig {
         trust_domain: String::new(),
         root_namespace: String::new(),
         outbound_traffic_policy: None,
         protocol_detection_timeout: None,
+        access_log_file: String::new(),
+        access_log_encoding: AccessLogEncoding::default(),
+        access_log_format: String::new(),
+        disable_envoy_listener_log: false,
         ..config
     };
     if let Ok(serde_json::Value::Object(rest)) = serde_json::to_value(&rest) {
@@ -59,12 +65,48 @@ impl Chosen {
         }
         settings.allow_any = !self.registry_only;
         settings.detect = self.detect.unwrap_or(settings.detect);
+        settings.access_logging.clone_from(&self.access_logging);
     }
+}
+
+/// What `accessLogFile`, `accessLogEncoding`, `accessLogFormat` and `disableEnvoyListenerLog` say together.
+fn access_logging(config: &MeshConfig) -> anyhow::Result<Option<AccessLogging>> {
+    let format = LogFormat::new(config.access_log_encoding, &config.access_log_format)
+        .map_err(|e| anyhow::anyhow!("accessLogFormat: {e}"))?;
+    let logging = AccessLogging {
+        file: config.access_log_file.clone(),
+        format,
+        of_listeners: !config.disable_envoy_listener_log,
+    };
+    Ok(Some(logging).filter(|logging| !logging.file.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_says_what_proxies_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("mesh.yaml");
+        let said = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            read(Some(&file)).map(|chosen| chosen.access_logging)
+        };
+        assert_eq!(said("accessLogEncoding: JSON\n").unwrap(), None, "without a file there is no log");
+        let text = said("accessLogFile: /dev/stdout\n").unwrap().unwrap();
+        assert_eq!((text.file.as_str(), text.of_listeners), ("/dev/stdout", true));
+        assert_eq!(Ok(text.format), LogFormat::new(AccessLogEncoding::Text, ""));
+        let json = said(
+            "accessLogFile: /var/log/x\naccessLogEncoding: JSON\naccessLogFormat: '{\"a\": \"%DURATION%\"}'\n\
+             disableEnvoyListenerLog: true\n",
+        );
+        let json = json.unwrap().unwrap();
+        assert_eq!(Ok(json.format), LogFormat::new(AccessLogEncoding::Json, r#"{"a": "%DURATION%"}"#));
+        assert!(!json.of_listeners);
+        let wrong = said("accessLogFile: /dev/stdout\naccessLogFormat: '%NO%'\n").unwrap_err();
+        assert!(format!("{wrong:#}").ends_with("accessLogFormat: operator %NO% is not supported"), "{wrong:#}");
+    }
 
     #[test]
     fn the_file_says_how_long_first_bytes_are_waited_for() {

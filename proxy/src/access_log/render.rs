@@ -50,12 +50,7 @@ impl Line<'_> {
         for piece in pieces {
             match piece {
                 Piece::Text(text) => self.out.extend_from_slice(text),
-                Piece::Op(op) => match value(op, self.record) {
-                    Value::None if !self.omit_empty => self.out.push(b'-'),
-                    // A column that is there and empty would make columns of the others.
-                    Value::Bytes([]) if !self.omit_empty && quoting == Quoting::Text => self.out.push(b'-'),
-                    value => self.value(&value, quoting),
-                },
+                Piece::Op(op) => self.op(op, quoting, if self.omit_empty { b"" } else { b"-" }, false),
             }
         }
     }
@@ -68,15 +63,7 @@ impl Line<'_> {
                 self.pieces(pieces, Quoting::Json);
                 self.out.push(b'"');
             }
-            Node::Typed(op) => match value(op, self.record) {
-                Value::None => self.out.extend_from_slice(b"null"),
-                value @ Value::Number(_) => self.value(&value, Quoting::Json),
-                value => {
-                    self.out.push(b'"');
-                    self.value(&value, Quoting::Json);
-                    self.out.push(b'"');
-                }
-            },
+            Node::Typed(op) => self.op(op, Quoting::Json, b"null", true),
             Node::List(all) => {
                 self.out.push(b'[');
                 for (i, node) in all.iter().enumerate() {
@@ -91,9 +78,7 @@ impl Line<'_> {
                 self.out.push(b'{');
                 let mut first = true;
                 for (key, node) in fields {
-                    if self.omit_empty
-                        && matches!(node, Node::Typed(op) if matches!(value(op, self.record), Value::None))
-                    {
+                    if self.omit_empty && is_absent(node, self.record) {
                         continue;
                     }
                     if !std::mem::take(&mut first) {
@@ -107,29 +92,46 @@ impl Line<'_> {
         }
     }
 
-    fn value(&mut self, value: &Value<'_>, quoting: Quoting) {
+    /// Writes what an operator comes to: `absent` if it has no value, and with `quotes` in quotation marks if it is no
+    /// number.
+    fn op(&mut self, op: &Op, quoting: Quoting, absent: &[u8], quotes: bool) {
+        let found = value(op, self.record);
         let out = &mut *self.out;
-        match value {
-            Value::None => {}
-            Value::Number(value) => number(*value, out),
+        let quotes = quotes && !matches!(found, Value::None | Value::Number(_));
+        if quotes {
+            out.push(b'"');
+        }
+        match found {
+            Value::None => out.extend_from_slice(absent),
+            // A column that is there and empty would make columns of the others.
+            Value::Bytes([]) if quoting == Quoting::Text => out.extend_from_slice(absent),
             Value::Bytes(bytes) => escape(bytes, quoting, out),
-            Value::Address(value) => address(*value, out),
-            Value::Ip(value) => ip(*value, out),
-            Value::Time(time, format) => self.clock.write(*time, *format, out),
+            Value::Number(value) => number(value, out),
+            Value::Address(value) => address(value, out),
+            Value::Ip(value) => ip(value, out),
+            Value::Time(time, format) => self.clock.write(time, format, out),
             Value::Flags(flags) => flags.write(out),
             Value::FlagsLong(flags) => flags.write_long(out),
-            Value::Details(details) => {
-                let (word, inner, end) = details.parts();
-                out.extend_from_slice(word.as_bytes());
-                word_of(inner, quoting, out);
-                if let Some(why) = self.record.transport_failure.filter(|_| details.is_connecting()) {
-                    out.push(b',');
-                    word_of(why, quoting, out);
-                }
-                out.extend_from_slice(end.as_bytes());
-            }
+            Value::Details(details) => self::details(details, self.record.transport_failure, quoting, out),
+        }
+        if quotes {
+            out.push(b'"');
         }
     }
+}
+
+fn details(details: &Details, failure: Option<&str>, quoting: Quoting, out: &mut Vec<u8>) {
+    let (word, inner, end) = details.parts();
+    out.extend_from_slice(word.as_bytes());
+    if end.is_empty() {
+        return;
+    }
+    word_of(inner, quoting, out);
+    if let Some(why) = failure.filter(|_| details.is_connecting()) {
+        out.push(b',');
+        word_of(why, quoting, out);
+    }
+    out.extend_from_slice(end.as_bytes());
 }
 
 /// Writes text without blanks, as the words around it have none.
@@ -142,6 +144,12 @@ fn word_of(text: &str, quoting: Quoting, out: &mut Vec<u8>) {
     }
 }
 
+fn is_absent(node: &Node, record: &Record<'_>) -> bool {
+    matches!(node, Node::Typed(op) if matches!(value(op, record), Value::None))
+}
+
+// In one piece with what writes the value, none has to be made up in memory.
+#[inline(always)]
 fn value<'v>(op: &'v Op, record: &'v Record<'v>) -> Value<'v> {
     match op {
         Op::Fact(fact) => self::fact(*fact, record),
@@ -171,6 +179,7 @@ fn value<'v>(op: &'v Op, record: &'v Record<'v>) -> Value<'v> {
     }
 }
 
+#[inline(always)]
 fn fact<'v>(fact: Fact, r: &Record<'v>) -> Value<'v> {
     let text = |text: Option<&'v str>| text.map_or(Value::None, |t| Value::Bytes(t.as_bytes()));
     let name = |name: &'v str| text(Some(name).filter(|n| !n.is_empty()));
@@ -181,7 +190,7 @@ fn fact<'v>(fact: Fact, r: &Record<'v>) -> Value<'v> {
             Version::Http2 => "HTTP/2",
         }))
     };
-    let millis = |d: Option<Duration>| d.map_or(Value::None, |d| Value::Number(d.as_millis() as u64));
+    let millis = |d: Option<Duration>| d.map_or(Value::None, |d| Value::Number(in_millis(d)));
     let address = |a: Option<SocketAddr>| a.map_or(Value::None, Value::Address);
     let ip = |a: Option<SocketAddr>| a.map_or(Value::None, |a| Value::Ip(a.ip()));
     let port = |a: Option<SocketAddr>| a.map_or(Value::None, |a| Value::Number(a.port().into()));
@@ -283,6 +292,11 @@ fn named<'f>(fields: &'f Fields, field: &Field) -> Option<&'f [u8]> {
         }
         _ => None,
     }
+}
+
+/// As `Duration::as_millis`, without its 128 bits.
+fn in_millis(d: Duration) -> u64 {
+    d.as_secs().saturating_mul(1000).saturating_add(d.subsec_millis().into())
 }
 
 fn length(length: Length) -> Value<'static> {

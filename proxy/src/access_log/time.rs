@@ -64,9 +64,10 @@ impl Clock {
         }
         match format {
             None => {
+                let millis = since.subsec_millis();
+                let digit = |of: u32| b'0' + (millis / of % 10) as u8;
                 out.extend_from_slice(&self.iso);
-                padded(since.subsec_millis().into(), 3, out);
-                out.push(b'Z');
+                out.extend_from_slice(&[digit(100), digit(10), digit(1), b'Z']);
             }
             Some(format) => format.parts.iter().for_each(|part| self.date.write(part, since, out)),
         }

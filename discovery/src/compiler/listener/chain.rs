@@ -60,19 +60,26 @@ pub(in crate::compiler) mod http {
     use hawser_api::proto::route::RouteConfiguration;
 
     use super::Duration;
+    use crate::compiler::access_log;
+    use crate::compiler::context::Context;
     use crate::compiler::proto::{ads, any, duration, name};
 
     /// Of callers, by a named route.
-    pub(in crate::compiler) fn outbound(route: &str, label: &str) -> Filter {
-        let mut manager = base(&format!("outbound_{label};"));
+    pub(in crate::compiler) fn outbound(context: &Context<'_>, route: &str, label: &str) -> Filter {
+        let mut manager = base(context, &format!("outbound_{label};"));
         manager.route_specifier =
             Some(RouteSpecifier::Rds(Rds { config_source: Some(ads()), route_config_name: route.to_owned() }));
         filter(&manager)
     }
 
     /// Of a server, by a route that comes with it.
-    pub(in crate::compiler) fn inbound(route: RouteConfiguration, label: &str, mutual: bool) -> Filter {
-        let mut manager = base(&format!("inbound_{label};"));
+    pub(in crate::compiler) fn inbound(
+        context: &Context<'_>,
+        route: RouteConfiguration,
+        label: &str,
+        mutual: bool,
+    ) -> Filter {
+        let mut manager = base(context, &format!("inbound_{label};"));
         manager.route_specifier = Some(RouteSpecifier::RouteConfig(route));
         if mutual {
             manager.forward_client_cert_details = ForwardClientCertDetails::AppendForward as i32;
@@ -95,9 +102,10 @@ pub(in crate::compiler) mod http {
         any(name::HCM, &manager)
     }
 
-    fn base(label: &str) -> HttpConnectionManager {
+    fn base(context: &Context<'_>, label: &str) -> HttpConnectionManager {
         HttpConnectionManager {
             stat_prefix: label.to_owned(),
+            access_log: access_log::of_connections(context),
             http_filters: vec![router()],
             use_remote_address: Some(false),
             normalize_path: Some(true),
@@ -129,10 +137,12 @@ pub(in crate::compiler) mod tcp {
     use hawser_api::proto::tcp_proxy::TcpProxy;
     use hawser_api::proto::tcp_proxy::tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight};
 
+    use crate::compiler::access_log;
+    use crate::compiler::context::Context;
     use crate::compiler::proto::{any, name};
 
     /// To clusters by weight.
-    pub(in crate::compiler) fn to(label: &str, clusters: &[(String, u32)]) -> Filter {
+    pub(in crate::compiler) fn to(context: &Context<'_>, label: &str, clusters: &[(String, u32)]) -> Filter {
         let specifier = match clusters {
             [(only, _)] => ClusterSpecifier::Cluster(only.clone()),
             all => ClusterSpecifier::WeightedClusters(WeightedCluster {
@@ -142,8 +152,12 @@ pub(in crate::compiler) mod tcp {
                     .collect(),
             }),
         };
-        let proxy =
-            TcpProxy { stat_prefix: label.to_owned(), cluster_specifier: Some(specifier), ..TcpProxy::default() };
+        let proxy = TcpProxy {
+            stat_prefix: label.to_owned(),
+            cluster_specifier: Some(specifier),
+            access_log: access_log::of_connections(context),
+            ..TcpProxy::default()
+        };
         Filter {
             name: "envoy.filters.network.tcp_proxy".to_owned(),
             config_type: Some(filter::ConfigType::TypedConfig(any(name::TCP_PROXY, &proxy))),

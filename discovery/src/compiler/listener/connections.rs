@@ -58,7 +58,7 @@ pub(super) fn by_server_name(context: &Context<'_>, states: &[&ServiceState], po
             return;
         }
         needs.extend(to.iter().map(|(cluster, _)| cluster.clone()));
-        let filters = vec![tcp::to(label, to)];
+        let filters = vec![tcp::to(context, label, to)];
         match names {
             None => everything = Some(FilterChain { filters, ..FilterChain::default() }),
             Some(names) => {
