@@ -10,10 +10,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hawser_api::names::{SECRET_DEFAULT, SECRET_ROOT, alpn};
-use http::{HeaderMap, HeaderValue};
 use rustls::ProtocolVersion;
 
 use crate::config::{Chain, DownstreamTls, Filter, Listener, Seen, SeenTransport, choose};
+use crate::http::message::Fields;
 use crate::listen::{self, Arrival};
 use crate::stream::{Plain, Stream};
 use crate::tcp;
@@ -88,10 +88,9 @@ async fn one(worker: &Rc<Worker>, asked: Asked, arrival: Arrival, peer: &Peer) {
         worker.counters().refuse(Refusal::NoChain);
         return asked.refuse(NOT_HERE);
     };
-    let said = |name: &str| asked.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     tracing::debug!(
         %to, peer = &*peer.identity, from = ?arrival.peer,
-        baggage = said("baggage"), forwarded = said("forwarded"), traceparent = said("traceparent"), "tunnel"
+        baggage = asked.said("baggage"), forwarded = asked.said("forwarded"), traceparent = asked.said("traceparent"), "tunnel"
     );
     let arrival = Arrival { to, peer: arrival.peer };
     let peer_of = |chain: &Chain| {
@@ -104,11 +103,11 @@ async fn one(worker: &Rc<Worker>, asked: Asked, arrival: Arrival, peer: &Peer) {
             tcp::through(worker, asked, arrival, spec, &bytes, peer.as_ref()).await;
         }
         _ => {
-            let Ok(tunnel) = asked.accept() else { return };
+            let Ok(accepted) = asked.accept() else { return };
             // A port whose chains differ has its bytes looked at, as it has in plaintext.
             let looked = if Arc::ptr_eq(&bytes, &requests) { None } else { Some(listener.detect) };
             let peer = peer_of(&requests);
-            listen::inner(worker, tunnel.into_stream(), arrival, (&bytes, &requests), looked, peer).await;
+            listen::inner(worker, tunnel::into_stream(accepted), arrival, (&bytes, &requests), looked, peer).await;
         }
     }
 }
@@ -130,11 +129,10 @@ fn chains(listener: &Listener, to: SocketAddr) -> Option<(Arc<Chain>, Arc<Chain>
 }
 
 /// What we say of a connection that we tunnel: who it is from.
-pub fn headers(arrival: &Arrival) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let peer = arrival.peer.map(|peer| format!("for=\"{peer}\""));
-    if let Some(value) = peer.and_then(|text| HeaderValue::try_from(text).ok()) {
-        headers.insert("forwarded", value);
+pub fn said(arrival: &Arrival) -> Fields {
+    let mut fields = Fields::default();
+    if let Some(peer) = arrival.peer {
+        fields.push(b"forwarded", format!("for=\"{peer}\"").as_bytes());
     }
-    headers
+    fields
 }

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::tunnel::Asked;
@@ -23,6 +22,7 @@ use self::tunnels::{Opened, Way};
 use crate::balance::{self, Outcome, Tried};
 use crate::config::{Chain, Cluster, Discovery, Endpoint, Filter, TcpSpec};
 use crate::hbone;
+use crate::http::message::Fields;
 use crate::listen::{Arrival, Side};
 use crate::stream::Stream;
 use crate::telemetry::{Flow, FlowLabels, Party, Refusal, Reporter};
@@ -151,11 +151,11 @@ async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<
         let cluster = config.clusters.get(name)?.clone();
         let to = to(&cluster, arrival, &tried)?;
         let target = Target { cluster, to };
-        let (way, headers) = match tunnels::way(worker.shared.tcp_tunnels, &config, &target) {
-            Way::Hbone => (Way::Hbone, hbone::headers(&arrival)),
-            way => (way, HeaderMap::new()),
+        let (way, said) = match tunnels::way(worker.shared.tcp_tunnels, &config, &target) {
+            Way::Hbone => (Way::Hbone, hbone::said(&arrival)),
+            way => (way, Fields::default()),
         };
-        match tunnels::open(worker, &config, &target, way, headers).await {
+        match tunnels::open(worker, &config, &target, way, &said).await {
             Ok(opened) => return Some((target, opened)),
             Err(_) => {
                 let endpoint = target.endpoint()?;

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hawser_api::names::alpn;
-use http::HeaderMap;
 use tokio::sync::Notify;
 
-use super::tunnel::{Connection, Refused, Tunnel};
+use super::tunnel::{Connection, Outward, Refused};
 use crate::config::{Config, Transport};
+use crate::http::message::Fields;
 use crate::tls::Offer;
 use crate::upstream::{self, Counted, Made, Problem, Target};
 use crate::worker::Worker;
@@ -41,7 +41,7 @@ pub enum Way {
 #[derive(Debug)]
 pub enum Opened {
     /// A tunnel, counted as a connection of its cluster.
-    Tunnel(Tunnel, Rc<Counted>),
+    Tunnel(Outward, Rc<Counted>),
     /// A connection of its own.
     Own(Made),
 }
@@ -79,7 +79,7 @@ struct Key {
 
 #[derive(Debug, Default)]
 struct Group {
-    connections: RefCell<Vec<Rc<Connection>>>,
+    connections: RefCell<Vec<Connection>>,
     /// One is being made: others wait for it.
     connecting: Cell<bool>,
     /// How many attempts failed.
@@ -99,7 +99,7 @@ pub async fn open(
     config: &Arc<Config>,
     target: &Target,
     way: Way,
-    headers: HeaderMap,
+    said: &Fields,
 ) -> Result<Opened, Problem> {
     let offer = match way {
         Way::Own => return upstream::connect(worker, config, target, Offer::Tcp).await.map(Opened::Own),
@@ -125,7 +125,7 @@ pub async fn open(
             },
         };
         let counted = Rc::new(Counted::new(&target.cluster)?);
-        match within(target, connection.open(endpoint.spec.address, headers.clone())).await? {
+        match within(target, connection.open(endpoint.spec.address, said)).await? {
             Ok(tunnel) => return Ok(Opened::Tunnel(tunnel, counted)),
             Err(Refused::Status(status)) => {
                 tracing::debug!(to = %endpoint.spec.address, status, "the tunnel is refused");
@@ -144,7 +144,7 @@ async fn within<T>(target: &Target, opening: impl Future<Output = T>) -> Result<
 }
 
 enum Opening {
-    Connection(Rc<Connection>),
+    Connection(Connection),
     Own(Made),
 }
 
@@ -170,8 +170,7 @@ async fn make(
         return if offer == Offer::Hbone { Err(failed(Problem::Connect)) } else { Ok(Opening::Own(made)) };
     }
     let lost = target.endpoint().map(|e| e.state.lost.clone());
-    let connection = Connection::start(made.stream, lost, Rc::new(())).await.map_err(|_| failed(Problem::Connect))?;
-    let connection = Rc::new(connection);
+    let connection = Connection::start(made.stream, lost);
     group.connections.borrow_mut().push(connection.clone());
     drop(connecting);
     Ok(Opening::Connection(connection))
@@ -179,7 +178,7 @@ async fn make(
 
 impl Group {
     /// A connection that has room and lives; `None` if one is to be made.
-    async fn ready(&self) -> Result<Option<Rc<Connection>>, Problem> {
+    async fn ready(&self) -> Result<Option<Connection>, Problem> {
         loop {
             if let Some(connection) = self.pick() {
                 if connection.is_alive(crate::clock::now_ms()).await {
@@ -200,7 +199,7 @@ impl Group {
     }
 
     /// The connection with the fewest tunnels.
-    fn pick(&self) -> Option<Rc<Connection>> {
+    fn pick(&self) -> Option<Connection> {
         let mut all = self.connections.borrow_mut();
         all.retain(|c| !c.is_closed());
         all.iter().filter(|c| c.has_room()).min_by_key(|c| c.active()).cloned()
@@ -212,7 +211,7 @@ impl Tunnels {
     pub fn sweep(&self, now: u64) {
         let idle = u64::try_from(IDLE.as_millis()).unwrap_or(u64::MAX);
         self.groups.borrow_mut().retain(|_, group| {
-            let used = |c: &Rc<Connection>| c.active() > 0 || now.saturating_sub(c.last_used()) < idle;
+            let used = |c: &Connection| c.active() > 0 || now.saturating_sub(c.last_used()) < idle;
             group.connections.borrow_mut().retain(|c| !c.is_closed() && used(c));
             !group.connections.borrow().is_empty() || Rc::strong_count(group) > 1
         });

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::HeaderMap;
 use rustls::pki_types::{DnsName, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
@@ -15,8 +14,10 @@ use tokio_rustls::TlsConnector;
 
 use super::{Problem, Target, own_identity};
 use crate::config::{Cluster, Config, Transport, UpstreamTls};
+use crate::http::message::Fields;
 use crate::listen;
 use crate::stream::{Plain, Stream};
+use crate::tcp::tunnel::into_stream;
 use crate::tcp::tunnels::{self, Opened, Way};
 use crate::tls::{Expected, Offer};
 use crate::worker::Worker;
@@ -167,9 +168,9 @@ async fn tcp(address: SocketAddr, source: Option<std::net::IpAddr>, remote: bool
 /// What is spoken is spoken within a tunnel.
 async fn tunnelled(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target) -> Result<Made, Problem> {
     // A tunnel needs a connection itself, which this is on the way to.
-    match Box::pin(tunnels::open(worker, config, target, Way::Hbone, HeaderMap::new())).await? {
+    match Box::pin(tunnels::open(worker, config, target, Way::Hbone, &Fields::default())).await? {
         Opened::Own(made) => Ok(made),
-        Opened::Tunnel(tunnel, counted) => Ok(Made { stream: tunnel.into_stream(), chosen: None, counted }),
+        Opened::Tunnel(tunnel, counted) => Ok(Made { stream: into_stream(tunnel), chosen: None, counted }),
     }
 }
 

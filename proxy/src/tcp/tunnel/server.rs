@@ -1,61 +1,57 @@
 //! The end that is asked for tunnels.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::{Builder, SendResponse};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::Method;
 
-use super::{CONNECTION_WINDOW, FRAME, LONGEST_HEAD, SEND_BUFFER, STREAM_WINDOW, STREAMS, Tunnel};
+use super::{Inward, limits};
+use crate::http::channel::{Broken, Server as _};
+use crate::http::h2::{self, ServerStream, Tunnel};
+use crate::http::message::{Length, RequestHead, ResponseHead};
+use crate::http::progress::{Ending, Progress};
 use crate::stream::Stream;
 
-/// The preface must be there after so long.
-const PREFACE: Duration = Duration::from_secs(10);
-/// A connection without a tunnel is closed after one to two of these.
+/// What is asked for must be whole after so long.
+const HEAD: Duration = Duration::from_secs(30);
+/// A connection without a tunnel is closed after so long.
 const IDLE: Duration = Duration::from_secs(600);
+/// How exactly both are told.
+const TICK: u32 = 15;
 
 /// A tunnel that is asked for.
+#[derive(Debug)]
 pub struct Asked {
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    counted: Rc<()>,
-}
-
-impl std::fmt::Debug for Asked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Asked").field("authority", &self.authority()).finish_non_exhaustive()
-    }
+    head: RequestHead,
+    stream: ServerStream,
 }
 
 impl Asked {
     /// Where it is to lead.
     pub fn authority(&self) -> &str {
-        self.request.uri().authority().map_or("", http::uri::Authority::as_str)
+        self.head.authority()
     }
 
-    /// What was said beside it.
-    pub fn headers(&self) -> &HeaderMap {
-        self.request.headers()
+    /// What was said beside it; empty if nothing, or no text.
+    pub fn said(&self, name: &str) -> &str {
+        self.head.fields.get(name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
     }
 
     /// Opens it.
     ///
     /// # Errors
     /// If whoever asked has gone.
-    pub fn accept(mut self) -> io::Result<Tunnel> {
-        let send = self.respond.send_response(Response::new(()), false).map_err(super::broken)?;
-        Ok(Tunnel::new(send, self.request.into_body(), self.counted))
+    pub fn accept(mut self) -> Result<Inward, Broken> {
+        self.stream.respond(&ResponseHead { length: Length::Unknown, ..ResponseHead::new(200) })?;
+        Ok(Tunnel::new(self.stream))
     }
 
     /// Does not.
     pub fn refuse(mut self, status: u16) {
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         // Whoever asked may have gone.
-        let _ = self.respond.send_response(response, true);
+        let _ = self.stream.respond(&ResponseHead::new(status));
     }
 }
 
@@ -65,51 +61,29 @@ impl Asked {
 /// # Errors
 /// If the peer breaks the protocol or the connection.
 pub async fn serve(stream: Stream, until: impl Future<Output = ()>, mut give: impl FnMut(Asked)) -> io::Result<()> {
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(STREAMS)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME)
-        .max_header_list_size(LONGEST_HEAD)
-        .max_send_buffer_size(SEND_BUFFER);
-    let connection = tokio::time::timeout(PREFACE, builder.handshake::<_, Bytes>(stream)).await;
-    let mut connection = connection.map_err(|_| io::ErrorKind::TimedOut)?.map_err(super::broken)?;
-    let mut until = std::pin::pin!(until);
+    let clock = Rc::new(Cell::new(0));
+    let progress = Progress::new(clock.clone());
+    let served = h2::accept(stream, limits(), progress.clone(), |head, stream| {
+        let asked = Asked { head, stream };
+        if asked.head.method == Method::CONNECT && asked.head.protocol().is_empty() {
+            give(asked);
+        } else {
+            asked.refuse(405);
+        }
+    });
+    let (mut served, mut until) = (std::pin::pin!(served), std::pin::pin!(until));
+    let mut tick = tokio::time::interval(Duration::from_secs(TICK.into()));
     let mut leaving = false;
-    let mut idle = false;
-    let mut look = tokio::time::interval(IDLE);
-    look.tick().await;
-    let counted = Rc::new(());
     loop {
-        let accepted = tokio::select! {
-            accepted = connection.accept() => accepted,
+        tokio::select! {
+            ended = &mut served => return ended,
             () = &mut until, if !leaving => {
                 leaving = true;
-                connection.graceful_shutdown();
-                continue;
+                progress.tell(Ending::Graceful);
             }
-            _ = look.tick(), if !leaving => {
-                let empty = Rc::strong_count(&counted) == 1;
-                if empty && idle {
-                    leaving = true;
-                    connection.graceful_shutdown();
-                }
-                idle = empty;
-                continue;
-            }
-        };
-        match accepted {
-            None => return Ok(()),
-            Some(Err(e)) => return Err(super::broken(e)),
-            Some(Ok((request, respond))) => {
-                idle = false;
-                let asked = Asked { request, respond, counted: counted.clone() };
-                if asked.request.method() == Method::CONNECT {
-                    give(asked);
-                } else {
-                    asked.refuse(405);
-                }
+            _ = tick.tick() => {
+                clock.set(clock.get() + TICK);
+                progress.sweep(HEAD, IDLE);
             }
         }
     }

@@ -1,11 +1,9 @@
-use std::rc::Rc;
-
-use http::HeaderMap;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::http::message::Fields;
 
 const TO: &str = "10.0.0.1:9100";
 
@@ -31,7 +29,7 @@ fn pair<F: Future<Output = ()>>(client: impl FnOnce(Connection, CancellationToke
             })
             .await
         });
-        let connection = Connection::start(Stream::plain(Plain::memory(ours)), None, Rc::new(())).await.unwrap();
+        let connection = Connection::start(Stream::plain(Plain::memory(ours)), None);
         client(connection, until).await;
         let _ = served.await;
     });
@@ -42,7 +40,7 @@ fn a_tunnel_carries_bytes_both_ways_and_ends_by_halves() {
     pair(|connection, _| async move {
         // More than any window.
         let bytes: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
-        let tunnel = connection.open(TO.parse().unwrap(), HeaderMap::new()).await.unwrap();
+        let tunnel = connection.open(TO.parse().unwrap(), &Fields::default()).await.unwrap();
         assert_eq!(connection.active(), 1);
         let (mut read, mut write) = tokio::io::split(tunnel);
         let send = async {
@@ -61,10 +59,10 @@ fn a_tunnel_carries_bytes_both_ways_and_ends_by_halves() {
 #[test]
 fn a_refused_tunnel_leaves_the_connection_as_it_was() {
     pair(|connection, _| async move {
-        let refused = connection.open("10.0.0.1:1".parse().unwrap(), HeaderMap::new()).await;
+        let refused = connection.open("10.0.0.1:1".parse().unwrap(), &Fields::default()).await;
         assert_eq!(refused.unwrap_err(), Refused::Status(404));
         assert!(connection.has_room() && connection.active() == 0);
-        let mut tunnel = connection.open("[fd00::1]:9100".parse().unwrap(), HeaderMap::new()).await.unwrap();
+        let mut tunnel = connection.open("[fd00::1]:9100".parse().unwrap(), &Fields::default()).await.unwrap();
         tunnel.write_all(b"hi").await.unwrap();
         tunnel.shutdown().await.unwrap();
         let mut back = Vec::new();
@@ -76,7 +74,7 @@ fn a_refused_tunnel_leaves_the_connection_as_it_was() {
 #[test]
 fn an_end_that_is_polite_lets_tunnels_end_and_adds_none() {
     pair(|connection, until| async move {
-        let mut tunnel = connection.open(TO.parse().unwrap(), HeaderMap::new()).await.unwrap();
+        let mut tunnel = connection.open(TO.parse().unwrap(), &Fields::default()).await.unwrap();
         until.cancel();
         // The other end has said so when it answers.
         tunnel.write_all(b"still there").await.unwrap();
@@ -84,7 +82,7 @@ fn an_end_that_is_polite_lets_tunnels_end_and_adds_none() {
         let mut back = Vec::new();
         tunnel.read_to_end(&mut back).await.unwrap();
         assert_eq!(back, b"still there");
-        assert!(connection.open(TO.parse().unwrap(), HeaderMap::new()).await.is_err());
+        assert!(connection.open(TO.parse().unwrap(), &Fields::default()).await.is_err());
         assert!(connection.is_closed());
     });
 }
