@@ -72,9 +72,10 @@ pub(crate) fn http_head(bytes: &[u8]) -> Vec<u8> {
             counters: Arc::default(),
             demand,
             drain,
+            changed: tokio::sync::watch::channel(()).0,
+            overload: Arc::default(),
             most_connections: 10,
             tcp_tunnels: true,
-            access_log: false,
             access_logs: AccessLogs::off(),
             log_writer: Writer::new(Arc::default()),
         };

@@ -31,7 +31,7 @@ pub use model::Config;
 pub use proto::Refused;
 pub use route::{
     Action, Forward, HeaderMatch, HeaderOp, HeaderOps, PathMatch, QueryMatch, Redirect, RetryOn, RetryPolicy, Route,
-    RouteTable, VirtualHost, WeightedCluster,
+    RouteTable, Subject, VirtualHost, WeightedCluster,
 };
 pub use secret::{Credentials, Roots};
 pub use store::{Kind, Store, listener_name};

@@ -23,9 +23,9 @@ use tokio::sync::Notify;
 
 use crate::access_log::Writer;
 use crate::config::Config;
-use crate::options::{AccessLogMode, Options, Switch};
+use crate::options::{Options, Switch};
 use crate::telemetry::Counters;
-use crate::worker::{Demand, Shared};
+use crate::worker::{Demand, Overload, Shared, default_limit};
 
 /// How long the end of the process waits for a file of an access log.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -42,21 +42,28 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (trigger, watch) = drain::channel();
     let log_writer = Writer::new(counters.clone());
     tokio::spawn(reopen(signal(SignalKind::hangup())?, log_writer.clone()));
+    let (changed, _) = tokio::sync::watch::channel(());
+    let overload = Arc::new(Overload::default());
+    if let Some(limit) = options.max_memory.map(|mib| mib << 20).or_else(default_limit) {
+        let overload = overload.clone();
+        tokio::spawn(async move { overload.run(limit).await });
+    }
     let shared = Shared {
         config: config.clone(),
+        changed: changed.clone(),
         counters: counters.clone(),
         demand,
         drain: watch.clone(),
+        overload: overload.clone(),
         most_connections: options.max_connections,
         tcp_tunnels: options.tcp_tunnels == Switch::On,
-        access_log: options.access_log == Some(AccessLogMode::On),
         access_logs: options.access_logs(),
         log_writer: log_writer.clone(),
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = Arc::new(Threads::start(options.workers.unwrap_or(cores).clamp(1, 256), &shared)?);
 
-    let ads = Ads::new(config.clone(), counters.clone(), &readiness);
+    let ads = Ads::new((config.clone(), changed), counters.clone(), &readiness);
     tokio::spawn(ads.run(options.run_dir.join("proxy.sock"), asked));
     if options.bind.is_empty() {
         tokio::spawn(handover::run(options.run_dir.clone(), threads.clone(), readiness.guard("listening sockets")));

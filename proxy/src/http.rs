@@ -1,11 +1,11 @@
 //! HTTP: requests taken from a connection, routed, sent on, answered.
 //!
 //! In: a connection that carries HTTP, how it is to be served. Out: the same requests at the right endpoint. The bytes of
-//! HTTP are the business of [`codec`] alone. Bodies stream: none is held whole, none is copied.
+//! HTTP are the business of [`h1`] and [`h2`] alone. Bodies stream: none is held whole, none is copied.
 
 mod answer;
+mod attempt;
 pub mod channel;
-pub mod codec;
 mod connection;
 mod finish;
 mod forward;
@@ -13,8 +13,10 @@ pub mod h1;
 pub mod h2;
 mod head;
 pub mod message;
+mod own;
 pub mod progress;
+mod relay;
 mod retry;
-mod upgrade;
+mod switch;
 
-pub use connection::{Connection, serve};
+pub use connection::{Carries, Connection, serve};

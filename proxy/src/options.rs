@@ -44,6 +44,9 @@ pub struct Options {
     /// What such a line is, in Istio's format
     #[arg(long, value_enum, default_value = "text", requires = "access_log")]
     pub access_log_format: AccessLogFormat,
+    /// MiB of memory above which requests are answered 503; by default four fifths of the control group's limit
+    #[arg(long)]
+    pub max_memory: Option<u64>,
 }
 
 /// Yes or no.

@@ -10,11 +10,13 @@ mod tests;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 use crate::config::{
-    Forward, HeaderMatch, HeaderOp, PathMatch, QueryMatch, Redirect, Route, RouteTable, VirtualHost, WeightedCluster,
+    Forward, HeaderMatch, HeaderOp, PathMatch, QueryMatch, Redirect, Route, RouteTable, Subject, VirtualHost,
+    WeightedCluster,
 };
+use crate::http::message::{Fields, Name};
 
 pub use path::{InvalidPath, normalize};
 
@@ -30,7 +32,7 @@ pub struct Asked<'a> {
     /// Method.
     pub method: &'a Method,
     /// Headers.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
 }
 
 /// Finds the virtual host and the route. `chance` gives numbers below 1,000,000.
@@ -94,15 +96,15 @@ fn path_matches(m: &PathMatch, path: &str) -> bool {
 }
 
 fn header_matches(m: &HeaderMatch, asked: &Asked<'_>) -> bool {
-    let value: Option<Cow<'_, str>> = match m.name.as_str() {
-        ":method" => Some(asked.method.as_str().into()),
-        ":authority" | "host" => Some(asked.host.into()),
-        ":path" => Some(match asked.query {
+    let value: Option<Cow<'_, str>> = match &m.subject {
+        Subject::Method => Some(asked.method.as_str().into()),
+        Subject::Authority => Some(asked.host.into()),
+        Subject::Path => Some(match asked.query {
             Some(query) => format!("{}?{query}", asked.path).into(),
             None => asked.path.into(),
         }),
-        ":scheme" => Some("http".into()),
-        name => joined(asked.headers, name),
+        Subject::Scheme => Some("http".into()),
+        Subject::Field(name) => joined(asked.headers, name),
     };
     let value = value.or_else(|| m.missing_as_empty.then(|| "".into()));
     let is = match (&m.value, value) {
@@ -115,14 +117,14 @@ fn header_matches(m: &HeaderMatch, asked: &Asked<'_>) -> bool {
 }
 
 /// All values of a header as one, as a list is read.
-fn joined<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
-    let mut values = headers.get_all(name).iter();
-    let first = String::from_utf8_lossy(values.next()?.as_bytes());
+fn joined<'a>(headers: &'a Fields, name: &'a Name) -> Option<Cow<'a, str>> {
+    let mut values = headers.named(name);
+    let first = String::from_utf8_lossy(values.next()?);
     let Some(second) = values.next() else { return Some(first) };
     let mut all = first.into_owned();
     for value in std::iter::once(second).chain(values) {
         all.push(',');
-        all.push_str(&String::from_utf8_lossy(value.as_bytes()));
+        all.push_str(&String::from_utf8_lossy(value));
     }
     Some(all.into())
 }
@@ -193,19 +195,19 @@ pub fn location(route: &Route, redirect: &Redirect, asked: &Asked<'_>) -> String
 }
 
 /// Changes headers.
-pub fn change(headers: &mut HeaderMap, ops: &[HeaderOp]) {
+pub fn change(headers: &mut Fields, ops: &[HeaderOp]) {
     for op in ops {
         match op {
-            HeaderOp::Append(name, value) => drop(headers.try_append(name, value.clone())),
-            HeaderOp::Set(name, value) => drop(headers.try_insert(name, value.clone())),
-            HeaderOp::IfAbsent(name, value) if !headers.contains_key(name) => {
-                drop(headers.try_insert(name, value.clone()));
+            HeaderOp::Append(name, value) => headers.push(name.as_str().as_bytes(), value.as_bytes()),
+            HeaderOp::Set(name, value) => headers.set(name.as_str(), value.as_bytes()),
+            HeaderOp::IfAbsent(name, value) if headers.get(name.as_str()).is_none() => {
+                headers.push(name.as_str().as_bytes(), value.as_bytes());
             }
-            HeaderOp::IfPresent(name, value) if headers.contains_key(name) => {
-                drop(headers.try_insert(name, value.clone()));
+            HeaderOp::IfPresent(name, value) if headers.get(name.as_str()).is_some() => {
+                headers.set(name.as_str(), value.as_bytes());
             }
             HeaderOp::IfAbsent(..) | HeaderOp::IfPresent(..) => {}
-            HeaderOp::Remove(name) => while headers.remove(name).is_some() {},
+            HeaderOp::Remove(name) => drop(headers.remove(name.as_str())),
         }
     }
 }

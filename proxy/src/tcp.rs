@@ -9,10 +9,12 @@ pub mod tunnels;
 
 pub use carry::{Carried, carry};
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +25,7 @@ use crate::balance::{self, Outcome, Tried};
 use crate::config::{Chain, Cluster, Discovery, Endpoint, Filter, TcpSpec};
 use crate::hbone;
 use crate::http::message::Fields;
+use crate::http::progress::Ending;
 use crate::listen::{Arrival, Side};
 use crate::stream::Stream;
 use crate::telemetry::{Flow, FlowLabels, Party, Refusal, Reporter};
@@ -107,60 +110,63 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     arrival: Arrival,
     side: Side,
-    (target, opened): (Target, Opened),
+    Reached { cluster, endpoint, opened }: Reached,
     idle: Duration,
     chain: &Chain,
     peer: Option<&Peer>,
 ) {
-    let flow = flow(worker, side, &target, chain, peer);
+    let flow = flow(worker, side, &cluster, endpoint.as_deref(), chain, peer);
     let series = flow.tcp();
     series.opened.fetch_add(1, Relaxed);
-    let _active = target.endpoint().map(Active::new);
+    let _active = endpoint.as_ref().map(Active::new);
+    let progress = worker.watch.endpoint(endpoint.as_ref().map(|e| &e.state));
     let count = |moved: Carried| {
         series.received.fetch_add(moved.forth, Relaxed);
         series.sent.fetch_add(moved.back, Relaxed);
     };
-    let carried = async {
+    let mut carried = std::pin::pin!(async {
         match opened {
             Opened::Own(mut made) => carry(&mut stream, &mut made.stream, idle, count).await,
             Opened::Tunnel(mut tunnel, _counted) => carry(&mut stream, &mut tunnel, idle, count).await,
         }
-    };
-    let ended = match target.endpoint() {
-        None => carried.await,
-        Some(endpoint) => {
-            let lost = endpoint.state.lost.clone();
-            tokio::select! {
-                ended = carried => ended,
-                () = lost.cancelled() => Err(std::io::Error::other("the endpoint is lost")),
-            }
-        }
-    };
+    });
+    let ended = poll_fn(|cx| match progress.ending(cx) {
+        Ending::Now => Poll::Ready(Err(std::io::Error::other("the endpoint is lost"))),
+        Ending::No | Ending::Graceful => carried.as_mut().poll(cx),
+    })
+    .await;
     series.closed.fetch_add(1, Relaxed);
     if let Err(e) = ended {
         tracing::debug!(to = %arrival.to, error = %e, "connection broke");
     }
 }
 
-async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<(Target, Opened)> {
+struct Reached {
+    cluster: Arc<Cluster>,
+    endpoint: Option<Arc<Endpoint>>,
+    opened: Opened,
+}
+
+async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<Reached> {
     let name = weighted(spec);
     let mut tried = Tried::new();
     for _ in 0..spec.attempts.max(1) {
         // Each attempt sees the newest health.
         let config = worker.config();
-        let cluster = config.clusters.get(name)?.clone();
-        let to = to(&cluster, arrival, &tried)?;
-        let target = Target { cluster, to };
+        let cluster = config.clusters.get(name)?;
+        let target = Target { cluster, to: to(cluster, arrival, &tried)? };
         let (way, said) = match tunnels::way(worker.shared.tcp_tunnels, &config, &target) {
             Way::Hbone => (Way::Hbone, hbone::said(&arrival)),
             way => (way, Fields::default()),
         };
         match tunnels::open(worker, &config, &target, way, &said).await {
-            Ok(opened) => return Some((target, opened)),
+            Ok(opened) => {
+                return Some(Reached { cluster: cluster.clone(), endpoint: target.endpoint().cloned(), opened });
+            }
             Err(_) => {
                 let endpoint = target.endpoint()?;
                 tried.push(endpoint.state.id);
-                if balance::report(&target.cluster, endpoint, Outcome::NoAnswer, crate::clock::now_ms()) {
+                if balance::report(cluster, endpoint, Outcome::NoAnswer, crate::clock::now_ms()) {
                     worker.counters().ejections.fetch_add(1, Relaxed);
                 }
             }
@@ -169,11 +175,11 @@ async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<
     None
 }
 
-fn to(cluster: &Arc<Cluster>, arrival: Arrival, tried: &Tried) -> Option<To> {
+fn to<'c>(cluster: &'c Arc<Cluster>, arrival: Arrival, tried: &Tried) -> Option<To<'c>> {
     if cluster.spec.discovery == Discovery::Original {
         return Some(To::Address(arrival.to));
     }
-    balance::choose(cluster, crate::clock::now_ms(), tried, chance).cloned().map(To::Endpoint)
+    balance::choose(cluster, crate::clock::now_ms(), tried, chance).map(To::Endpoint)
 }
 
 fn weighted(spec: &TcpSpec) -> &Arc<str> {
@@ -188,25 +194,32 @@ fn weighted(spec: &TcpSpec) -> &Arc<str> {
     &spec.clusters[0].0
 }
 
-fn flow(worker: &Worker, side: Side, target: &Target, chain: &Chain, peer: Option<&Peer>) -> Flow {
+fn flow(
+    worker: &Worker,
+    side: Side,
+    cluster: &Cluster,
+    endpoint: Option<&Endpoint>,
+    chain: &Chain,
+    peer: Option<&Peer>,
+) -> Flow {
     let config = worker.config();
     let own = worker.own(&config);
     let labels = match side {
         Side::Outbound => FlowLabels {
             reporter: Reporter::Source,
             source: own,
-            destination: target.endpoint().map_or_else(Party::default, |e| Party {
+            destination: endpoint.map_or_else(Party::default, |e| Party {
                 workload: e.spec.workload.clone(),
                 principal: e.spec.identity.clone(),
             }),
-            service: FlowLabels::of(&target.cluster.spec.service),
+            service: FlowLabels::of(&cluster.spec.service),
             mutual_tls: None,
         },
         Side::Inbound => FlowLabels {
             reporter: Reporter::Destination,
             source: Party::of_peer(peer),
             destination: own,
-            service: FlowLabels::of(&target.cluster.spec.service),
+            service: FlowLabels::of(&cluster.spec.service),
             mutual_tls: Some(chain.tls.is_some()),
         },
     };

@@ -5,9 +5,10 @@
 
 mod connect;
 mod lease;
+mod sender;
 
 pub use connect::{Counted, Made, connect};
-pub use lease::{Lease, Sender, Stream, lease};
+pub use lease::{Kept, Lease, Sender, lease};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,19 +19,19 @@ use crate::config::{Cluster, Config, Endpoint, Transport};
 use crate::pool;
 
 /// Where something is sent.
-#[derive(Clone, Debug)]
-pub struct Target {
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'c> {
     /// The cluster.
-    pub cluster: Arc<Cluster>,
+    pub cluster: &'c Arc<Cluster>,
     /// The endpoint, or a bare address.
-    pub to: To,
+    pub to: To<'c>,
 }
 
 /// An endpoint, or a bare address.
-#[derive(Clone, Debug)]
-pub enum To {
+#[derive(Clone, Copy, Debug)]
+pub enum To<'c> {
     /// Of the cluster.
-    Endpoint(Arc<Endpoint>),
+    Endpoint(&'c Arc<Endpoint>),
     /// Where a connection was going.
     Address(SocketAddr),
 }
@@ -46,26 +47,26 @@ pub enum Problem {
     Limit,
 }
 
-impl Target {
+impl<'c> Target<'c> {
     /// The address.
     pub fn address(&self) -> SocketAddr {
-        match &self.to {
+        match self.to {
             To::Endpoint(endpoint) => endpoint.spec.address,
-            To::Address(address) => *address,
+            To::Address(address) => address,
         }
     }
 
     /// The endpoint, if it is one.
-    pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
-        match &self.to {
+    pub fn endpoint(&self) -> Option<&'c Arc<Endpoint>> {
+        match self.to {
             To::Endpoint(endpoint) => Some(endpoint),
             To::Address(_) => None,
         }
     }
 
     /// How it is secured.
-    pub fn transport(&self) -> &Transport {
-        match &self.to {
+    pub fn transport(&self) -> &'c Transport {
+        match self.to {
             To::Endpoint(endpoint) => self.cluster.transport(endpoint),
             To::Address(_) => &self.cluster.spec.transports[self.cluster.spec.transports.len() - 1].1,
         }
@@ -90,9 +91,9 @@ impl Target {
     }
 
     fn pool_to(&self) -> pool::To {
-        match &self.to {
+        match self.to {
             To::Endpoint(endpoint) => pool::To::Endpoint(endpoint.state.id),
-            To::Address(address) => pool::To::Address(*address),
+            To::Address(address) => pool::To::Address(address),
         }
     }
 }

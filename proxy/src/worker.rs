@@ -4,10 +4,12 @@
 //! one thread; what is shared (configuration, counters) is read without waiting.
 
 mod demand;
-mod sweep;
+mod overload;
+mod watch;
 
 pub use demand::{Ask, Demand};
-pub use sweep::Sweep;
+pub use overload::{Overload, default_limit};
+pub use watch::Watch;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,18 +32,20 @@ use crate::tls::{ClientConfigs, ServerConfigs};
 pub struct Shared {
     /// The configuration of the moment.
     pub config: Arc<ArcSwap<Config>>,
+    /// Told when there is another one.
+    pub changed: tokio::sync::watch::Sender<()>,
     /// Counters of the whole proxy.
     pub counters: Arc<Counters>,
     /// Asks for listeners that are not there yet.
     pub demand: Demand,
     /// The end of the process.
     pub drain: drain::Watch,
+    /// Whether memory is short.
+    pub overload: Arc<Overload>,
     /// The most connections of a worker.
     pub most_connections: usize,
     /// Whether TCP connections between hawser-proxies share connections, as tunnels.
     pub tcp_tunnels: bool,
-    /// Whether each request makes a line among the proxy's own messages.
-    pub access_log: bool,
     /// Which access logs count.
     pub access_logs: AccessLogs,
     /// What brings their lines to files.
@@ -65,16 +69,18 @@ pub struct Worker {
     pub server_tls: RefCell<ServerConfigs>,
     /// Flows by what they go to.
     pub flows: RefCell<Flows>,
-    /// Ends what takes too long.
-    pub sweep: Rc<Sweep>,
     /// Lines of access logs.
     pub lines: Lines,
+    /// Ends what takes too long, or lost its reason.
+    pub watch: Watch,
+    config: RefCell<Rc<Held>>,
 }
 
 impl Worker {
-    /// A worker; its sweep is started.
+    /// A worker; its watch is started.
     pub fn new(shared: Shared, registry: Arc<Registry>) -> Rc<Self> {
         let lines = shared.log_writer.lines();
+        let config = RefCell::new(Rc::new(Held(shared.config.load_full())));
         let worker = Rc::new(Self {
             shared,
             registry,
@@ -83,16 +89,23 @@ impl Worker {
             client_tls: RefCell::default(),
             server_tls: RefCell::default(),
             flows: RefCell::default(),
-            sweep: Rc::default(),
             lines,
+            watch: Watch::default(),
+            config,
         });
-        tokio::task::spawn_local(sweep::run(Rc::downgrade(&worker)));
+        tokio::task::spawn_local(watch::run(Rc::downgrade(&worker)));
         worker
     }
 
-    /// The configuration of the moment.
-    pub fn config(&self) -> Arc<Config> {
-        self.shared.config.load_full()
+    /// The configuration of the moment. It is held by this thread alone, so that taking it touches no memory that other
+    /// workers touch; [`Watch`] exchanges it when there is another one.
+    pub fn config(&self) -> Rc<Held> {
+        self.config.borrow().clone()
+    }
+
+    /// Takes the newest configuration.
+    pub fn refresh(&self) {
+        self.config.replace(Rc::new(Held(self.shared.config.load_full())));
     }
 
     /// Counters of the whole proxy.
@@ -115,12 +128,24 @@ impl Worker {
 
     /// Counts an open connection until the guard is dropped; `None` if there are too many.
     pub fn open(self: &Rc<Self>) -> Option<Open> {
-        if self.sweep.open.get() >= self.shared.most_connections {
+        if self.watch.open.get() >= self.shared.most_connections {
             return None;
         }
-        self.sweep.open.set(self.sweep.open.get() + 1);
+        self.watch.open.set(self.watch.open.get() + 1);
         self.shared.counters.open.fetch_add(1, Relaxed);
         Some(Open(self.clone()))
+    }
+}
+
+/// A configuration in the hands of one worker.
+#[derive(Debug)]
+pub struct Held(Arc<Config>);
+
+impl std::ops::Deref for Held {
+    type Target = Arc<Config>;
+
+    fn deref(&self) -> &Arc<Config> {
+        &self.0
     }
 }
 
@@ -130,7 +155,7 @@ pub struct Open(Rc<Worker>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.sweep.open.set(self.0.sweep.open.get() - 1);
+        self.0.watch.open.set(self.0.watch.open.get() - 1);
         self.0.shared.counters.open.fetch_sub(1, Relaxed);
     }
 }

@@ -48,6 +48,8 @@ pub struct ClusterState {
     pub connections: AtomicU32,
     /// Retries in flight.
     pub retries: AtomicU32,
+    /// Requests that wait for a connection.
+    pub pending: AtomicU32,
 }
 
 /// A checked `Cluster`.
@@ -112,6 +114,8 @@ pub struct Limits {
     pub requests: u32,
     /// Retries in flight.
     pub retries: u32,
+    /// Requests that wait for a connection.
+    pub pending: u32,
 }
 
 /// When an endpoint is left alone for a while.
@@ -423,6 +427,7 @@ fn limits(breakers: Option<&proto::CircuitBreakers>) -> Limits {
         connections: of(found.and_then(|t| t.max_connections)),
         requests: of(found.and_then(|t| t.max_requests)),
         retries: found.and_then(|t| t.max_retries).unwrap_or(u32::MAX),
+        pending: of(found.and_then(|t| t.max_pending_requests)),
     }
 }
 

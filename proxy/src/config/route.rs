@@ -14,6 +14,7 @@ use regex::Regex;
 
 use super::matcher::{StringMatch, part_regex, whole_regex};
 use super::proto::{At as _, Refused, refuse, timeout};
+use crate::http::message::Name;
 
 /// A checked `RouteConfiguration`.
 #[derive(Debug, Default)]
@@ -80,8 +81,8 @@ pub enum PathMatch {
 /// Matches a header.
 #[derive(Debug)]
 pub struct HeaderMatch {
-    /// Name; pseudo-headers are `:method`, `:authority`, `:path`, `:scheme`.
-    pub name: String,
+    /// What is looked at.
+    pub subject: Subject,
     /// What it must be; absent: whether it is there.
     pub value: Option<StringMatch>,
     /// Whether it must be there (`value` absent).
@@ -90,6 +91,21 @@ pub struct HeaderMatch {
     pub invert: bool,
     /// A missing one counts as empty.
     pub missing_as_empty: bool,
+}
+
+/// What a header match looks at.
+#[derive(Debug)]
+pub enum Subject {
+    /// `:method`.
+    Method,
+    /// `:authority`, `host`.
+    Authority,
+    /// `:path`, the query included.
+    Path,
+    /// `:scheme`.
+    Scheme,
+    /// A field.
+    Field(Name),
 }
 
 /// Matches a query parameter.
@@ -337,8 +353,15 @@ fn header_match(m: &proto::HeaderMatcher) -> Result<HeaderMatch, Refused> {
         Some(Specifier::PresentMatch(present)) => (None, *present),
         None => (None, true),
     };
+    let subject = match m.name.to_ascii_lowercase().as_str() {
+        ":method" => Subject::Method,
+        ":authority" | "host" => Subject::Authority,
+        ":path" => Subject::Path,
+        ":scheme" => Subject::Scheme,
+        name => Subject::Field(Name::new(name)),
+    };
     Ok(HeaderMatch {
-        name: m.name.to_ascii_lowercase(),
+        subject,
         value,
         present,
         invert: m.invert_match,

@@ -17,7 +17,7 @@ use hawser_daemon::backoff::Backoff;
 use hawser_daemon::readiness::{Guard, Readiness};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
@@ -38,6 +38,7 @@ const TOGETHER: usize = 256;
 pub struct Ads {
     subscriptions: Subscriptions,
     config: Arc<ArcSwap<Config>>,
+    changed: watch::Sender<()>,
     counters: Arc<Counters>,
     inbound: Option<Guard>,
     certificate: Option<Guard>,
@@ -46,10 +47,16 @@ pub struct Ads {
 
 impl Ads {
     /// Holds nothing yet: not ready before the inbound side, a certificate and roots are there.
-    pub fn new(config: Arc<ArcSwap<Config>>, counters: Arc<Counters>, readiness: &Readiness) -> Self {
+    /// `config` is where a new one is put, and who is told.
+    pub fn new(
+        (config, changed): (Arc<ArcSwap<Config>>, watch::Sender<()>),
+        counters: Arc<Counters>,
+        readiness: &Readiness,
+    ) -> Self {
         Self {
             subscriptions: Subscriptions::new(),
             config,
+            changed,
             counters,
             inbound: Some(readiness.guard("configuration of inbound connections")),
             certificate: Some(readiness.guard("the workload's certificate")),
@@ -148,6 +155,7 @@ impl Ads {
                 drop(self.roots.take());
             }
             self.config.store(config);
+            self.changed.send_replace(());
             self.counters.xds_resources.store(i64::try_from(self.subscriptions.held()).unwrap_or(i64::MAX), Relaxed);
         }
         if self.subscriptions.knows_inbound() {

@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
 use crate::listen::{self, Entrance, Socket};
 use crate::telemetry::Registry;
@@ -29,11 +29,10 @@ impl Threads {
         for i in 0..count {
             let (sender, sockets) = mpsc::unbounded_channel();
             let registry = Arc::new(Registry::default());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (shared, series) = (shared.clone(), registry.clone());
             std::thread::Builder::new()
                 .name(format!("worker-{i}"))
-                .spawn(move || LocalSet::new().block_on(&runtime, work(shared, series, sockets)))
+                .spawn(move || run(shared, series, sockets))
                 .context("a worker's thread can't be made")?;
             workers.push((sender, registry));
         }
@@ -80,6 +79,15 @@ fn bind(entrance: Entrance, address: SocketAddr) -> std::io::Result<TcpListener>
         // Without the capability connections must come by REDIRECT.
         Entrance::Inbound => hawser_sockets::transparent_listener(address, BACKLOG)
             .or_else(|_| hawser_sockets::reuse_port_listener(address, BACKLOG)),
+    }
+}
+
+fn run(shared: Shared, registry: Arc<Registry>, sockets: mpsc::UnboundedReceiver<Socket>) {
+    // Its tasks stay on this thread without the queue between that a `LocalSet` would be.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(work(shared, registry, sockets)),
+        Err(e) => tracing::error!(error = %e, "a worker's runtime can't be made"),
     }
 }
 

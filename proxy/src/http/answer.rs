@@ -1,68 +1,64 @@
-//! Answers of our own: refusals, errors, redirects. Short, in plain text, with the flag that the counters have.
+//! Answers of our own: refusals, errors, redirects. Short, in plain text, with the flag that counters and log have.
 
-use http::header::{CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, Response, StatusCode};
-
-use super::codec::ResponseBody;
+use super::message::{Known, Length, ResponseHead};
 
 /// An answer of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     /// Status.
-    pub(super) status: StatusCode,
+    pub(super) status: u16,
+    /// Status of gRPC, for requests of gRPC.
+    pub(super) grpc: u8,
     /// Envoy's flag.
     pub(super) flags: &'static str,
     /// A sentence for the client.
     pub(super) text: &'static str,
+    /// Envoy's word for it.
+    pub(super) details: &'static str,
 }
 
 macro_rules! answers {
-    ($($name:ident = $status:ident $flags:literal $text:literal;)+) => {
-        $(pub(super) const $name: Answer = Answer { status: StatusCode::$status, flags: $flags, text: $text };)+
+    ($($name:ident = $status:literal $grpc:literal $flags:literal $details:literal $text:literal;)+) => {
+        $(pub(super) const $name: Answer =
+            Answer { status: $status, grpc: $grpc, flags: $flags, text: $text, details: $details };)+
     };
 }
 
 answers! {
-    BAD_REQUEST = BAD_REQUEST "DPE" "the request is malformed\n";
-    NO_CONNECT = METHOD_NOT_ALLOWED "-" "CONNECT is not served here\n";
-    NO_ROUTE = NOT_FOUND "NR" "no route for this request\n";
-    NO_CLUSTER = SERVICE_UNAVAILABLE "NC" "the service of this route is not known\n";
-    NO_ENDPOINT = SERVICE_UNAVAILABLE "UH" "no healthy upstream\n";
-    NO_CONNECTION = SERVICE_UNAVAILABLE "UF" "upstream connect error\n";
-    BROKEN = SERVICE_UNAVAILABLE "UC" "the upstream connection broke before an answer\n";
-    NONSENSE = BAD_GATEWAY "UPE" "the upstream's answer is no HTTP\n";
-    OVERFLOW = SERVICE_UNAVAILABLE "UO" "too many requests to this service\n";
-    TIMEOUT = GATEWAY_TIMEOUT "UT" "upstream request timeout\n";
+    BAD_REQUEST = 400 13 "DPE" "http1.codec_error" "the request is malformed\n";
+    NO_UPGRADE = 403 7 "-" "upgrade_failed" "this protocol is not served here\n";
+    NO_ROUTE = 404 12 "NR" "route_not_found" "no route for this request\n";
+    NO_CLUSTER = 503 14 "NC" "cluster_not_found" "the service of this route is not known\n";
+    NO_ENDPOINT = 503 14 "UH" "no_healthy_upstream" "no healthy upstream\n";
+    NO_CONNECTION = 503 14 "UF" "upstream_reset_before_response_started{connection_failure}" "upstream connect error\n";
+    BROKEN = 503 14 "UC" "upstream_reset_before_response_started{connection_termination}"
+        "the upstream connection broke before an answer\n";
+    RESET = 503 14 "UR" "upstream_reset_before_response_started{remote_reset}" "the upstream reset the request\n";
+    NONSENSE = 502 14 "UPE" "upstream_reset_before_response_started{protocol_error}" "the upstream's answer is no HTTP\n";
+    OVERFLOW = 503 8 "UO" "upstream_reset_before_response_started{overflow}" "too many requests to this service\n";
+    OVERLOAD = 503 8 "OM" "overload" "this proxy is short of memory\n";
+    TIMEOUT = 504 4 "UT" "response_timeout" "upstream request timeout\n";
+    TRY_TIMEOUT = 504 4 "UT" "upstream_per_try_timeout" "upstream request timeout\n";
+    STREAM_TIMEOUT = 504 4 "DT" "upstream_max_stream_duration_reached" "the request took longer than it may\n";
+    SLOW_REQUEST = 408 4 "DT" "request_overall_timeout" "the request took too long to arrive\n";
 }
 
-const GRPC: &str = "application/grpc";
-
 impl Answer {
-    /// The response; gRPC gets its own shape: a status in headers.
-    pub(super) fn response(self, grpc: bool) -> Response<ResponseBody> {
+    /// The response; gRPC gets its own shape: a status in fields.
+    pub(super) fn response(self, grpc: bool) -> (ResponseHead, &'static [u8]) {
+        let mut head = ResponseHead::new(if grpc { 200 } else { self.status });
         if grpc {
-            let code = match self.status {
-                StatusCode::BAD_REQUEST => "13",
-                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "12",
-                StatusCode::FORBIDDEN => "7",
-                StatusCode::GATEWAY_TIMEOUT => "4",
-                _ => "14",
-            };
-            let mut response = Response::new(ResponseBody::own(""));
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
-            headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(code));
-            headers
-                .insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(self.text.trim_ascii_end()));
-            return response;
+            let code = [b'0' + self.grpc / 10, b'0' + self.grpc % 10];
+            head.fields.push_known(Known::ContentType, b"application/grpc");
+            head.fields.push_known(Known::GrpcStatus, if self.grpc < 10 { &code[1..] } else { &code });
+            head.fields.push_known(Known::GrpcMessage, self.text.trim_ascii_end().as_bytes());
+            return (head, b"");
         }
-        let mut response = Response::new(ResponseBody::own(self.text));
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        if self == OVERFLOW {
-            let name = HeaderName::from_static("x-envoy-overloaded");
-            response.headers_mut().insert(name, HeaderValue::from_static("true"));
+        head.fields.push_known(Known::ContentType, b"text/plain");
+        if self == OVERFLOW || self == OVERLOAD {
+            head.fields.push_known(Known::Overloaded, b"true");
         }
-        response
+        head.length = Length::Exact(self.text.len() as u64);
+        (head, self.text.as_bytes())
     }
 }

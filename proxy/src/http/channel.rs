@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::message::{Fields, Length, RequestHead, ResponseHead};
+use super::message::{Fields, Known, Length, RequestHead, ResponseHead};
 use crate::stream::Stream;
 
 /// What serves requests.
@@ -134,54 +134,41 @@ pub trait Client: Channel {
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Broken>>;
 }
 
-/// Moves what there is of a body from one end to the other; ready when the body has ended and was brought on its way.
-///
-/// # Errors
-/// If either end breaks; which one is told.
-pub fn poll_pump<A: Channel, B: Channel>(
-    from: &mut A,
-    to: &mut B,
-    cx: &mut Context<'_>,
-    moved: &mut u64,
-) -> Poll<Result<(), End>> {
-    loop {
-        match from.poll_piece(cx) {
-            Poll::Ready(Ok(Piece::Data { bytes, last })) => match to.poll_data(cx, bytes, last) {
-                Poll::Ready(Ok(n)) => {
-                    let done = last && n == bytes.len();
-                    from.consume(n);
-                    *moved += n as u64;
-                    if done {
-                        break;
-                    }
-                }
-                Poll::Ready(Err(why)) => return Poll::Ready(Err(End::To(why))),
-                Poll::Pending => {
-                    // What is full empties by being written.
-                    return match to.poll_flush(cx) {
-                        Poll::Ready(Err(why)) => Poll::Ready(Err(End::To(why))),
-                        _ => Poll::Pending,
-                    };
-                }
-            },
-            Poll::Ready(Ok(Piece::Trailers(fields))) => {
-                to.finish(Some(&fields)).map_err(End::To)?;
-                break;
-            }
-            Poll::Ready(Ok(Piece::End)) => {
-                to.finish(None).map_err(End::To)?;
-                break;
-            }
-            Poll::Ready(Err(why)) => return Poll::Ready(Err(End::From(why))),
-            Poll::Pending => {
-                return match to.poll_flush(cx) {
-                    Poll::Ready(Err(why)) => Poll::Ready(Err(End::To(why))),
-                    _ => Poll::Pending,
-                };
-            }
-        }
+impl<C: Channel> Channel for &mut C {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece<'_>, Broken>> {
+        C::poll_piece(self, cx)
     }
-    to.poll_flush(cx).map_err(End::To)
+
+    fn consume(&mut self, n: usize) {
+        C::consume(self, n);
+    }
+
+    fn is_received(&self) -> bool {
+        C::is_received(self)
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>, bytes: &[u8], last: bool) -> Poll<Result<usize, Broken>> {
+        C::poll_data(self, cx, bytes, last)
+    }
+
+    fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Broken> {
+        C::finish(self, trailers)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        C::poll_flush(self, cx)
+    }
+}
+
+/// A body on its way from one end to the other.
+#[derive(Debug, Default)]
+pub struct Pump {
+    /// Bytes that were moved.
+    pub moved: u64,
+    /// `grpc-status` of the trailers, if they had one.
+    pub grpc_status: Option<u8>,
+    touched: bool,
+    ended: bool,
 }
 
 /// Which end broke.
@@ -191,4 +178,74 @@ pub enum End {
     From(Broken),
     /// Where it went.
     To(Broken),
+}
+
+impl Pump {
+    /// Of a body; `ended` if there is none.
+    pub fn new(ended: bool) -> Self {
+        Self { ended, ..Self::default() }
+    }
+
+    /// Whether anything of the body was taken: it can't be sent again from its start.
+    pub fn is_touched(&self) -> bool {
+        self.touched
+    }
+
+    /// Whether the body was moved to its end.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Gives up the rest.
+    pub fn give_up(&mut self) {
+        self.ended = true;
+    }
+
+    /// Moves what there is; ready when the body has ended and was brought on its way.
+    ///
+    /// # Errors
+    /// If either end breaks.
+    pub fn poll<A: Channel, B: Channel>(
+        &mut self,
+        from: &mut A,
+        to: &mut B,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), End>> {
+        while !self.ended {
+            match from.poll_piece(cx) {
+                Poll::Ready(Ok(Piece::Data { bytes, last })) => match to.poll_data(cx, bytes, last) {
+                    Poll::Ready(Ok(n)) => {
+                        self.ended = last && n == bytes.len();
+                        self.touched = true;
+                        self.moved += n as u64;
+                        from.consume(n);
+                    }
+                    Poll::Ready(Err(why)) => return Poll::Ready(Err(End::To(why))),
+                    Poll::Pending => return flush(to, cx),
+                },
+                Poll::Ready(Ok(Piece::Trailers(fields))) => {
+                    let status =
+                        fields.known(Known::GrpcStatus).and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
+                    self.grpc_status = status;
+                    (self.touched, self.ended) = (true, true);
+                    to.finish(Some(&fields)).map_err(End::To)?;
+                }
+                Poll::Ready(Ok(Piece::End)) => {
+                    (self.touched, self.ended) = (true, true);
+                    to.finish(None).map_err(End::To)?;
+                }
+                Poll::Ready(Err(why)) => return Poll::Ready(Err(End::From(why))),
+                Poll::Pending => return flush(to, cx),
+            }
+        }
+        to.poll_flush(cx).map_err(End::To)
+    }
+}
+
+/// Nothing to move for now: what was taken is brought on its way, and what is full empties by it.
+fn flush<B: Channel>(to: &mut B, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    match to.poll_flush(cx) {
+        Poll::Ready(Err(why)) => Poll::Ready(Err(End::To(why))),
+        _ => Poll::Pending,
+    }
 }

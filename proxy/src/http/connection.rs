@@ -1,21 +1,22 @@
 //! One connection that carries HTTP, and what its requests have in common.
 
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use http::{Request, Response};
-
-use super::codec::{self, Handler, InBody, Limits, ResponseBody, Upgrade, Version};
-use super::forward;
+use super::channel::{Handler, Server, Then};
+use super::message::RequestHead;
+use super::{forward, h1, h2};
+use crate::access_log::{AccessLog, Downstream};
 use crate::config::{Chain, HttpSpec};
 use crate::listen::{Arrival, Side};
 use crate::stream::Stream;
 use crate::telemetry::{Flow, FlowLabels, Party, Reporter};
 use crate::tls::Peer;
 use crate::worker::Worker;
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// What all requests of a connection share.
 #[derive(Debug)]
@@ -24,6 +25,12 @@ pub struct Connection {
     pub worker: Rc<Worker>,
     /// How it is served.
     pub spec: Arc<HttpSpec>,
+    /// The chain that took it.
+    pub chain: Arc<Chain>,
+    /// A number of its own within the process.
+    pub id: u64,
+    /// Server name of the ClientHello.
+    pub server_name: Option<String>,
     /// Which side of a call we are on.
     pub side: Side,
     /// Where it was going.
@@ -32,6 +39,8 @@ pub struct Connection {
     pub from: Option<SocketAddr>,
     /// Who calls, proved by mTLS.
     pub peer: Option<Peer>,
+    /// The caller, as `x-forwarded-client-cert` says it.
+    pub client_cert: String,
     /// The other end is a hawser-proxy that names the application's protocol.
     pub hawser: bool,
     /// Last use of its listener.
@@ -40,17 +49,49 @@ pub struct Connection {
     pub flow: Option<Rc<Flow>>,
 }
 
+impl Connection {
+    /// The access logs that have its requests.
+    pub(super) fn logs(&self) -> &[Arc<AccessLog>] {
+        self.worker.shared.access_logs.of(&self.spec.access_log)
+    }
+
+    /// As access logs see it.
+    pub(super) fn downstream(&self) -> Downstream<'_> {
+        let peer = self.peer.as_ref();
+        Downstream {
+            local: Some(self.to),
+            remote: self.from,
+            direct: self.from,
+            server_name: self.server_name.as_deref(),
+            peer: peer.map(|p| &*p.identity),
+            peer_hash: peer.map(|p| p.hash.as_str()),
+            own: peer.map(|p| &*p.own),
+            tls: self.chain.tls.is_some().then_some("TLSv1.3"),
+            chain: &self.chain.name,
+            id: self.id,
+        }
+    }
+}
+
+/// Which HTTP a connection carries, and who is at its other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// HTTP/2 from a hawser-proxy, which names the application's protocol.
+    Hawser,
+}
+
 /// Serves a connection until it ends, the process does, or its chain is replaced.
-#[allow(clippy::too_many_arguments)]
 pub async fn serve(
     worker: &Rc<Worker>,
     stream: Stream,
-    version: Version,
-    hawser: bool,
-    arrival: Arrival,
-    side: Side,
-    spec: Arc<HttpSpec>,
+    carries: Carries,
+    (arrival, side): (Arrival, Side),
     chain: &Arc<Chain>,
+    spec: &Arc<HttpSpec>,
     peer: Option<Peer>,
 ) {
     let config = worker.config();
@@ -66,41 +107,57 @@ pub async fn serve(
         Rc::new(Flow::new(labels, worker.registry.clone()))
     });
     drop(config);
-    let limits = Limits { headers: spec.max_headers, streams: spec.max_streams };
-    let progress = worker.sweep.watch(version, spec.head_timeout, spec.idle_timeout);
+    let progress = worker.watch.client(chain, spec);
+    let client_cert = peer.as_ref().map(client_cert).unwrap_or_default();
     let handler = Rc::new(Connection {
         worker: worker.clone(),
-        spec,
+        spec: spec.clone(),
+        chain: chain.clone(),
+        id: NEXT.fetch_add(1, Relaxed),
+        server_name: None,
         side,
         to: arrival.to,
         from: arrival.peer,
         peer,
-        hawser,
+        client_cert,
+        hawser: carries == Carries::Hawser,
         used,
         flow,
     });
-    let replaced = chain.replaced.clone();
-    let drain = worker.shared.drain.clone();
-    let end = async move {
-        tokio::select! {
-            () = drain.draining() => {}
-            () = replaced.cancelled() => {}
+    let served = match carries {
+        Carries::Http1 => {
+            let limits = h1::Limits {
+                headers: spec.max_headers,
+                refuse_underscores: spec.refuse_underscores,
+                ..Default::default()
+            };
+            h1::serve(stream, limits, handler, progress).await
+        }
+        Carries::Http2 | Carries::Hawser => {
+            let limits = h2::Limits { fields: spec.max_headers, streams: spec.max_streams, ..Default::default() };
+            h2::serve(stream, limits, handler, progress).await
         }
     };
-    if let Err(e) = codec::serve(stream, limits, handler, progress, end).await {
+    if let Err(e) = served {
         tracing::debug!(to = %arrival.to, error = %e, "connection ended");
     }
 }
 
+fn client_cert(peer: &Peer) -> String {
+    // A call that never left the process shows no certificate.
+    let hash = if peer.hash.is_empty() { String::new() } else { format!("Hash={};", peer.hash) };
+    format!("By={};{hash}Subject=\"\";URI={}", peer.own, peer.identity)
+}
+
 impl Handler for Connection {
-    async fn handle(
-        self: Rc<Self>,
-        request: Request<InBody>,
-        upgrade: Option<Upgrade>,
-    ) -> Result<Response<ResponseBody>, io::Error> {
+    async fn handle<S: Server>(self: Rc<Self>, head: RequestHead, server: &mut S) -> Then {
         if let Some(used) = &self.used {
             used.store(crate::clock::now_ms(), Relaxed);
         }
-        forward::handle(&self, request, upgrade).await
+        forward::handle(&self, head, server).await
+    }
+
+    fn rejected(&self, status: u16) {
+        forward::rejected(self, status);
     }
 }

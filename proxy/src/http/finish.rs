@@ -1,51 +1,43 @@
-//! The end of a request: what is counted, and what becomes of its connection.
+//! The end of a request: what is counted and logged of it, whichever way it ends.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use http::HeaderMap;
-
-use super::codec::{Http1, OnEnd, RequestBody};
-use crate::config::Cluster;
-use crate::pool::Key;
-use crate::tcp::Active;
+use super::connection::Connection;
+use super::message::{Known, RequestHead, ResponseHead};
+use crate::access_log::{Details, Flags, Record};
+use crate::config::{Cluster, Route};
 use crate::telemetry::{Flow, RequestResult};
-use crate::upstream;
-use crate::worker::Worker;
+use crate::upstream::Target;
 
-/// A request in flight. It is counted once, whichever way it ends.
+/// A request in flight. It is counted and logged once, when it is dropped.
 #[derive(Debug)]
 pub(super) struct Exchange {
+    pub(super) connection: Rc<Connection>,
+    /// The request's head, changed on its way.
+    pub(super) head: RequestHead,
     flow: Option<Rc<Flow>>,
     result: RequestResult,
     began: Instant,
     ended: bool,
-    /// The connection it is on.
-    pub(super) back: Option<Back>,
-    /// Counted of its endpoint and cluster.
-    pub(super) held: Option<(Option<Active>, InFlight)>,
-    /// For the access log.
-    pub(super) log: Option<Box<Logged>>,
+    moved: (u64, u64),
+    log: Option<Box<Logged>>,
 }
 
-/// What the access log says of a request.
-#[derive(Debug)]
-pub(super) struct Logged {
-    pub(super) method: http::Method,
-    pub(super) host: String,
-    pub(super) path: String,
-    pub(super) upstream: Option<std::net::SocketAddr>,
-}
-
-/// The connection of a request, and where it goes afterwards.
-#[derive(Debug)]
-pub(super) enum Back {
-    /// To the pool, if the request's body was sent.
-    Http1 { worker: Rc<Worker>, connection: Box<Http1>, key: Key, timeout: Duration, body: RequestBody },
-    /// It is shared.
-    Http2(#[expect(dead_code, reason = "held until it is dropped")] Option<upstream::Stream>),
+/// What only a log wants to know.
+#[derive(Debug, Default)]
+struct Logged {
+    response: Option<ResponseHead>,
+    details: Option<&'static str>,
+    attempts: u32,
+    endpoint: Option<SocketAddr>,
+    response_duration: Option<Duration>,
+    route: Option<Arc<Route>>,
+    cluster: Option<Arc<str>>,
+    original_path: Option<String>,
 }
 
 /// A request of a cluster, counted.
@@ -71,9 +63,12 @@ impl Drop for InFlight {
 
 impl Exchange {
     /// A request that began now.
-    pub(super) fn new(grpc: bool) -> Self {
-        let result = RequestResult { grpc, status: 0, grpc_status: None, flags: "-" };
-        Self { flow: None, result, began: Instant::now(), ended: false, back: None, held: None, log: None }
+    pub(super) fn new(connection: &Rc<Connection>, head: RequestHead) -> Self {
+        let result = RequestResult { grpc: false, status: 0, grpc_status: None, flags: "-" };
+        let flow = connection.flow.clone();
+        let log = (!connection.logs().is_empty()).then(Box::default);
+        let connection = connection.clone();
+        Self { connection, head, flow, result, began: Instant::now(), ended: false, moved: (0, 0), log }
     }
 
     /// What it counts for.
@@ -81,11 +76,78 @@ impl Exchange {
         self.flow = Some(flow);
     }
 
+    /// Whether it counts for something already: calls that come in do from the start.
+    pub(super) fn is_counted(&self) -> bool {
+        self.flow.is_some()
+    }
+
+    /// It is gRPC.
+    pub(super) fn is_grpc(&mut self) {
+        self.result.grpc = true;
+    }
+
+    /// It takes this route.
+    pub(super) fn takes(&mut self, route: &Arc<Route>) {
+        if let Some(log) = &mut self.log {
+            log.route = Some(route.clone());
+        }
+    }
+
+    /// Its path is about to be changed.
+    pub(super) fn rewrites(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.original_path = Some(self.head.path().to_owned());
+        }
+    }
+
+    /// It is tried at an endpoint.
+    pub(super) fn tries(&mut self, target: &Target<'_>) {
+        if let Some(log) = &mut self.log {
+            log.endpoint = Some(target.address());
+            log.attempts += 1;
+            log.cluster = Some(target.cluster.spec.name.clone());
+        }
+    }
+
     /// It has an answer.
-    pub(super) fn answered(&mut self, status: u16, flags: &'static str, headers: &HeaderMap) {
-        self.result.status = status;
+    pub(super) fn answered(&mut self, flags: &'static str, response: &ResponseHead, details: &'static str) {
+        self.result.status = response.status;
         self.result.flags = flags;
-        self.read_grpc(headers);
+        if self.result.grpc {
+            let text = response.fields.known(Known::GrpcStatus).and_then(|v| std::str::from_utf8(v).ok());
+            self.result.grpc_status = text.and_then(|v| v.parse().ok());
+        }
+        if let Some(log) = &mut self.log {
+            log.response = Some(response.clone());
+            log.details = Some(details);
+            log.response_duration = Some(self.began.elapsed());
+        }
+    }
+
+    /// Its trailers had a status of gRPC.
+    pub(super) fn grpc_status(&mut self, status: Option<u8>) {
+        if self.result.grpc && status.is_some() {
+            self.result.grpc_status = status;
+        }
+    }
+
+    /// Bytes of both bodies.
+    pub(super) fn moved(&mut self, up: u64, down: u64) {
+        self.moved = (up, down);
+    }
+
+    /// It broke off.
+    pub(super) fn broke(&mut self, flags: &'static str, details: &'static str) {
+        self.result.flags = flags;
+        self.ended = true;
+        if let Some(log) = &mut self.log {
+            log.details = Some(details);
+        }
+    }
+
+    /// Its response was sent to the end.
+    pub(super) fn ended(&mut self) {
+        self.ended = true;
     }
 
     /// Since when.
@@ -93,56 +155,44 @@ impl Exchange {
         self.began
     }
 
-    fn read_grpc(&mut self, headers: &HeaderMap) {
-        if self.result.grpc
-            && let Some(status) = headers.get("grpc-status").and_then(|v| v.to_str().ok()?.parse::<u8>().ok())
-        {
-            self.result.grpc_status = Some(status);
-        }
-    }
-
-    fn count(&mut self) {
-        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        if let Some(log) = self.log.take() {
-            tracing::info!(
-                target: "access",
-                method = %log.method, host = %log.host, path = %log.path, status = self.result.status,
-                flags = self.result.flags, micros, upstream = ?log.upstream,
-            );
-        }
-        if let Some(flow) = self.flow.take() {
-            flow.request(self.result, micros);
-        }
-    }
-}
-
-impl OnEnd for Exchange {
-    fn trailers(&mut self, trailers: &HeaderMap) {
-        self.read_grpc(trailers);
-    }
-
-    fn ended(&mut self) {
-        self.ended = true;
-        if let Some(Back::Http1 { worker, connection, key, timeout, body }) = self.back.take_if(|b| b.is_http1())
-            && body.is_sent()
-        {
-            worker.pool.put(key, *connection, timeout);
-        }
-    }
-}
-
-impl Back {
-    fn is_http1(&self) -> bool {
-        matches!(self, Self::Http1 { .. })
+    fn log(&self, log: &Logged, duration: Duration) {
+        let connection = &self.connection;
+        let start = SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH);
+        let details = log.details.map(Details::Other);
+        let record = Record {
+            response_duration: log.response_duration,
+            request: Some(&self.head),
+            original_path: log.original_path.as_deref(),
+            response: log.response.as_ref(),
+            status: self.result.status,
+            grpc: self.result.grpc,
+            grpc_status: self.result.grpc_status,
+            flags: self.result.flags.split(',').filter_map(Flags::named).fold(Flags::NONE, |all, one| all | one),
+            details: details.as_ref(),
+            received: self.moved.0,
+            sent: self.moved.1,
+            attempts: log.attempts,
+            endpoint: log.endpoint,
+            cluster: log.cluster.as_deref().unwrap_or_default(),
+            route: log.route.as_ref().map_or("", |route| route.name.as_str()),
+            ..Record::new(connection.downstream(), start, duration)
+        };
+        connection.worker.lines.write(connection.logs(), &record);
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ended {
-            // The client went away, or the response broke off.
-            self.result.flags = if self.result.status == 0 { "DC" } else { "UC" };
+            // Its task was dropped: the client went away.
+            self.broke("DC", "downstream_remote_disconnect");
         }
-        self.count();
+        let duration = self.began.elapsed();
+        if let Some(flow) = self.flow.take() {
+            flow.request(self.result, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        }
+        if let Some(log) = self.log.take() {
+            self.log(&log, duration);
+        }
     }
 }

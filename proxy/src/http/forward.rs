@@ -1,118 +1,125 @@
-//! One request, from its head to the head of its response: checked, routed, tried, answered.
+//! One request, from its head to the end of its response: checked, routed, tried, answered.
 
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::LOCATION;
-use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::answer::{self, Answer};
-use super::codec::{InBody, RequestBody, ResponseBody, Upgrade, Why};
+use super::attempt::{Limits, Outcome, attempt};
+use super::channel::{Pump, Server, Then};
 use super::connection::Connection;
-use super::finish::{Back, Exchange, InFlight, Logged};
-use super::head::{self, Head, Wire};
+use super::finish::{Exchange, InFlight};
+use super::head::{self, Shape, Switch};
+use super::message::{Known, Length, RequestHead, ResponseHead};
+use super::own::{send, send_bytes};
 use super::retry::{Event, Tries};
-use super::upgrade;
-use crate::balance::{self, Outcome, Tried};
-use crate::config::{Action, Cluster, Config, Discovery, Forward, HeaderOps, HttpProtocol, Route};
+use super::{relay, switch};
+use crate::balance::{self, Outcome as Blame, Tried};
+use crate::config::{Action, Cluster, Config, Discovery, Forward, HeaderOps, HttpProtocol, Redirect, Route};
 use crate::listen::Side;
 use crate::route::{self, Asked};
 use crate::tcp::Active;
-use crate::telemetry::{Flow, FlowLabels, Party, Reporter};
+use crate::telemetry::{Flow, FlowLabels, Party, Reporter, RequestResult};
 use crate::tls::Offer;
-use crate::upstream::{self, Lease, Problem, Sender, Target, To};
+use crate::upstream::{Target, To};
 use crate::worker::chance;
 
-/// Answers a request.
-pub(super) async fn handle(
-    connection: &Connection,
-    request: Request<InBody>,
-    client: Option<Upgrade>,
-) -> io::Result<Response<ResponseBody>> {
-    let (mut parts, body) = request.into_parts();
-    let mut exchange = Box::new(Exchange::new(head::is_grpc(&parts.headers)));
-    if let Some(flow) = &connection.flow {
-        exchange.counts_for(flow.clone());
-    }
+/// Serves a request.
+pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: RequestHead, server: &mut S) -> Then {
+    let mut exchange = Exchange::new(connection, head);
     let config = connection.worker.config();
-    let head = match head::take(connection, &mut parts) {
-        Ok(head) => head,
-        Err(answer) => return Ok(end(connection, &config, exchange, &parts, answer)),
+    let config: &Arc<Config> = &config;
+    let shape = match head::take(connection, &mut exchange.head) {
+        Ok(shape) => shape,
+        Err(answer) => {
+            count_nowhere(&mut exchange, config);
+            return send(server, exchange, answer).await;
+        }
     };
-    if connection.worker.shared.access_log {
-        let (host, path) = (String::from_utf8_lossy(head.host.as_bytes()).into_owned(), head.path.to_string());
-        exchange.log = Some(Box::new(Logged { method: parts.method.clone(), host, path, upstream: None }));
+    if shape.grpc {
+        exchange.is_grpc();
     }
-    let Some(table) = config.routes(&connection.spec) else {
-        return Ok(end(connection, &config, exchange, &parts, answer::NO_ROUTE));
+    if connection.worker.shared.overload.is_on() {
+        count_nowhere(&mut exchange, config);
+        return send(server, exchange, answer::OVERLOAD).await;
+    }
+    let found = config.routes(&connection.spec).and_then(|table| {
+        let asked = asked(&exchange.head);
+        route::find(table, &asked, || chance() % 1_000_000)
+    });
+    // A tunnel leads somewhere, or nowhere: no answer of a route is one.
+    let found = found.filter(|(_, r)| shape.switch != Switch::Connect || matches!(r.action, Action::Forward(_)));
+    let Some((host, found)) = found else {
+        count_nowhere(&mut exchange, config);
+        return send(server, exchange, answer::NO_ROUTE).await;
     };
-    let asked = Asked {
-        host: head.host.to_str().unwrap_or_default(),
-        path: head.path.path(),
-        query: head.path.query(),
-        method: &parts.method,
-        headers: &parts.headers,
-    };
-    let Some((host, found)) = route::find(table, &asked, || chance() % 1_000_000) else {
-        return Ok(end(connection, &config, exchange, &parts, answer::NO_ROUTE));
-    };
+    exchange.takes(found);
     match &found.action {
         Action::Forward(forward) => {
+            if let Err(answer) = head::lets_through(connection, forward, &shape.switch) {
+                count_nowhere(&mut exchange, config);
+                return send(server, exchange, answer).await;
+            }
             let attempt_count = host.attempt_count;
-            let call = Call { connection, config: &config, route: found, forward, attempt_count };
-            call.run(parts, head, body, client, exchange).await
+            let call = Call { connection, config, route: found, forward, shape, attempt_count };
+            call.run(server, exchange).await
         }
         Action::Respond(status, body) => {
-            let mut response = Response::new(ResponseBody::own(body.clone()));
-            *response.status_mut() = *status;
-            Ok(own(connection, &config, exchange, response, &found.ops))
+            let mut response = ResponseHead::new(status.as_u16());
+            response.length = Length::Exact(body.len() as u64);
+            own(server, exchange, config, (response, body), &found.ops).await
         }
         Action::Redirect(redirect) => {
-            let mut response = Response::new(ResponseBody::own(""));
-            *response.status_mut() = redirect.status;
-            match HeaderValue::from_str(&route::location(found, redirect, &asked)) {
-                Ok(location) => drop(response.headers_mut().insert(LOCATION, location)),
-                Err(_) => return Ok(end(connection, &config, exchange, &parts, answer::BAD_REQUEST)),
-            }
-            Ok(own(connection, &config, exchange, response, &found.ops))
+            let response = redirected(&exchange.head, found, redirect);
+            own(server, exchange, config, (response, b""), &found.ops).await
         }
     }
 }
 
-/// Ends a request with an answer of our own.
-fn end(
-    connection: &Connection,
-    config: &Arc<Config>,
-    mut exchange: Box<Exchange>,
-    parts: &Parts,
-    answer: Answer,
-) -> Response<ResponseBody> {
-    let response = answer.response(head::is_grpc(&parts.headers));
-    if connection.flow.is_none() {
-        exchange.counts_for(nowhere(connection, config, None));
-    }
-    exchange.answered(answer.status.as_u16(), answer.flags, response.headers());
-    response.map(|body| body.on_end(exchange))
+/// Counts what came and was no request.
+pub(super) fn rejected(connection: &Connection, status: u16) {
+    let config = connection.worker.config();
+    let flow = connection.flow.clone().unwrap_or_else(|| nowhere(connection, &config, None));
+    let flags = if status == 408 { "SI" } else { "DPE" };
+    flow.request(RequestResult { grpc: false, status, grpc_status: None, flags }, 0);
 }
 
-fn own(
-    connection: &Connection,
+fn asked(head: &RequestHead) -> Asked<'_> {
+    let (path, query) = head.path_and_query();
+    // A tunnel has no path: whatever takes all paths takes it.
+    let path = if path.is_empty() { "/" } else { path };
+    Asked { host: head.authority(), path, query, method: &head.method, headers: &head.fields }
+}
+
+fn redirected(head: &RequestHead, route: &Route, redirect: &Redirect) -> ResponseHead {
+    let mut response = ResponseHead::new(redirect.status.as_u16());
+    response.length = Length::Exact(0);
+    let location = route::location(route, redirect, &asked(head));
+    response.fields.push_known(Known::Location, location.as_bytes());
+    response
+}
+
+/// Answers as a route says.
+async fn own<S: Server>(
+    server: &mut S,
+    mut exchange: Exchange,
     config: &Arc<Config>,
-    mut exchange: Box<Exchange>,
-    mut response: Response<ResponseBody>,
+    (mut response, body): (ResponseHead, &[u8]),
     ops: &HeaderOps,
-) -> Response<ResponseBody> {
-    route::change(response.headers_mut(), &ops.response);
-    if connection.flow.is_none() {
-        exchange.counts_for(nowhere(connection, config, None));
+) -> Then {
+    route::change(&mut response.fields, &ops.response);
+    count_nowhere(&mut exchange, config);
+    exchange.answered("-", &response, "direct_response");
+    send_bytes(server, exchange, &response, body).await
+}
+
+fn count_nowhere(exchange: &mut Exchange, config: &Arc<Config>) {
+    if !exchange.is_counted() {
+        let flow = nowhere(&exchange.connection, config, None);
+        exchange.counts_for(flow);
     }
-    exchange.answered(response.status().as_u16(), "-", response.headers());
-    response.map(|body| body.on_end(exchange))
 }
 
 /// The flow of requests that reached no endpoint.
@@ -133,119 +140,128 @@ fn nowhere(connection: &Connection, config: &Arc<Config>, cluster: Option<&Arc<C
 
 /// A request that is forwarded.
 struct Call<'c> {
-    connection: &'c Connection,
+    connection: &'c Rc<Connection>,
     config: &'c Arc<Config>,
     route: &'c Route,
     forward: &'c Forward,
+    shape: Shape,
     attempt_count: bool,
 }
 
-/// What one try came to.
-enum Tried1 {
-    Answered(Box<Response<InBody>>, Lease, Option<Active>),
-    Failed(Event, Answer),
-}
-
 impl Call<'_> {
-    async fn run(
-        &self,
-        mut parts: Parts,
-        mut head: Head,
-        body: InBody,
-        client: Option<Upgrade>,
-        mut exchange: Box<Exchange>,
-    ) -> io::Result<Response<ResponseBody>> {
+    async fn run<S: Server>(&self, server: &mut S, mut exchange: Exchange) -> Then {
         let weighted = route::cluster(self.forward, chance());
         let Some(cluster) = self.config.clusters.get(&weighted.name) else {
-            return Ok(end(self.connection, self.config, exchange, &parts, answer::NO_CLUSTER));
+            count_nowhere(&mut exchange, self.config);
+            return send(server, exchange, answer::NO_CLUSTER).await;
         };
-        if self.connection.flow.is_none() {
-            exchange.counts_for(nowhere(self.connection, self.config, Some(cluster)));
-        }
-        let limits = cluster.spec.limits;
-        let Some(in_flight) = InFlight::begin(cluster, |c| &c.state.requests, limits.requests) else {
-            return Ok(self.refuse(exchange, &parts, answer::OVERFLOW));
+        let Some(_in_flight) = InFlight::begin(cluster, |c| &c.state.requests, cluster.spec.limits.requests) else {
+            return self.refuse(server, exchange, cluster, answer::OVERFLOW).await;
         };
-        let path = match self.shape(&mut parts, &mut head, &weighted.ops) {
-            Some(path) => path,
-            None => return Ok(self.refuse(exchange, &parts, answer::BAD_REQUEST)),
-        };
-        let client = client.filter(|_| self.lets_through(&head));
-        let body = RequestBody::new(body);
-        let deadline = [self.forward.timeout, self.forward.longest_stream].into_iter().flatten().min();
-        let deadline = deadline.map(|d| Instant::from_std(exchange.began()) + d);
-        let mut tries = Tries::new(self.forward.retry.as_ref(), &parts.method);
+        self.shape(&mut exchange, &weighted.ops);
+        let limits = self.limits(&exchange);
+        let mut tries = Tries::new(self.forward.retry.as_ref(), &exchange.head.method);
+        let mut body = Pump::new(server.is_received());
         let mut tried = Tried::new();
         let mut retrying = None;
         loop {
-            if self.attempt_count {
-                let count = HeaderValue::from(tries.retried() + 1);
-                parts.headers.insert(HeaderName::from_static("x-envoy-attempt-count"), count);
-            }
-            let target = match self.target(cluster, &mut tried) {
-                Some(target) => target,
-                None => return Ok(self.refuse(exchange, &parts, answer::NO_ENDPOINT)),
+            let Some(target) = self.target(cluster, &mut tried) else {
+                return self.refuse(server, exchange, cluster, answer::NO_ENDPOINT).await;
             };
-            if let Some(log) = &mut exchange.log {
-                log.upstream = Some(target.address());
-            }
-            let again = tries.retried() > 0;
-            let attempt = self.attempt(&parts, &head, &path, &target, client.is_some(), again, &body);
-            let per_try = self.forward.retry.as_ref().and_then(|r| r.per_try).map(|d| Instant::now() + d);
-            let limit = match (deadline, per_try) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            let outcome = match limit {
-                None => attempt.await,
-                Some(limit) => match tokio::time::timeout_at(limit, attempt).await {
-                    Ok(outcome) => outcome,
-                    Err(_) if deadline.is_some_and(|d| d <= Instant::now()) => {
-                        self.blame(&target, Outcome::Status(504));
-                        return Ok(self.refuse(exchange, &parts, answer::TIMEOUT));
-                    }
-                    Err(_) => Tried1::Failed(Event::TryTimeout, answer::TIMEOUT),
-                },
-            };
+            exchange.tries(&target);
+            let active = target.endpoint().map(Active::new);
+            let attempt_count = self.attempt_count.then(|| tries.retried() + 1);
+            let offer = self.offer(&target);
+            let fresh = self.shape.switch != Switch::No || tries.retried() > 0;
+            let limits = limits.of_try(self.forward.retry.as_ref().and_then(|r| r.per_try));
+            let to = (&self.connection.worker, self.config, &target, offer, fresh);
+            let outcome = attempt(to, &mut exchange.head, &self.shape, attempt_count, server, &mut body, &limits).await;
             let (event, answer) = match outcome {
-                Tried1::Answered(response, lease, active) => {
-                    let status = response.status().as_u16();
-                    self.blame(&target, Outcome::Status(status));
-                    let grpc = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()?.parse().ok());
-                    let event = Event::Answer(status, grpc);
+                Outcome::Answered(response, sender) => {
+                    self.blame(&target, Blame::Status(response.status));
+                    let event = Event::Answer(response.status, grpc_status(&response));
                     match self.may_retry(cluster, &mut tries, event, &body, &mut retrying) {
                         Some(wait) => {
                             tried.extend(target.endpoint().map(|e| e.state.id));
-                            pause(wait, deadline).await;
+                            drop((response, sender, active));
+                            pause(wait, limits.deadline()).await;
                             continue;
                         }
                         None => {
                             drop(retrying);
-                            exchange.held = Some((active, in_flight));
-                            return Ok(self.answer(
-                                *response,
-                                lease,
-                                &target,
-                                client,
-                                exchange,
-                                body,
-                                deadline,
-                                &weighted.ops,
-                            ));
+                            self.count(&mut exchange, &target);
+                            let answered = relay::Answered { response, sender, body, limits };
+                            return self.answer(server, exchange, cluster, answered, &weighted.ops).await;
                         }
                     }
                 }
-                Tried1::Failed(event, answer) => (event, answer),
+                Outcome::Failed(event, answer) => (event, answer),
+                Outcome::Late(answer) => {
+                    if answer == answer::TIMEOUT {
+                        self.blame(&target, Blame::Status(504));
+                    }
+                    self.count(&mut exchange, &target);
+                    return send(server, exchange, answer).await;
+                }
+                Outcome::ClientGone => {
+                    self.count(&mut exchange, &target);
+                    exchange.broke("DC", "downstream_remote_disconnect");
+                    return Then::Next;
+                }
             };
-            if !matches!(event, Event::Dead) {
-                self.blame(&target, if event == Event::TryTimeout { Outcome::Status(504) } else { Outcome::NoAnswer });
+            if event != Event::Dead {
+                self.blame(&target, if event == Event::TryTimeout { Blame::Status(504) } else { Blame::NoAnswer });
                 tried.extend(target.endpoint().map(|e| e.state.id));
             }
             match self.may_retry(cluster, &mut tries, event, &body, &mut retrying) {
-                Some(wait) => pause(wait, deadline).await,
-                None => return Ok(self.refuse(exchange, &parts, answer)),
+                Some(wait) => pause(wait, limits.deadline()).await,
+                None => {
+                    self.count(&mut exchange, &target);
+                    return send(server, exchange, answer).await;
+                }
             }
         }
+    }
+
+    async fn refuse<S: Server>(
+        &self,
+        server: &mut S,
+        mut exchange: Exchange,
+        cluster: &Arc<Cluster>,
+        answer: Answer,
+    ) -> Then {
+        if !exchange.is_counted() {
+            exchange.counts_for(nowhere(self.connection, self.config, Some(cluster)));
+        }
+        send(server, exchange, answer).await
+    }
+
+    async fn answer<S: Server>(
+        &self,
+        server: &mut S,
+        mut exchange: Exchange,
+        cluster: &Arc<Cluster>,
+        mut answered: relay::Answered,
+        ops: &HeaderOps,
+    ) -> Then {
+        let upgrade = head::clean_response(&mut answered.response);
+        route::change(&mut answered.response.fields, &ops.response);
+        route::change(&mut answered.response.fields, &self.route.ops.response);
+        let status = answered.response.status;
+        exchange.answered("-", &answered.response, "via_upstream");
+        let switched = match &self.shape.switch {
+            Switch::No => false,
+            Switch::Upgrade(_) => status == 101,
+            Switch::Connect => (200..300).contains(&status),
+        };
+        if status == 101 && !switched {
+            return send(server, exchange, answer::NONSENSE).await;
+        }
+        if switched {
+            return switch::carry(server, exchange, answered, upgrade).await;
+        }
+        let timeout = cluster.spec.idle_timeout;
+        relay::relay(server, exchange, answered, timeout).await
     }
 
     fn may_retry(
@@ -253,10 +269,10 @@ impl Call<'_> {
         cluster: &Arc<Cluster>,
         tries: &mut Tries<'_>,
         event: Event,
-        body: &RequestBody,
+        body: &Pump,
         retrying: &mut Option<InFlight>,
     ) -> Option<Duration> {
-        let wait = tries.again(event, body.is_whole(), chance())?;
+        let wait = tries.again(event, !body.is_touched(), chance())?;
         if event != Event::Dead && retrying.is_none() {
             *retrying = Some(InFlight::begin(cluster, |c| &c.state.retries, cluster.spec.limits.retries)?);
         }
@@ -264,36 +280,52 @@ impl Call<'_> {
         Some(wait)
     }
 
-    /// The request as the route wants it; returns its path.
-    fn shape(&self, parts: &mut Parts, head: &mut Head, ops: &HeaderOps) -> Option<PathAndQuery> {
-        let path = match route::rewritten(self.route, self.forward, head.path.path(), head.path.query()) {
-            Some(new) => PathAndQuery::try_from(new).ok()?,
-            None => head.path.clone(),
-        };
-        route::change(&mut parts.headers, &ops.request);
-        route::change(&mut parts.headers, &self.route.ops.request);
-        let rewritten = parts.headers.remove(http::header::HOST).or_else(|| self.forward.host_rewrite.clone());
+    /// The request as the route wants it.
+    fn shape(&self, exchange: &mut Exchange, ops: &HeaderOps) {
+        let (path, query) = exchange.head.path_and_query();
+        if let Some(new) = route::rewritten(self.route, self.forward, path, query) {
+            exchange.rewrites();
+            exchange.head.set_path(new.as_bytes());
+        }
+        let head = &mut exchange.head;
+        route::change(&mut head.fields, &ops.request);
+        route::change(&mut head.fields, &self.route.ops.request);
+        // A route that sets `host` sets the authority.
+        let named = head.fields.known(Known::Host).map(<[u8]>::to_vec);
+        if named.is_some() {
+            head.fields.remove_known(Known::Host);
+        }
+        let rewritten = named.or_else(|| self.forward.host_rewrite.as_ref().map(|h| h.as_bytes().to_vec()));
         if let Some(new) = rewritten {
             if self.forward.forwarded_host {
-                parts.headers.append(HeaderName::from_static("x-forwarded-host"), head.host.clone());
+                let old = head.authority().to_owned();
+                head.fields.push_known(Known::ForwardedHost, old.as_bytes());
             }
-            head.host = new;
+            head.set_authority(&new);
         }
-        Some(path)
     }
 
-    fn lets_through(&self, head: &Head) -> bool {
-        let Some(wanted) = head.upgrade.as_ref().and_then(|u| u.to_str().ok()) else { return false };
-        let own = self.forward.upgrades.iter().find(|(kind, _)| kind.eq_ignore_ascii_case(wanted));
-        own.map_or_else(
-            || self.connection.spec.upgrades.iter().any(|u| u.eq_ignore_ascii_case(wanted)),
-            |(_, yes)| *yes,
-        )
+    fn limits(&self, exchange: &Exchange) -> Limits {
+        let began = Instant::from_std(exchange.began());
+        let mut limits = Limits::default();
+        if let Some(timeout) = self.forward.timeout {
+            limits.end_by(began + timeout, answer::TIMEOUT);
+        }
+        if let Some(longest) = self.forward.longest_stream {
+            limits.end_by(began + longest, answer::STREAM_TIMEOUT);
+        }
+        if self.shape.grpc
+            && let Some(timeout) = head::grpc_timeout(&exchange.head.fields)
+        {
+            limits.end_by(began + timeout, answer::STREAM_TIMEOUT);
+        }
+        limits.request_by(self.connection.spec.request_timeout.map(|d| began + d));
+        limits
     }
 
-    fn target(&self, cluster: &Arc<Cluster>, tried: &mut Tried) -> Option<Target> {
+    fn target<'t>(&self, cluster: &'t Arc<Cluster>, tried: &mut Tried) -> Option<Target<'t>> {
         if cluster.spec.discovery == Discovery::Original {
-            return Some(Target { cluster: cluster.clone(), to: To::Address(self.connection.to) });
+            return Some(Target { cluster, to: To::Address(self.connection.to) });
         }
         let now = crate::clock::now_ms();
         let endpoint = balance::choose(cluster, now, tried, chance).or_else(|| {
@@ -301,160 +333,65 @@ impl Call<'_> {
             tried.clear();
             balance::choose(cluster, now, tried, chance)
         })?;
-        Some(Target { cluster: cluster.clone(), to: To::Endpoint(endpoint.clone()) })
+        Some(Target { cluster, to: To::Endpoint(endpoint) })
     }
 
-    #[allow(clippy::too_many_arguments)]
-    async fn attempt(
-        &self,
-        parts: &Parts,
-        head: &Head,
-        path: &PathAndQuery,
-        target: &Target,
-        upgrade: bool,
-        again: bool,
-        body: &RequestBody,
-    ) -> Tried1 {
-        let active = target.endpoint().map(Active::new);
-        let offer = offer(target, head, upgrade);
-        let fresh = upgrade || again;
-        let mut lease = match upstream::lease(&self.connection.worker, self.config, target, offer, fresh).await {
-            Ok(lease) => lease,
-            Err(Problem::Limit) => return Tried1::Failed(Event::TryTimeout, answer::OVERFLOW),
-            Err(Problem::Connect | Problem::NoSecret) => {
-                return Tried1::Failed(Event::NoConnection, answer::NO_CONNECTION);
-            }
+    /// What is offered to an endpoint.
+    fn offer(&self, target: &Target<'_>) -> Offer {
+        let http2 = match target.cluster.spec.protocol {
+            HttpProtocol::AsReceived => self.shape.http2,
+            HttpProtocol::Http1 => false,
+            HttpProtocol::Http2 => true,
         };
-        let wire = match (&lease.sender, lease.hawser) {
-            (Sender::Http1(_), _) => Wire::Http1,
-            (Sender::Http2(_), true) => Wire::Hawser,
-            (Sender::Http2(_), false) => Wire::Http2,
-        };
-        let Some(request) = head::outgoing(parts, head, path, wire, upgrade, body.clone()) else {
-            return Tried1::Failed(Event::Answer(400, None), answer::BAD_REQUEST);
-        };
-        let sent = match &mut lease.sender {
-            Sender::Http1(connection) => connection.send(request).await,
-            Sender::Http2(connection) => {
-                lease.stream = Some(upstream::Stream::begin(connection));
-                connection.send(request).await
-            }
-        };
-        match sent {
-            Ok(response) => Tried1::Answered(Box::new(response), lease, active),
-            Err(failed) => match failed.why {
-                _ if failed.unsent.is_some() && lease.reused => Tried1::Failed(Event::Dead, answer::BROKEN),
-                _ if failed.unsent.is_some() => Tried1::Failed(Event::NoConnection, answer::NO_CONNECTION),
-                Why::Refused => Tried1::Failed(Event::Refused, answer::BROKEN),
-                Why::Broken => Tried1::Failed(Event::Broken, answer::BROKEN),
-                Why::Nonsense => Tried1::Failed(Event::Answer(502, None), answer::NONSENSE),
-            },
+        match (http2, target.is_hawser()) {
+            _ if self.shape.switch != Switch::No => Offer::Http1,
+            (false, false) => Offer::Http1,
+            (true, false) => Offer::Http2,
+            (false, true) => Offer::HawserHttp1,
+            (true, true) => Offer::HawserHttp2,
         }
     }
 
     /// Takes an endpoint's answer or silence into account.
-    fn blame(&self, target: &Target, outcome: Outcome) {
+    fn blame(&self, target: &Target<'_>, outcome: Blame) {
         let Some(endpoint) = target.endpoint() else { return };
-        if balance::report(&target.cluster, endpoint, outcome, crate::clock::now_ms()) {
+        if balance::report(target.cluster, endpoint, outcome, crate::clock::now_ms()) {
             let counters = self.connection.worker.counters();
             counters.ejections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             tracing::info!(cluster = %target.cluster.spec.name, endpoint = %endpoint.spec.address, "endpoint ejected");
         }
     }
 
-    fn refuse(&self, exchange: Box<Exchange>, parts: &Parts, answer: Answer) -> Response<ResponseBody> {
-        let mut exchange = exchange;
-        let response = answer.response(head::is_grpc(&parts.headers));
-        exchange.answered(answer.status.as_u16(), answer.flags, response.headers());
-        response.map(|body| body.on_end(exchange))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn answer(
-        &self,
-        mut response: Response<InBody>,
-        lease: Lease,
-        target: &Target,
-        client: Option<Upgrade>,
-        mut exchange: Box<Exchange>,
-        body: RequestBody,
-        deadline: Option<Instant>,
-        ops: &HeaderOps,
-    ) -> Response<ResponseBody> {
-        let worker = &self.connection.worker;
-        if self.connection.side == Side::Outbound && target.endpoint().is_some() {
-            exchange.counts_for(self.flow(target));
+    /// What requests to an endpoint count for; of those that come in it was known before.
+    fn count(&self, exchange: &mut Exchange, target: &Target<'_>) {
+        if self.connection.side == Side::Inbound {
+            return;
         }
-        let status = response.status();
-        let protocol = response.headers().get(http::header::UPGRADE).cloned();
-        head::clean_response(response.headers_mut());
-        route::change(response.headers_mut(), &ops.response);
-        route::change(response.headers_mut(), &self.route.ops.response);
-        exchange.answered(status.as_u16(), "-", response.headers());
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some(client), Some(protocol)) = (client, protocol) else {
-                exchange.answered(502, answer::NONSENSE.flags, response.headers());
-                return answer::NONSENSE.response(false).map(|body| body.on_end(exchange));
-            };
-            let headers = response.headers_mut();
-            headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(http::header::UPGRADE, protocol);
-            let server = hyper::upgrade::on(&mut response);
-            upgrade::carry(worker, client, server, exchange);
-            return response.map(|_| ResponseBody::own(""));
-        }
-        exchange.back = Some(match lease.sender {
-            Sender::Http1(connection) => Back::Http1 {
-                worker: worker.clone(),
-                connection,
-                key: lease.key,
-                timeout: target.cluster.spec.idle_timeout,
-                body,
-            },
-            Sender::Http2(_) => Back::Http2(lease.stream),
-        });
-        *response.version_mut() = http::Version::HTTP_11;
-        response.map(|body| ResponseBody::handed_on(body, deadline).on_end(exchange))
-    }
-
-    /// What requests to an endpoint count for.
-    fn flow(&self, target: &Target) -> Rc<Flow> {
         let worker = &self.connection.worker;
-        let Some(endpoint) = target.endpoint() else {
-            return nowhere(self.connection, self.config, Some(&target.cluster));
+        let flow = match target.endpoint() {
+            None => nowhere(self.connection, self.config, Some(target.cluster)),
+            Some(endpoint) => {
+                // The flow keeps the workload, so its place tells it from others.
+                let key = (endpoint.state.id, Arc::as_ptr(&endpoint.spec.workload) as u64);
+                worker.flows.borrow_mut().get(key, || {
+                    let workload = endpoint.spec.workload.clone();
+                    let labels = FlowLabels {
+                        reporter: Reporter::Source,
+                        source: worker.own(self.config),
+                        destination: Party { workload, principal: endpoint.spec.identity.clone() },
+                        service: FlowLabels::of(&target.cluster.spec.service),
+                        mutual_tls: None,
+                    };
+                    Flow::new(labels, worker.registry.clone())
+                })
+            }
         };
-        // The flow keeps the workload, so its place tells it from others.
-        let key = (endpoint.state.id, Arc::as_ptr(&endpoint.spec.workload) as u64);
-        worker.flows.borrow_mut().get(key, || {
-            let labels = FlowLabels {
-                reporter: Reporter::Source,
-                source: worker.own(self.config),
-                destination: Party {
-                    workload: endpoint.spec.workload.clone(),
-                    principal: endpoint.spec.identity.clone(),
-                },
-                service: FlowLabels::of(&target.cluster.spec.service),
-                mutual_tls: None,
-            };
-            Flow::new(labels, worker.registry.clone())
-        })
+        exchange.counts_for(flow);
     }
 }
 
-/// What is offered to an endpoint.
-fn offer(target: &Target, head: &Head, upgrade: bool) -> Offer {
-    let http2 = match target.cluster.spec.protocol {
-        HttpProtocol::AsReceived => head.http2,
-        HttpProtocol::Http1 => false,
-        HttpProtocol::Http2 => true,
-    };
-    match (http2, target.is_hawser()) {
-        _ if upgrade => Offer::Http1,
-        (false, false) => Offer::Http1,
-        (true, false) => Offer::Http2,
-        (false, true) => Offer::HawserHttp1,
-        (true, true) => Offer::HawserHttp2,
-    }
+fn grpc_status(response: &ResponseHead) -> Option<u8> {
+    std::str::from_utf8(response.fields.known(Known::GrpcStatus)?).ok()?.parse().ok()
 }
 
 async fn pause(wait: Duration, deadline: Option<Instant>) {

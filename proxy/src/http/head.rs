@@ -1,40 +1,273 @@
 //! Heads of requests and responses: checked, stripped of what belongs to one connection, shaped for the next.
 //!
-//! In: a head as it was parsed. Out: the host, path and protocol of the request, and headers that may be sent on.
-//! Invariant: nothing that frames, upgrades or authenticates a connection passes from one to the other.
+//! In: a head as a codec read it. Out: the same head, fit to be sent on, and what was learned from it. Invariant: nothing
+//! that frames, upgrades or authenticates a connection passes from one to the other.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
-use http::request::Parts;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use std::fmt::Write as _;
 
-use super::answer::{Answer, BAD_REQUEST, NO_CONNECT};
-use super::codec::RequestBody;
+use http::Method;
+
+use super::answer::{Answer, BAD_REQUEST, NO_UPGRADE};
 use super::connection::Connection;
-use crate::config::{Escapes, Xfcc};
+use super::message::{Fields, Known, RequestHead, ResponseHead, Version};
+use crate::config::{Escapes, Forward, Xfcc};
 use crate::route::normalize;
+use smallstr::Text;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
-/// The application's own protocol, between hawser-proxies.
-pub(super) const APP_PROTOCOL: HeaderName = HeaderName::from_static("x-hawser-protocol");
-
-/// What a request asks for.
-#[derive(Debug)]
-pub(super) struct Head {
-    /// Host, with its port if it has one.
-    pub(super) host: HeaderValue,
-    /// Path and query, made plain.
-    pub(super) path: PathAndQuery,
-    /// Whether the application speaks HTTP/2.
+/// What a request's head says beside its text.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    /// The application speaks HTTP/2.
     pub(super) http2: bool,
-    /// The protocol that the client wants to change to.
-    pub(super) upgrade: Option<HeaderValue>,
+    /// It is gRPC.
+    pub(super) grpc: bool,
+    /// What the connection is to become.
+    pub(super) switch: Switch,
+}
+
+/// What a connection is to become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// It stays HTTP.
+    No,
+    /// Another protocol, lower case.
+    Upgrade(String),
+    /// A tunnel.
+    Connect,
+}
+
+impl Switch {
+    /// Its name in configurations.
+    fn name(&self) -> &str {
+        match self {
+            Self::No => "",
+            Self::Upgrade(protocol) => protocol,
+            Self::Connect => "connect",
+        }
+    }
+}
+
+/// Checks a request's head and cleans it.
+pub(super) fn take(connection: &Connection, head: &mut RequestHead) -> Result<Shape, Answer> {
+    let spec = &connection.spec;
+    let seen = Seen::of(&head.fields);
+    if spec.refuse_underscores && head.fields.iter().any(|field| field.name.contains(&b'_')) {
+        return Err(BAD_REQUEST);
+    }
+    authority(connection, head)?;
+    path(connection, head)?;
+    let mut http2 = head.version == Version::Http2;
+    if seen.has(Known::HawserProtocol) {
+        if connection.hawser {
+            http2 = head.fields.known(Known::HawserProtocol) == Some(b"HTTP/2");
+        }
+        head.fields.remove_known(Known::HawserProtocol);
+    }
+    let switch = switch(head);
+    strip(&mut head.fields, &seen);
+    if seen.has(Known::Expect) {
+        head.fields.remove_known(Known::Expect);
+    }
+    forwarded_client(connection, &mut head.fields, &seen);
+    if spec.request_id && !seen.has(Known::RequestId) {
+        head.fields.push_known(Known::RequestId, &request_id());
+    }
+    if !seen.has(Known::ForwardedProto) {
+        head.fields.push_known(Known::ForwardedProto, b"http");
+    }
+    if spec.remote_address
+        && let Some(from) = connection.from
+    {
+        let mut text = Text::new();
+        let _ = write!(text, "{}", from.ip());
+        append(&mut head.fields, Known::ForwardedFor, &text);
+    }
+    let grpc = seen.has(Known::ContentType) && is_grpc(&head.fields);
+    Ok(Shape { http2, grpc, switch })
+}
+
+/// Which known fields there are: one look instead of many.
+struct Seen(u64);
+
+impl Seen {
+    fn of(fields: &Fields) -> Self {
+        Self(fields.iter().fold(0, |all, field| all | 1 << (field.known as u32)))
+    }
+
+    fn has(&self, known: Known) -> bool {
+        self.0 & (1 << (known as u32)) != 0
+    }
+}
+
+/// Whether a route lets a connection become something else: its own word, else the connection's.
+pub(super) fn lets_through(connection: &Connection, forward: &Forward, switch: &Switch) -> Result<(), Answer> {
+    if *switch == Switch::No {
+        return Ok(());
+    }
+    let wanted = switch.name();
+    let own = forward.upgrades.iter().find(|(kind, _)| kind == wanted).map(|(_, yes)| *yes);
+    let yes = own.unwrap_or_else(|| connection.spec.upgrades.iter().any(|kind| kind == wanted));
+    if yes { Ok(()) } else { Err(NO_UPGRADE) }
+}
+
+fn authority(connection: &Connection, head: &mut RequestHead) -> Result<(), Answer> {
+    if head.authority().is_empty() {
+        let default = connection.spec.http10_host.as_deref().unwrap_or_default();
+        if head.version != Version::Http10 {
+            return Err(BAD_REQUEST);
+        }
+        if !default.is_empty() {
+            head.set_authority(default.as_bytes());
+        }
+        return Ok(());
+    }
+    let good = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~' | b'%');
+    let authority = head.authority();
+    if authority.len() > 512 || !authority.as_bytes().iter().all(good) {
+        return Err(BAD_REQUEST);
+    }
+    Ok(())
+}
+
+fn path(connection: &Connection, head: &mut RequestHead) -> Result<(), Answer> {
+    let spec = &connection.spec;
+    if head.method == Method::CONNECT && head.protocol().is_empty() {
+        return Ok(());
+    }
+    let given = head.path();
+    if given == "*" {
+        return if head.method == Method::OPTIONS { Ok(()) } else { Err(BAD_REQUEST) };
+    }
+    let (path, query) = head.path_and_query();
+    if !path.starts_with('/') {
+        return Err(BAD_REQUEST);
+    }
+    if spec.escapes == Escapes::Reject && path.contains('%') {
+        let lower = path.to_ascii_lowercase();
+        if lower.contains("%2f") || lower.contains("%5c") {
+            return Err(BAD_REQUEST);
+        }
+    }
+    let plain = normalize(path, spec.normalize_path, spec.merge_slashes).map_err(|_| BAD_REQUEST)?;
+    if plain == path {
+        return Ok(());
+    }
+    let whole = query.map_or_else(|| plain.to_string(), |query| format!("{plain}?{query}"));
+    head.set_path(whole.as_bytes());
+    Ok(())
+}
+
+fn switch(head: &RequestHead) -> Switch {
+    if head.method == Method::CONNECT {
+        return match head.protocol() {
+            "" => Switch::Connect,
+            protocol => Switch::Upgrade(protocol.to_ascii_lowercase()),
+        };
+    }
+    if head.version != Version::Http11 {
+        return Switch::No;
+    }
+    let Some(protocol) = head.fields.known(Known::Upgrade) else { return Switch::No };
+    let named =
+        |value: &[u8]| value.split(|b| *b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    match std::str::from_utf8(protocol) {
+        // An offer of HTTP/2 in plaintext is not taken up (RFC 9113, 3.1): the request goes on as it is.
+        Ok(protocol) if !protocol.eq_ignore_ascii_case("h2c") && head.fields.all("connection").any(named) => {
+            Switch::Upgrade(protocol.to_ascii_lowercase())
+        }
+        _ => Switch::No,
+    }
+}
+
+/// Takes away what belongs to one connection.
+fn strip(fields: &mut Fields, seen: &Seen) {
+    if seen.has(Known::Connection) {
+        let listed: Vec<String> = fields
+            .all("connection")
+            .flat_map(|value| value.split(|b| *b == b','))
+            .map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase())
+            // Nobody may strip what the next hop relies on.
+            .filter(|name| !["te", "x-forwarded-client-cert", "close", "keep-alive"].contains(&name.as_str()))
+            .collect();
+        for name in &listed {
+            fields.remove(name);
+        }
+    }
+    if seen.has(Known::Te) {
+        let trailers =
+            |value: &[u8]| value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+        let trailers = fields.all("te").any(trailers);
+        fields.remove_known(Known::Te);
+        if trailers {
+            fields.push_known(Known::Te, b"trailers");
+        }
+    }
+    const OWN: [Known; 6] = [
+        Known::Connection,
+        Known::KeepAlive,
+        Known::ProxyConnection,
+        Known::TransferEncoding,
+        Known::Http2Settings,
+        Known::Upgrade,
+    ];
+    if OWN.iter().any(|known| seen.has(*known)) {
+        fields.retain(|field| !OWN.contains(&field.known));
+    }
+}
+
+/// `x-forwarded-client-cert`: who calls, said by us alone.
+fn forwarded_client(connection: &Connection, fields: &mut Fields, seen: &Seen) {
+    let peer = connection.peer.as_ref();
+    let has = seen.has(Known::ForwardedClientCert);
+    match (connection.spec.xfcc, peer) {
+        (Xfcc::AlwaysForward, _) | (Xfcc::Forward, Some(_)) => {}
+        (Xfcc::Sanitize, _) | (_, None) => {
+            if has {
+                fields.remove_known(Known::ForwardedClientCert);
+            }
+        }
+        (Xfcc::Append | Xfcc::Set, Some(_)) => {
+            if has && connection.spec.xfcc == Xfcc::Set {
+                fields.remove_known(Known::ForwardedClientCert);
+            }
+            append(fields, Known::ForwardedClientCert, connection.client_cert.as_bytes());
+        }
+    }
+}
+
+/// Adds to a field that is a list.
+fn append(fields: &mut Fields, known: Known, text: &[u8]) {
+    match fields.known(known).filter(|before| !before.is_empty()) {
+        None => {
+            fields.remove_known(known);
+            fields.push_known(known, text);
+        }
+        Some(before) => {
+            let all = [before, text].join(&b","[..]);
+            fields.remove_known(known);
+            fields.push_known(known, &all);
+        }
+    }
+}
+
+/// A random UUID.
+fn request_id() -> [u8; 36] {
+    use rand::RngExt as _;
+    let mut bytes: [u8; 16] = rand::rng().random();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            at += 1;
+        }
+        for digit in [byte >> 4, byte & 15] {
+            text[at] = b"0123456789abcdef"[usize::from(digit)];
+            at += 1;
+        }
+    }
+    text
 }
 
 /// How the next connection takes a request.
@@ -48,232 +281,166 @@ pub(super) enum Wire {
     Hawser,
 }
 
-/// Checks a request's head and cleans its headers.
-pub(super) fn take(connection: &Connection, parts: &mut Parts) -> Result<Head, Answer> {
-    let spec = &connection.spec;
-    if parts.method == Method::CONNECT {
-        return Err(NO_CONNECT);
+/// Makes a head fit for its connection; called again for each try.
+pub(super) fn fit(head: &mut RequestHead, shape: &Shape, wire: Wire, attempt: Option<u32>) {
+    if let Some(attempt) = attempt {
+        let mut text = Text::new();
+        let _ = write!(text, "{attempt}");
+        head.fields.remove_known(Known::AttemptCount);
+        head.fields.push_known(Known::AttemptCount, &text);
     }
-    let headers = &mut parts.headers;
-    if spec.refuse_underscores && headers.keys().any(|name| name.as_str().contains('_')) {
-        return Err(BAD_REQUEST);
-    }
-    // Two lengths: whoever is behind us could believe the other one.
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(BAD_REQUEST);
-    }
-    let host = host(connection, &parts.uri, headers, parts.version)?;
-    let path = path(connection, parts)?;
-    let headers = &mut parts.headers;
-    let mut http2 = parts.version == Version::HTTP_2;
-    if connection.hawser
-        && let Some(protocol) = headers.get(APP_PROTOCOL)
-    {
-        http2 = protocol.as_bytes() == b"HTTP/2";
-    }
-    headers.remove(APP_PROTOCOL);
-    let upgrade = wants_upgrade(headers);
-    strip(headers);
-    headers.remove(EXPECT);
-    headers.remove(HOST);
-    forwarded_client(connection, headers);
-    if spec.request_id && !headers.contains_key(REQUEST_ID) {
-        headers.insert(REQUEST_ID, request_id());
-    }
-    if !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if spec.remote_address
-        && let Some(from) = connection.from
-    {
-        append(headers, FORWARDED_FOR, &from.ip().to_string());
-    }
-    Ok(Head { host, path, http2, upgrade })
-}
-
-/// The host that a request names; once, and well-formed.
-fn host(connection: &Connection, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<HeaderValue, Answer> {
-    let mut named = headers.get_all(HOST).iter();
-    let header = named.next();
-    if named.next().is_some() {
-        return Err(BAD_REQUEST);
-    }
-    let host = match (uri.authority(), header) {
-        // An absolute form wins over the header (RFC 9112, 3.2.2).
-        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| BAD_REQUEST)?,
-        (None, Some(header)) => header.clone(),
-        (None, None) if version == Version::HTTP_10 || version == Version::HTTP_09 => {
-            let default = connection.spec.http10_host.as_deref().unwrap_or_default();
-            return HeaderValue::from_str(default).map_err(|_| BAD_REQUEST);
-        }
-        (None, None) => return Err(BAD_REQUEST),
-    };
-    let good = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~' | b'%');
-    if host.is_empty() || host.len() > 512 || !host.as_bytes().iter().all(good) {
-        return Err(BAD_REQUEST);
-    }
-    Ok(host)
-}
-
-fn path(connection: &Connection, parts: &Parts) -> Result<PathAndQuery, Answer> {
-    let spec = &connection.spec;
-    let given = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    if given.path() == "*" {
-        return if parts.method == Method::OPTIONS { Ok(given) } else { Err(BAD_REQUEST) };
-    }
-    if spec.escapes == Escapes::Reject {
-        let lower = given.path().to_ascii_lowercase();
-        if lower.contains("%2f") || lower.contains("%5c") {
-            return Err(BAD_REQUEST);
-        }
-    }
-    let plain = normalize(given.path(), spec.normalize_path, spec.merge_slashes).map_err(|_| BAD_REQUEST)?;
-    if plain == given.path() {
-        return Ok(given);
-    }
-    let whole = given.query().map_or_else(|| plain.to_string(), |query| format!("{plain}?{query}"));
-    PathAndQuery::try_from(whole).map_err(|_| BAD_REQUEST)
-}
-
-fn wants_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let named = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|v| v.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
-    };
-    headers.get_all(CONNECTION).iter().any(named).then(|| headers.get(UPGRADE).cloned())?
-}
-
-/// Takes away what belongs to one connection.
-pub(super) fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let listed: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-            // Nobody may strip what the next hop relies on.
-            .filter(|name| ![HOST, CONTENT_LENGTH, XFCC, TE].contains(name))
-            .collect();
-        for name in listed {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
-    let trailers = headers
-        .get(TE)
-        .is_some_and(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))));
-    if headers.remove(TE).is_some() && trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
-        headers.remove(name);
-    }
-}
-
-/// `x-forwarded-client-cert`: who calls, said by us alone.
-fn forwarded_client(connection: &Connection, headers: &mut HeaderMap) {
-    let peer = connection.peer.as_ref();
-    match (connection.spec.xfcc, peer) {
-        (Xfcc::AlwaysForward, _) | (Xfcc::Forward, Some(_)) => {}
-        (Xfcc::Sanitize, _) | (_, None) => drop(headers.remove(XFCC)),
-        (Xfcc::Append | Xfcc::Set, Some(peer)) => {
-            if connection.spec.xfcc == Xfcc::Set {
-                headers.remove(XFCC);
-            }
-            // A call that never left the process shows no certificate.
-            let hash = if peer.hash.is_empty() { String::new() } else { format!("Hash={};", peer.hash) };
-            append(headers, XFCC, &format!("By={};{hash}Subject=\"\";URI={}", peer.own, peer.identity));
-        }
-    }
-}
-
-fn append(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    let before = headers.get(&name).and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty());
-    let all = before.map_or_else(|| text.to_owned(), |before| format!("{before},{text}"));
-    if let Ok(value) = HeaderValue::from_str(&all) {
-        headers.insert(name, value);
-    }
-}
-
-/// A random UUID.
-fn request_id() -> HeaderValue {
-    use rand::RngExt as _;
-    let mut bytes: [u8; 16] = rand::rng().random();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = [0u8; 36];
-    let mut at = 0;
-    for (i, byte) in bytes.iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            text[at] = b'-';
-            at += 1;
-        }
-        for digit in [byte >> 4, byte & 15] {
-            text[at] = b"0123456789abcdef"[usize::from(digit)];
-            at += 1;
-        }
-    }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
-}
-
-/// The request as the next connection takes it; `None` if host or path can't be written.
-pub(super) fn outgoing(
-    parts: &Parts,
-    head: &Head,
-    path: &PathAndQuery,
-    wire: Wire,
-    upgrade: bool,
-    body: RequestBody,
-) -> Option<Request<RequestBody>> {
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.headers_mut() = parts.headers.clone();
-    let headers = request.headers_mut();
-    let mut uri = http::uri::Parts::default();
-    uri.path_and_query = Some(path.clone());
     match wire {
         Wire::Http1 => {
-            headers.insert(HOST, head.host.clone());
-            join_cookies(headers);
-            if upgrade && let Some(protocol) = &head.upgrade {
-                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(UPGRADE, protocol.clone());
+            join_cookies(&mut head.fields);
+            if let Switch::Upgrade(protocol) = &shape.switch {
+                if head.method == Method::CONNECT {
+                    // As HTTP/2 asked for it (RFC 8441), HTTP/1.1 asks for it so.
+                    head.method = Method::GET;
+                    head.set_protocol(b"");
+                    if protocol == "websocket" && head.fields.get("sec-websocket-key").is_none() {
+                        head.fields.push(b"sec-websocket-key", websocket_key().as_bytes());
+                    }
+                }
+                head.fields.remove_known(Known::Connection);
+                head.fields.push_known(Known::Connection, b"upgrade");
+                head.fields.remove_known(Known::Upgrade);
+                head.fields.push_known(Known::Upgrade, protocol.as_bytes());
             }
         }
-        Wire::Http2 | Wire::Hawser => {
-            if wire == Wire::Hawser {
-                let protocol = if head.http2 { "HTTP/2" } else { "HTTP/1.1" };
-                headers.insert(APP_PROTOCOL, HeaderValue::from_static(protocol));
-            }
-            uri.scheme = Some(Scheme::HTTP);
-            uri.authority = Some(Authority::try_from(head.host.as_bytes()).ok()?);
-            *request.version_mut() = Version::HTTP_2;
+        Wire::Http2 => {}
+        Wire::Hawser => {
+            head.fields.remove_known(Known::HawserProtocol);
+            let protocol: &[u8] = if shape.http2 { b"HTTP/2" } else { b"HTTP/1.1" };
+            head.fields.push_known(Known::HawserProtocol, protocol);
         }
-    }
-    *request.uri_mut() = Uri::from_parts(uri).ok()?;
-    Some(request)
-}
-
-/// HTTP/2 may cut a cookie into several headers; HTTP/1.1 may not.
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut all = headers.get_all(COOKIE).iter();
-    if all.next().is_none() || all.next().is_none() {
-        return;
-    }
-    let joined: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(value) = HeaderValue::from_bytes(&joined.join(&b"; "[..])) {
-        headers.insert(COOKIE, value);
     }
 }
 
-/// Cleans a response's headers.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
-    strip(headers);
-    headers.remove(APP_PROTOCOL);
-    headers.remove(XFCC);
+/// RFC 6455, 4.1: 16 random bytes, which HTTP/2 does without.
+fn websocket_key() -> String {
+    use base64::Engine as _;
+    use rand::RngExt as _;
+    let bytes: [u8; 16] = rand::rng().random();
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// HTTP/2 may cut a cookie into several fields; HTTP/1.1 may not.
+fn join_cookies(fields: &mut Fields) {
+    if fields.all("cookie").count() > 1 {
+        let joined = fields.all("cookie").collect::<Vec<_>>().join(&b"; "[..]);
+        fields.set("cookie", &joined);
+    }
+}
+
+/// Cleans a response's head. What it says of an upgrade is returned.
+pub(super) fn clean_response(head: &mut ResponseHead) -> Option<Vec<u8>> {
+    let seen = Seen::of(&head.fields);
+    let upgrade = head.fields.known(Known::Upgrade).filter(|_| head.status == 101).map(<[u8]>::to_vec);
+    strip(&mut head.fields, &seen);
+    for known in [Known::HawserProtocol, Known::ForwardedClientCert] {
+        if seen.has(known) {
+            head.fields.remove_known(known);
+        }
+    }
+    upgrade
 }
 
 /// Whether a request is gRPC.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(http::header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+pub(super) fn is_grpc(fields: &Fields) -> bool {
+    fields.known(Known::ContentType).is_some_and(|value| {
+        value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}
+
+/// `grpc-timeout` (gRPC over HTTP/2): at most eight digits and a unit.
+pub(super) fn grpc_timeout(fields: &Fields) -> Option<std::time::Duration> {
+    use std::time::Duration;
+    let (unit, digits) = fields.known(Known::GrpcTimeout)?.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// A short text without an allocation.
+mod smallstr {
+    use std::fmt;
+
+    /// Up to 64 bytes; what does not fit is cut.
+    pub(super) struct Text {
+        bytes: [u8; 64],
+        len: usize,
+    }
+
+    impl Text {
+        pub(super) fn new() -> Self {
+            Self { bytes: [0; 64], len: 0 }
+        }
+    }
+
+    impl std::ops::Deref for Text {
+        type Target = [u8];
+
+        fn deref(&self) -> &[u8] {
+            &self.bytes[..self.len]
+        }
+    }
+
+    impl fmt::Write for Text {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let n = text.len().min(self.bytes.len() - self.len);
+            self.bytes[self.len..self.len + n].copy_from_slice(&text.as_bytes()[..n]);
+            self.len += n;
+            if n == text.len() { Ok(()) } else { Err(fmt::Error) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_grpc_has_digits_and_a_unit() {
+        for (text, is) in [
+            ("1S", Some(1000)),
+            ("250m", Some(250)),
+            ("2M", Some(120_000)),
+            ("S", None),
+            ("123456789m", None),
+            ("1", None),
+        ] {
+            let mut fields = Fields::default();
+            fields.push_known(Known::GrpcTimeout, text.as_bytes());
+            assert_eq!(grpc_timeout(&fields).map(|d| d.as_millis()), is, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_a_connection_goes() {
+        let mut fields = Fields::default();
+        for (name, value) in [
+            ("connection", "close, x-mine"),
+            ("x-mine", "1"),
+            ("te", "gzip, trailers"),
+            ("upgrade", "h2c"),
+            ("x-a", "b"),
+        ] {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        let seen = Seen::of(&fields);
+        strip(&mut fields, &seen);
+        let left: Vec<_> = fields.iter().map(|f| String::from_utf8_lossy(f.name).into_owned()).collect();
+        assert_eq!(left, ["x-a", "te"]);
+        assert_eq!(fields.get("te"), Some(&b"trailers"[..]));
+    }
 }

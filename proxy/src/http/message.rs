@@ -7,7 +7,7 @@
 mod fields;
 mod known;
 
-pub use fields::{Field, Fields};
+pub use fields::{Field, Fields, Name};
 pub use known::Known;
 
 use http::Method;

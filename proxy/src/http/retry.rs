@@ -27,6 +27,8 @@ pub(super) enum Event {
     Broken,
     /// It took longer than a try may.
     TryTimeout,
+    /// A limit of the cluster.
+    Overflow,
     /// An answer: status, and gRPC's if it is in the head.
     Answer(u16, Option<u8>),
 }
@@ -60,7 +62,7 @@ impl<'p> Tries<'p> {
         let safe = match event {
             Event::Dead | Event::NoConnection | Event::Refused => true,
             Event::Broken => self.safe,
-            Event::TryTimeout | Event::Answer(..) => false,
+            Event::TryTimeout | Event::Overflow | Event::Answer(..) => false,
         };
         let most = match self.policy {
             Some(policy) if asked => policy.most.max(if safe { SAFE } else { 0 }),
@@ -94,6 +96,7 @@ fn asked(policy: &RetryPolicy, event: Event) -> bool {
         Event::Refused => on.refused_stream || on.reset || on.server_error,
         Event::Broken => on.reset || on.server_error || on.gateway_error,
         Event::TryTimeout => on.reset || on.server_error || on.gateway_error,
+        Event::Overflow => on.server_error || on.gateway_error || on.statuses.contains(&503),
         Event::Answer(status, grpc) => {
             on.statuses.contains(&status)
                 || on.server_error && status >= 500

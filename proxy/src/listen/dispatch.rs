@@ -12,7 +12,7 @@ use smallvec::{SmallVec, smallvec};
 use super::look::{Looked, NoAnswer, look};
 use crate::config::{Chain, Codec, Config, Filter, HttpSpec, Listener, Seen, SeenTransport, choose};
 use crate::detect::HttpSniff;
-use crate::http::codec::Version;
+use crate::http::Carries;
 use crate::stream::{Plain, Stream};
 use crate::telemetry::Refusal;
 use crate::tls::{self, Offer, Peer};
@@ -48,6 +48,7 @@ pub(super) async fn outbound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival
         if !worker.shared.demand.listener(arrival.to).await {
             return worker.counters().refuse(Refusal::NoListener);
         }
+        worker.refresh();
         config = worker.config();
     }
     let Some(listener) = config.outbound.get(&arrival.to).cloned() else {
@@ -138,12 +139,12 @@ async fn serve(
     };
     let plain = plain.unread(bytes);
     let Some(context) = &chain.tls else {
-        let version = match looked {
-            Looked::Plain(Some(HttpSniff::Http1)) => Some(Version::Http1),
-            Looked::Plain(Some(HttpSniff::Http2)) => Some(Version::Http2),
+        let carries = match looked {
+            Looked::Plain(Some(HttpSniff::Http1)) => Some(Carries::Http1),
+            Looked::Plain(Some(HttpSniff::Http2)) => Some(Carries::Http2),
             _ => None,
         };
-        return filter(worker, Stream::plain(plain), arrival, side, &chain, None, version).await;
+        return filter(worker, Stream::plain(plain), arrival, side, &chain, None, carries).await;
     };
     let Looked::Tls(hello) = &looked else { return worker.counters().refuse(Refusal::NoChain) };
     let is_http = matches!(chain.filter, Filter::Http(_));
@@ -162,17 +163,17 @@ async fn serve(
     };
     let own: Arc<str> = credentials.identity.as_str().into();
     let peer = tls::peer(&stream, &own);
-    let version = match selected.as_deref() {
-        Some(b"h2" | b"hawser-h2") => Some(Version::Http2),
-        Some(_) => Some(Version::Http1),
+    let carries = match selected.as_deref() {
+        Some(protocol) if protocol == alpn::HAWSER_H2.as_bytes() => Some(Carries::Hawser),
+        Some(b"h2") => Some(Carries::Http2),
+        Some(_) => Some(Carries::Http1),
         None => None,
     };
-    let hawser = selected.as_deref() == Some(alpn::HAWSER_H2.as_bytes());
     let stream = Stream::server(stream);
     if selected.as_deref() == Some(alpn::HAWSER_TUNNEL.as_bytes()) {
         return tcp::serve_tunnels(worker, stream, arrival, &chain, peer).await;
     }
-    serve_filter(worker, stream, arrival, side, &chain, peer, version, hawser).await;
+    filter(worker, stream, arrival, side, &chain, peer, carries).await;
 }
 
 /// Serves what comes out of a tunnel by the chains of its port: the first for bytes, the second for requests. Where they
@@ -192,8 +193,8 @@ pub(crate) async fn inner(
             Ok((looked, read)) => {
                 stream = stream.unread(read);
                 match looked {
-                    Looked::Plain(Some(HttpSniff::Http1)) => (requests, Some(Version::Http1)),
-                    Looked::Plain(Some(HttpSniff::Http2)) => (requests, Some(Version::Http2)),
+                    Looked::Plain(Some(HttpSniff::Http1)) => (requests, Some(Carries::Http1)),
+                    Looked::Plain(Some(HttpSniff::Http2)) => (requests, Some(Carries::Http2)),
                     _ => (bytes, None),
                 }
             }
@@ -204,52 +205,38 @@ pub(crate) async fn inner(
 
 async fn filter(
     worker: &Rc<Worker>,
-    stream: Stream,
-    arrival: Arrival,
-    side: Side,
-    chain: &Arc<Chain>,
-    peer: Option<Peer>,
-    version: Option<Version>,
-) {
-    serve_filter(worker, stream, arrival, side, chain, peer, version, false).await;
-}
-
-#[allow(clippy::too_many_arguments)]
-async fn serve_filter(
-    worker: &Rc<Worker>,
     mut stream: Stream,
     arrival: Arrival,
     side: Side,
     chain: &Arc<Chain>,
     peer: Option<Peer>,
-    version: Option<Version>,
-    hawser: bool,
+    carries: Option<Carries>,
 ) {
     match &chain.filter {
         Filter::Tcp(spec) => tcp::proxy(worker, stream, arrival, side, spec, chain, peer).await,
         Filter::Http(spec) => {
-            let version = match version.or(fixed(spec)) {
-                Some(version) => version,
+            let carries = match carries.or(fixed(spec)) {
+                Some(carries) => carries,
                 None => match look(&mut stream, false, true, FIRST_REQUEST).await {
                     Ok((looked, bytes)) => {
                         stream = stream.unread(bytes);
                         match looked {
-                            Looked::Plain(Some(HttpSniff::Http2)) => Version::Http2,
-                            _ => Version::Http1,
+                            Looked::Plain(Some(HttpSniff::Http2)) => Carries::Http2,
+                            _ => Carries::Http1,
                         }
                     }
                     Err(_) => return,
                 },
             };
-            http::serve(worker, stream, version, hawser, arrival, side, spec.clone(), chain, peer).await;
+            http::serve(worker, stream, carries, (arrival, side), chain, spec, peer).await;
         }
     }
 }
 
-fn fixed(spec: &HttpSpec) -> Option<Version> {
+fn fixed(spec: &HttpSpec) -> Option<Carries> {
     match spec.codec {
         Codec::Auto => None,
-        Codec::Http1 => Some(Version::Http1),
-        Codec::Http2 => Some(Version::Http2),
+        Codec::Http1 => Some(Carries::Http1),
+        Codec::Http2 => Some(Carries::Http2),
     }
 }

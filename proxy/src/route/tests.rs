@@ -1,7 +1,7 @@
 use hawser_api::proto::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use hawser_api::proto::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher, StringMatcher};
 use hawser_api::proto::route as proto;
-use http::{HeaderMap, Method};
+use http::Method;
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn table(hosts: Vec<(&[&str], Vec<proto::Route>)>) -> RouteTable {
     RouteTable::new(&proto::RouteConfiguration { virtual_hosts, ..Default::default() }).unwrap()
 }
 
-fn found<'t>(table: &'t RouteTable, host: &str, path: &str, headers: &HeaderMap) -> Option<&'t str> {
+fn found<'t>(table: &'t RouteTable, host: &str, path: &str, headers: &Fields) -> Option<&'t str> {
     let (path, query) = path.split_once('?').map_or((path, None), |(p, q)| (p, Some(q)));
     let asked = Asked { host, path, query, method: &Method::GET, headers };
     find(table, &asked, || 0).map(|(_, route)| route.name.as_str())
@@ -45,7 +45,7 @@ fn the_most_specific_host_wins() {
         (&["*.b.example.org"], one("long")),
         (&["api.*"], one("start")),
     ]);
-    let none = HeaderMap::new();
+    let none = Fields::default();
     for (host, is) in [
         ("reviews", "exact"),
         ("REVIEWS:9080", "exact"),
@@ -83,8 +83,9 @@ fn the_first_route_that_matches_counts() {
             to("prefix", prefix("/ap"), |_| {}),
         ],
     )]);
-    let none = HeaderMap::new();
-    let jason: HeaderMap = [("end-user".parse().unwrap(), "jason".parse().unwrap())].into_iter().collect();
+    let none = Fields::default();
+    let mut jason = Fields::default();
+    jason.push(b"end-user", b"jason");
     assert_eq!(found(&table, "a", "/x", &jason), Some("header"));
     assert_eq!(found(&table, "a", "/q?a=b&debug", &none), Some("query"));
     assert_eq!(found(&table, "a", "/q?debugging=1", &none), None);

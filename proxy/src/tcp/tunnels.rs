@@ -48,7 +48,7 @@ pub enum Opened {
 
 /// The way that a connection takes. Sharing saves handshakes, sockets and records of TLS; what it costs is that tunnels
 /// wait for one another where packets get lost.
-pub fn way(shared: bool, config: &Config, target: &Target) -> Way {
+pub fn way(shared: bool, config: &Config, target: &Target<'_>) -> Way {
     if target.is_own(config) {
         // It never leaves the process.
         Way::Own
@@ -97,7 +97,7 @@ struct Group {
 pub async fn open(
     worker: &Rc<Worker>,
     config: &Arc<Config>,
-    target: &Target,
+    target: &Target<'_>,
     way: Way,
     said: &Fields,
 ) -> Result<Opened, Problem> {
@@ -124,7 +124,7 @@ pub async fn open(
                 Opening::Own(made) => return Ok(Opened::Own(made)),
             },
         };
-        let counted = Rc::new(Counted::new(&target.cluster)?);
+        let counted = Rc::new(Counted::new(target.cluster)?);
         match within(target, connection.open(endpoint.spec.address, said)).await? {
             Ok(tunnel) => return Ok(Opened::Tunnel(tunnel, counted)),
             Err(Refused::Status(status)) => {
@@ -138,7 +138,7 @@ pub async fn open(
 }
 
 /// The other end connects to its application meanwhile, which may take as long as any connection.
-async fn within<T>(target: &Target, opening: impl Future<Output = T>) -> Result<T, Problem> {
+async fn within<T>(target: &Target<'_>, opening: impl Future<Output = T>) -> Result<T, Problem> {
     let limit = target.cluster.spec.connect_timeout;
     tokio::time::timeout(limit, opening).await.map_err(|_| Problem::Connect)
 }
@@ -151,7 +151,7 @@ enum Opening {
 async fn make(
     worker: &Rc<Worker>,
     config: &Arc<Config>,
-    target: &Target,
+    target: &Target<'_>,
     group: &Rc<Group>,
     offer: Offer,
 ) -> Result<Opening, Problem> {

@@ -70,13 +70,13 @@ impl Drop for Counted {
 pub async fn connect(
     worker: &Rc<Worker>,
     config: &Arc<Config>,
-    target: &Target,
+    target: &Target<'_>,
     offer: Offer,
 ) -> Result<Made, Problem> {
     if offer != Offer::Hbone && target.is_hbone() {
         return tunnelled(worker, config, target).await;
     }
-    let counted = Rc::new(Counted::new(&target.cluster)?);
+    let counted = Rc::new(Counted::new(target.cluster)?);
     if target.is_own(config) {
         return Ok(Made { stream: own(worker, config, target, offer), chosen: None, counted });
     }
@@ -108,7 +108,7 @@ pub async fn connect(
 async fn dial(
     worker: &Rc<Worker>,
     config: &Arc<Config>,
-    target: &Target,
+    target: &Target<'_>,
     offer: Offer,
 ) -> Result<(Stream, Option<Vec<u8>>), Problem> {
     let tls = match target.transport() {
@@ -137,7 +137,7 @@ async fn dial(
 fn tls_config(
     worker: &Worker,
     config: &Config,
-    target: &Target,
+    target: &Target<'_>,
     tls: &UpstreamTls,
     offer: Offer,
 ) -> Option<Arc<rustls::ClientConfig>> {
@@ -166,7 +166,7 @@ async fn tcp(address: SocketAddr, source: Option<std::net::IpAddr>, remote: bool
 }
 
 /// What is spoken is spoken within a tunnel.
-async fn tunnelled(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target) -> Result<Made, Problem> {
+async fn tunnelled(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target<'_>) -> Result<Made, Problem> {
     // A tunnel needs a connection itself, which this is on the way to.
     match Box::pin(tunnels::open(worker, config, target, Way::Hbone, &Fields::default())).await? {
         Opened::Own(made) => Ok(made),
@@ -175,7 +175,7 @@ async fn tunnelled(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target) -
 }
 
 /// Our own inbound side takes the other end of a pipe, with the policy it has for everybody.
-fn own(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target, offer: Offer) -> Stream {
+fn own(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target<'_>, offer: Offer) -> Stream {
     let (ours, theirs) = tokio::io::duplex(PIPE);
     worker.counters().handed_over.fetch_add(1, Relaxed);
     let transport = target.transport();

@@ -1,14 +1,35 @@
 //! Something that sends a request: from the pool if it can be, else made.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::connect::Counted;
 use super::{Problem, Target, connect, is_hawser_h2};
-use crate::config::{Config, Transport};
-use crate::http::codec::{Http1, Http2};
+use crate::config::{ClusterState, Config, Transport};
+use crate::http::progress::{Ending, Progress};
+use crate::http::{h1, h2};
 use crate::pool::{Connecting, Key};
+use crate::stream::Stream;
 use crate::tls::Offer;
 use crate::worker::Worker;
+
+/// An HTTP/1.1 connection: one request at a time, then it may be kept.
+#[derive(Debug)]
+pub struct Kept {
+    /// It.
+    pub connection: h1::Http1,
+    /// Tells when its endpoint is lost.
+    pub progress: Rc<Progress>,
+    /// What it is good for.
+    pub key: Key,
+    /// Requests sent on it.
+    pub requests: u32,
+    /// Since when nobody uses it, in milliseconds of [`crate::clock`].
+    pub idle_since: Cell<u64>,
+    _counted: Rc<Counted>,
+}
 
 /// A connection for one request.
 #[derive(Debug)]
@@ -19,19 +40,15 @@ pub struct Lease {
     pub reused: bool,
     /// A hawser-proxy is at the other end, and is told the application's protocol.
     pub hawser: bool,
-    /// Where it goes back to.
-    pub key: Key,
-    /// Counts the request on a shared connection.
-    pub stream: Option<Stream>,
 }
 
 /// What sends a request.
 #[derive(Debug)]
 pub enum Sender {
     /// Alone on its connection.
-    Http1(Box<Http1>),
+    Http1(Box<Kept>),
     /// Beside others.
-    Http2(Rc<Http2>),
+    Http2(h2::ClientStream),
 }
 
 /// Takes or makes a connection. `fresh` leaves the pool aside: for upgrades, and after a pooled one failed.
@@ -41,7 +58,7 @@ pub enum Sender {
 pub async fn lease(
     worker: &Rc<Worker>,
     config: &Arc<Config>,
-    target: &Target,
+    target: &Target<'_>,
     offer: Offer,
     fresh: bool,
 ) -> Result<Lease, Problem> {
@@ -50,24 +67,27 @@ pub async fn lease(
         Transport::Tls(tls) => tls.fingerprint,
     };
     let key = Key { to: target.pool_to(), transport, offer };
-    let timeout = target.cluster.spec.idle_timeout;
     if offer == Offer::Http1 {
         return exclusive(worker, config, target, key, fresh).await;
     }
-    let shared = worker.pool.shared(&key, timeout);
+    let shared = worker.pool.shared(&key, target.cluster.spec.idle_timeout);
+    let mut pending = None;
     loop {
         if shared.speaks_http1.get() {
-            return exclusive(worker, config, target, key, fresh).await;
+            return exclusive(worker, config, target, Key { offer: Offer::Http1, ..key }, fresh).await;
         }
         if let Some(connection) = shared.pick() {
-            if connection.is_alive(crate::clock::now_ms()).await {
-                let hawser = matches!(offer, Offer::HawserHttp1 | Offer::HawserHttp2) && connection.hawser.get();
-                return Ok(Lease { sender: Sender::Http2(connection), reused: true, hawser, key, stream: None });
+            if !connection.is_alive(crate::clock::now_ms()).await {
+                continue;
             }
-            continue;
+            let Ok(stream) = connection.open() else { continue };
+            return Ok(Lease { sender: Sender::Http2(stream), reused: true, hawser: shared.hawser.get() });
         }
         if !shared.connecting.get() {
             break;
+        }
+        if pending.is_none() {
+            pending = Some(Pending::begin(target)?);
         }
         let failures = shared.failures.get();
         shared.changed.notified().await;
@@ -79,6 +99,7 @@ pub async fn lease(
     if !shared.has_room() {
         return Err(Problem::Limit);
     }
+    let _pending = pending.map_or_else(|| Pending::begin(target), Ok)?;
     let connecting = Connecting::begin(&shared);
     let made = match connect(worker, config, target, offer).await {
         Ok(made) => made,
@@ -93,57 +114,85 @@ pub async fn lease(
         Offer::HawserHttp1 => hawser,
         _ => true,
     };
-    let lost = target.endpoint().map(|e| e.state.lost.clone());
+    let progress = worker.watch.endpoint(target.endpoint().map(|e| &e.state));
     let sender = if http2 {
-        let connection = Http2::start(made.stream, lost, made.counted).await.map_err(|_| Problem::Connect)?;
-        connection.hawser.set(hawser);
-        let connection = Rc::new(connection);
-        shared.connections.borrow_mut().push(connection.clone());
-        Sender::Http2(connection)
+        let secure = !matches!(target.transport(), Transport::Raw);
+        let connection = start(made.stream, secure, progress, made.counted);
+        let stream = connection.open().map_err(|_| Problem::Connect)?;
+        shared.hawser.set(hawser);
+        shared.connections.borrow_mut().push(connection);
+        Sender::Http2(stream)
     } else {
         shared.speaks_http1.set(true);
-        let connection = Http1::start(made.stream, lost, made.counted).await.map_err(|_| Problem::Connect)?;
-        Sender::Http1(Box::new(connection))
+        let key = Key { offer: Offer::Http1, ..key };
+        Sender::Http1(Kept::new(made.stream, progress, made.counted, key))
     };
     drop(connecting);
-    Ok(Lease { sender, reused: false, hawser, key, stream: None })
+    Ok(Lease { sender, reused: false, hawser })
+}
+
+/// An HTTP/2 connection and its task.
+fn start(stream: Stream, secure: bool, progress: Rc<Progress>, counted: Rc<Counted>) -> h2::Connection {
+    let (connection, driver) = h2::connect(stream, h2::Limits::default(), secure);
+    tokio::task::spawn_local(async move {
+        let _counted = counted;
+        let mut driver = std::pin::pin!(driver);
+        std::future::poll_fn(|cx| {
+            if progress.ending(cx) == Ending::Now {
+                return std::task::Poll::Ready(());
+            }
+            driver.as_mut().poll(cx).map(drop)
+        })
+        .await;
+    });
+    connection
 }
 
 async fn exclusive(
     worker: &Rc<Worker>,
     config: &Arc<Config>,
-    target: &Target,
+    target: &Target<'_>,
     key: Key,
     fresh: bool,
 ) -> Result<Lease, Problem> {
     let most = target.cluster.spec.requests_per_connection;
-    while !fresh && let Some(mut connection) = worker.pool.take(&key) {
-        if (most == 0 || connection.requests.get() < most) && connection.ready().await {
-            let sender = Sender::Http1(Box::new(connection));
-            return Ok(Lease { sender, reused: true, hawser: false, key, stream: None });
+    while !fresh && let Some(mut kept) = worker.pool.take(&key) {
+        if most == 0 || kept.requests < most {
+            kept.requests += 1;
+            return Ok(Lease { sender: Sender::Http1(kept), reused: true, hawser: false });
         }
     }
+    let _pending = Pending::begin(target)?;
     let made = connect(worker, config, target, Offer::Http1).await?;
-    let lost = target.endpoint().map(|e| e.state.lost.clone());
-    let connection = Http1::start(made.stream, lost, made.counted).await.map_err(|_| Problem::Connect)?;
-    Ok(Lease { sender: Sender::Http1(Box::new(connection)), reused: false, hawser: false, key, stream: None })
+    let progress = worker.watch.endpoint(target.endpoint().map(|e| &e.state));
+    let kept = Kept::new(made.stream, progress, made.counted, key);
+    Ok(Lease { sender: Sender::Http1(kept), reused: false, hawser: false })
 }
 
-/// A request on a shared connection, until its response has ended.
-#[derive(Debug)]
-pub struct Stream(Rc<Http2>);
-
-impl Stream {
-    /// Counts it.
-    pub fn begin(connection: &Rc<Http2>) -> Self {
-        connection.active.set(connection.active.get() + 1);
-        Self(connection.clone())
+impl Kept {
+    fn new(stream: Stream, progress: Rc<Progress>, counted: Rc<Counted>, key: Key) -> Box<Self> {
+        let connection = h1::Http1::new(stream);
+        Box::new(Self { connection, progress, key, requests: 1, idle_since: Cell::new(0), _counted: counted })
     }
 }
 
-impl Drop for Stream {
+/// A request that waits for a connection, counted.
+struct Pending(Arc<ClusterState>);
+
+impl Pending {
+    fn begin(target: &Target<'_>) -> Result<Self, Problem> {
+        let state = &target.cluster.state;
+        let counter: &AtomicU32 = &state.pending;
+        if counter.fetch_add(1, Relaxed) >= target.cluster.spec.limits.pending {
+            counter.fetch_sub(1, Relaxed);
+            return Err(Problem::Limit);
+        }
+        Ok(Self(state.clone()))
+    }
+}
+
+impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.active.set(self.0.active.get().saturating_sub(1));
-        self.0.last_used.set(crate::clock::now_ms());
+        self.0.pending.fetch_sub(1, Relaxed);
     }
 }

@@ -36,6 +36,26 @@ pub struct Field<'f> {
     pub value: &'f [u8],
 }
 
+/// A name that is asked for again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    known: Known,
+    text: Box<str>,
+}
+
+impl Name {
+    /// A name; it is made lower case.
+    pub fn new(name: &str) -> Self {
+        let text = name.to_ascii_lowercase().into_boxed_str();
+        Self { known: Known::of(text.as_bytes()), text }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
 /// Fields in the order they came. Whoever fills them bounds them: text is at most 4 GiB, and a head far below.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
@@ -162,6 +182,13 @@ impl Fields {
     pub fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f [u8]> + Clone {
         let known = Known::of(name.as_bytes());
         let is = move |e: &&Entry| e.known == known && (known != Known::Other || self.name(e) == name.as_bytes());
+        self.list.iter().filter(is).map(|e| self.value(e))
+    }
+
+    /// All values of a field.
+    pub fn named<'f>(&'f self, name: &'f Name) -> impl Iterator<Item = &'f [u8]> + Clone {
+        let known = name.known;
+        let is = move |e: &&Entry| e.known == known && (known != Known::Other || self.name(e) == name.text.as_bytes());
         self.list.iter().filter(is).map(|e| self.value(e))
     }
 

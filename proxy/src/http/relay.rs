@@ -1,0 +1,102 @@
+//! A response on its way to the client, and the rest of the request on its way to the server.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::attempt::{Fired, Limits, Timer};
+use super::channel::{Channel as _, End, Pump, Server, Then};
+use super::finish::Exchange;
+use super::message::ResponseHead;
+use crate::upstream::Sender;
+
+/// A response whose head is there.
+pub(super) struct Answered {
+    /// The head.
+    pub(super) response: ResponseHead,
+    /// What brings the rest.
+    pub(super) sender: Sender,
+    /// The request's body.
+    pub(super) body: Pump,
+    /// Until when it may take.
+    pub(super) limits: Limits,
+}
+
+/// Hands a response on to its end; the connection it came by is kept for `keep`.
+pub(super) async fn relay<S: Server>(
+    server: &mut S,
+    mut exchange: Exchange,
+    answered: Answered,
+    keep: Duration,
+) -> Then {
+    let Answered { response, mut sender, mut body, limits } = answered;
+    let mut down = Pump::new(false);
+    if sender.is_received() {
+        down.give_up();
+    }
+    let sent = match server.respond(&response) {
+        Err(_) => Err("DC"),
+        Ok(()) if down.is_ended() && server.finish(None).is_err() => Err("DC"),
+        Ok(()) => {
+            let mut timer = limits.of_response();
+            poll_fn(|cx| both(cx, server, &mut sender, &mut body, &mut down, &mut timer)).await
+        }
+    };
+    exchange.moved(body.moved, down.moved);
+    exchange.grpc_status(down.grpc_status);
+    match sent {
+        Ok(()) => {
+            exchange.ended();
+            if let Sender::Http1(kept) = sender
+                && body.is_ended()
+                && kept.connection.is_reusable()
+            {
+                exchange.connection.worker.pool.put(kept, keep);
+            }
+        }
+        Err(flags) => {
+            let details = match flags {
+                "UC" => "upstream_reset_after_response_started{connection_termination}",
+                "DC" => "downstream_remote_disconnect",
+                _ => "upstream_max_stream_duration_reached",
+            };
+            exchange.broke(flags, details);
+            server.abort();
+        }
+    }
+    Then::Next
+}
+
+/// Moves both ways; ready when the response has ended.
+fn both<S: Server>(
+    cx: &mut Context<'_>,
+    server: &mut S,
+    sender: &mut Sender,
+    body: &mut Pump,
+    down: &mut Pump,
+    timer: &mut Timer,
+) -> Poll<Result<(), &'static str>> {
+    if !body.is_ended() {
+        match body.poll(server, sender, cx) {
+            Poll::Ready(Err(End::From(_))) => return Poll::Ready(Err("DC")),
+            Poll::Ready(Err(End::To(_))) => body.give_up(),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+    }
+    match down.poll(sender, server, cx) {
+        Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+        Poll::Ready(Err(End::From(_))) => return Poll::Ready(Err("UC")),
+        Poll::Ready(Err(End::To(_))) => return Poll::Ready(Err("DC")),
+        Poll::Pending => {}
+    }
+    if let Poll::Ready(fired) = timer.poll(cx, false) {
+        return Poll::Ready(Err(match fired {
+            Fired::Whole(answer) => answer.flags,
+            Fired::Try | Fired::Request => "UT",
+        }));
+    }
+    if body.is_ended() && server.poll_gone(cx).is_ready() {
+        return Poll::Ready(Err("DC"));
+    }
+    Poll::Pending
+}

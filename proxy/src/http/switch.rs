@@ -1,0 +1,71 @@
+//! Connections that stop being HTTP: after both ends have agreed, bytes are carried.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::channel::{Server, Then};
+use super::finish::Exchange;
+use super::h2::Tunnel;
+use super::message::{Known, Length};
+use super::relay::Answered;
+use crate::tcp;
+use crate::upstream::Sender;
+
+/// A connection that was switched may be silent so long.
+const IDLE: Duration = Duration::from_secs(3600);
+
+trait Bytes: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
+
+/// Answers the client, and carries bytes between both ends until they have ended; the exchange ends with them.
+pub(super) async fn carry<S: Server>(
+    server: &mut S,
+    mut exchange: Exchange,
+    answered: Answered,
+    upgrade: Option<Vec<u8>>,
+) -> Then {
+    let Answered { mut response, sender, .. } = answered;
+    let own = server.can_become();
+    response.length = if own { Length::None } else { Length::Unknown };
+    match upgrade {
+        Some(protocol) if own => {
+            response.fields.push_known(Known::Connection, b"upgrade");
+            response.fields.push_known(Known::Upgrade, &protocol);
+        }
+        // HTTP/2 says it with a 200 (RFC 8441, 5).
+        Some(_) => response.status = 200,
+        None => {}
+    }
+    let flushed = match server.respond(&response) {
+        Ok(()) => poll_fn(|cx| server.poll_flush(cx)).await,
+        Err(why) => Err(why),
+    };
+    if flushed.is_err() {
+        exchange.broke("DC", "downstream_remote_disconnect");
+        return Then::Next;
+    }
+    let mut far: Box<dyn Bytes> = match sender {
+        Sender::Http1(kept) => Box::new(kept.connection.into_stream()),
+        Sender::Http2(stream) => Box::new(Tunnel::new(stream)),
+    };
+    if own {
+        return Then::Become(Box::new(move |mut client| {
+            Box::pin(async move { between(&mut client, &mut far, exchange).await })
+        }));
+    }
+    between(&mut Tunnel::new(server), &mut far, exchange).await;
+    Then::Next
+}
+
+async fn between<C: AsyncRead + AsyncWrite + Unpin>(client: &mut C, far: &mut Box<dyn Bytes>, mut exchange: Exchange) {
+    let (mut up, mut down) = (0, 0);
+    let _ = tcp::carry(client, far, IDLE, |moved| {
+        up += moved.forth;
+        down += moved.back;
+    })
+    .await;
+    exchange.moved(up, down);
+    exchange.ended();
+}

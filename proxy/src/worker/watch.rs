@@ -1,0 +1,143 @@
+//! What ends connections from outside: the slow and the idle, those whose chain or endpoint is gone, the end of the process.
+//! One task a worker looks at all of them once a second and after each change; none needs a timer or a token of its own.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Worker;
+use crate::config::{Chain, EndpointState, HttpSpec};
+use crate::http::progress::{Ending, Progress};
+
+/// Connections that are looked at.
+#[derive(Debug, Default)]
+pub struct Watch {
+    clock: Rc<Cell<u32>>,
+    all: RefCell<Vec<Watched>>,
+    draining: Cell<bool>,
+    /// Open connections of clients of this worker.
+    pub open: Cell<usize>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    progress: Weak<Progress>,
+    end: End,
+}
+
+/// Which end of ours it is.
+#[derive(Debug)]
+enum End {
+    /// A client's connection: a head may take so long, silence between requests so long.
+    Client { chain: Arc<Chain>, head: Duration, idle: Duration },
+    /// A connection to an endpoint.
+    Endpoint(Arc<EndpointState>),
+}
+
+impl Watch {
+    /// Watches a client's connection.
+    pub fn client(&self, chain: &Arc<Chain>, spec: &HttpSpec) -> Rc<Progress> {
+        let end = End::Client { chain: chain.clone(), head: spec.head_timeout, idle: spec.idle_timeout };
+        let progress = self.add(end);
+        if self.draining.get() || chain.replaced.is_cancelled() {
+            progress.tell(Ending::Graceful);
+        }
+        progress
+    }
+
+    /// Watches a connection to an endpoint; one without is never lost.
+    pub fn endpoint(&self, state: Option<&Arc<EndpointState>>) -> Rc<Progress> {
+        match state {
+            None => Progress::new(self.clock.clone()),
+            Some(state) => {
+                let progress = self.add(End::Endpoint(state.clone()));
+                if state.lost.is_cancelled() {
+                    progress.tell(Ending::Now);
+                }
+                progress
+            }
+        }
+    }
+
+    fn add(&self, end: End) -> Rc<Progress> {
+        let progress = Progress::new(self.clock.clone());
+        self.all.borrow_mut().push(Watched { progress: Rc::downgrade(&progress), end });
+        progress
+    }
+
+    /// A second has passed.
+    fn tick(&self) {
+        self.clock.set(self.clock.get().wrapping_add(1));
+        self.each(|progress, end| {
+            if let End::Client { head, idle, .. } = end {
+                progress.sweep(*head, *idle);
+            }
+        });
+    }
+
+    /// The configuration has changed.
+    fn changed(&self) {
+        self.each(|progress, end| match end {
+            End::Client { chain, .. } if chain.replaced.is_cancelled() => progress.tell(Ending::Graceful),
+            End::Endpoint(state) if state.lost.is_cancelled() => progress.tell(Ending::Now),
+            End::Client { .. } | End::Endpoint(_) => {}
+        });
+    }
+
+    /// The process ends.
+    fn drain(&self) {
+        self.draining.set(true);
+        self.each(|progress, end| {
+            if matches!(end, End::Client { .. }) {
+                progress.tell(Ending::Graceful);
+            }
+        });
+    }
+
+    fn each(&self, mut f: impl FnMut(&Progress, &End)) {
+        self.all.borrow_mut().retain(|w| match w.progress.upgrade() {
+            Some(progress) => {
+                f(&progress, &w.end);
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+/// Runs until the worker is gone.
+pub(super) async fn run(worker: std::rc::Weak<Worker>) {
+    let Some(first) = worker.upgrade() else { return };
+    let (mut changes, drain) = (first.shared.changed.subscribe(), first.shared.drain.clone());
+    drop(first);
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut draining = std::pin::pin!(drain.draining());
+    let mut drained = false;
+    loop {
+        let mut ticked = false;
+        let mut change = Ok(());
+        tokio::select! {
+            _ = every.tick() => ticked = true,
+            changed = changes.changed() => change = changed,
+            () = &mut draining, if !drained => drained = true,
+        }
+        let Some(worker) = worker.upgrade() else { return };
+        if ticked {
+            worker.watch.tick();
+            worker.pool.sweep(crate::clock::now_ms());
+            worker.tunnels.sweep(crate::clock::now_ms());
+        } else if drained && !worker.watch.draining.get() {
+            worker.watch.drain();
+        } else {
+            if change.is_err() {
+                // The control thread is gone; so is the process soon.
+                return;
+            }
+            worker.refresh();
+            worker.watch.changed();
+            worker.pool.forget_lost();
+        }
+    }
+}
