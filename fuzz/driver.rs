@@ -5,6 +5,7 @@
 
 #![allow(dead_code)]
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,11 @@ use hawser_api::proto::route::{
 use hawser_proxy::access_log::{AccessLogs, Writer};
 use hawser_proxy::config::{Config, Kind, Store};
 use hawser_proxy::detect::{self, HttpSniff, TlsSniff};
+use hawser_proxy::http::channel::{Broken, Channel as _, Client as _, Piece};
+use hawser_proxy::http::h2::{self, Side, State};
+use hawser_proxy::http::message::{Length, RequestHead, Version};
 use hawser_proxy::listen::hand_over;
-use hawser_proxy::stream::Plain;
+use hawser_proxy::stream::{Plain, Stream};
 use hawser_proxy::telemetry::Registry;
 use hawser_proxy::tls::Offer;
 use hawser_proxy::worker::{Demand, Shared, Worker};
@@ -95,6 +99,94 @@ pub(crate) fn http_head(bytes: &[u8]) -> Vec<u8> {
         };
         tokio::time::timeout(Duration::from_secs(20), exchange).await.expect("a connection that is closed has an end")
     })
+}
+
+/// HTTP/2 as a server, after the preface and SETTINGS; every request is answered. How many were, if no rule was broken.
+pub(crate) fn h2_server(bytes: &[u8]) -> Option<usize> {
+    let mut state = State::new(Side::Server, h2::Limits::default(), || 0);
+    state.receive(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let mut answered = 0;
+    let mut broken = false;
+    for part in bytes.chunks(1 + bytes.len() / 3) {
+        state.receive(part);
+        answered += state.answer_all(204);
+        broken |= complains(state.output());
+        assert!(state.output().len() < 1 << 20, "{} bytes wait", state.output().len());
+        state.wrote(state.output().len());
+    }
+    (!broken && state.fatal().is_none()).then_some(answered)
+}
+
+/// Whether frames reset a stream or end the connection for an error.
+fn complains(mut frames: &[u8]) -> bool {
+    while let Some((head, rest)) = frames.split_first_chunk::<9>() {
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let (payload, rest) = rest.split_at(len);
+        let code = if head[3] == 7 { &payload[4..8] } else { payload };
+        if matches!(head[3], 3 | 7) && code != [0; 4] {
+            return true;
+        }
+        frames = rest;
+    }
+    assert!(frames.is_empty(), "frames are queued whole");
+    false
+}
+
+/// HTTP/2 as a client that asks three things: how many were answered, to the end.
+pub(crate) fn h2_client(bytes: &[u8]) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let (near, mut far) = tokio::io::duplex(4 << 20);
+        let (connection, driver) = h2::connect(Stream::plain(Plain::memory(near)), h2::Limits::default(), true);
+        let ask = async {
+            let mut streams = Vec::new();
+            for method in ["GET", "HEAD", "POST"] {
+                let mut head = RequestHead::new(method.parse().expect("a method"), Version::Http11);
+                head.set_authority(b"a.b");
+                head.set_path(b"/");
+                let mut stream = connection.open().expect("room");
+                stream.request(&head, Length::None).expect("a connection");
+                streams.push(stream);
+            }
+            // The other end may have gone before it has read all.
+            let _ = far.write_all(bytes).await;
+            let _ = far.shutdown().await;
+            let mut whole = 0;
+            for mut stream in streams {
+                whole += usize::from(read(&mut stream).await.is_ok());
+            }
+            whole
+        };
+        let both = async { tokio::join!(ask, driver).0 };
+        tokio::time::timeout(Duration::from_secs(20), both).await.expect("a connection that is closed has an end")
+    })
+}
+
+async fn read(stream: &mut h2::ClientStream) -> Result<(), Broken> {
+    while poll_fn(|cx| stream.poll_response(cx)).await?.status < 200 {}
+    loop {
+        let n = poll_fn(|cx| {
+            stream.poll_piece(cx).map_ok(|piece| match piece {
+                Piece::Data { bytes, .. } => bytes.len(),
+                Piece::Trailers(_) | Piece::End => 0,
+            })
+        });
+        match n.await? {
+            0 => return Ok(()),
+            n => stream.consume(n),
+        }
+    }
+}
+
+/// Header blocks, each behind its length: how many fields they have, if they can be decoded.
+pub(crate) fn hpack(mut bytes: &[u8]) -> Option<usize> {
+    let mut blocks = Vec::new();
+    while let Some((len, rest)) = bytes.split_first() {
+        let (block, rest) = rest.split_at(rest.len().min(usize::from(*len)));
+        blocks.push(block);
+        bytes = rest;
+    }
+    h2::count_fields(&blocks).ok()
 }
 
 fn config() -> Arc<Config> {

@@ -61,7 +61,31 @@ fn paths() {
 }
 
 #[test]
+fn http2_as_a_server() {
+    for (name, bytes) in seeds("h2_server") {
+        verdict(&name, driver::h2_server(&bytes).is_some_and(|answered| answered > 0));
+    }
+}
+
+#[test]
+fn http2_as_a_client() {
+    for (name, bytes) in seeds("h2_client") {
+        verdict(&name, driver::h2_client(&bytes) == 3);
+    }
+}
+
+#[test]
+fn header_blocks() {
+    for (name, bytes) in seeds("hpack") {
+        verdict(&name, driver::hpack(&bytes).is_some());
+    }
+}
+
+#[test]
 fn there_are_enough_of_them() {
-    let count: usize = ["client_hello", "http_preface", "http_head", "path"].map(|t| seeds(t).len()).iter().sum();
-    assert!(count >= 60, "{count}");
+    let count: usize = ["client_hello", "http_preface", "http_head", "path", "h2_server", "h2_client", "hpack"]
+        .map(|t| seeds(t).len())
+        .iter()
+        .sum();
+    assert!(count >= 95, "{count}");
 }

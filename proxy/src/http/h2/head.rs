@@ -26,6 +26,8 @@ pub(super) struct Bounds {
     pub(super) bytes: usize,
     /// Fields.
     pub(super) fields: usize,
+    /// No name has an underscore.
+    pub(super) refuse_underscores: bool,
 }
 
 /// What a response answers.
@@ -103,6 +105,9 @@ pub(super) fn request(
     let target = draft.seen & (PATH | SCHEME);
     if target != if plain { 0 } else { PATH | SCHEME } {
         draft.wrong(":scheme and :path");
+    }
+    if plain && !valid::target(head.authority()) {
+        draft.wrong("where CONNECT goes");
     }
     if draft.has(PROTOCOL) && !connect {
         draft.wrong(":protocol without CONNECT");
@@ -239,7 +244,7 @@ impl Draft {
         if self.is_too_large() || self.wrong.is_some() {
             return false;
         }
-        if !item.valid {
+        if !item.valid || self.bounds.refuse_underscores && item.name.contains(&b'_') {
             self.wrong("a character that no field has");
         } else if matches!(item.tag, Name::Field(_)) {
             self.fields = true;

@@ -77,6 +77,18 @@ pub enum Bad {
     Size,
 }
 
+/// Counts the fields of blocks that one peer sent one after the other.
+///
+/// # Errors
+/// At the first block that cannot be decoded.
+pub fn count_fields(blocks: &[&[u8]]) -> Result<usize, Bad> {
+    let (mut decoder, mut count) = (Decoder::default(), 0);
+    for block in blocks {
+        decoder.decode(block, |_| count += 1)?;
+    }
+    Ok(count)
+}
+
 /// A field as it was decoded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item<'b> {

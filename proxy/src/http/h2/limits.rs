@@ -11,7 +11,9 @@ pub struct Limits {
     pub head: u32,
     /// Fields of a head.
     pub fields: usize,
-    /// Bytes that a peer may send on a stream before they are consumed.
+    /// Requests with an underscore in a field's name are refused: some applications take it for a hyphen.
+    pub refuse_underscores: bool,
+    /// Bytes that a peer may send on a stream before they are consumed; at least 65535, which hold before it was told.
     pub stream_window: u32,
     /// The same, of all streams together: the most memory that bodies of a connection take.
     pub connection_window: u32,
@@ -29,6 +31,7 @@ impl Default for Limits {
             streams: 100,
             head: 60 * 1024,
             fields: 100,
+            refuse_underscores: false,
             stream_window: 256 * 1024,
             connection_window: 4 * 1024 * 1024,
             queue: 256 * 1024,

@@ -27,14 +27,16 @@ pub async fn serve<H: Handler>(
     handler: Rc<H>,
     progress: Rc<Progress>,
 ) -> io::Result<()> {
-    accept(stream, limits, progress, |head, mut stream| {
+    let give = |head, mut stream| {
         let handler = handler.clone();
         tokio::task::spawn_local(async move {
             // A stream cannot become anything else: what would be is dropped, and the stream with it.
             handler.handle(head, &mut stream).await;
         });
-    })
-    .await
+    };
+    let rejected = |status| handler.rejected(status);
+    let shared = Shared::new(State::new(Side::Server, limits, crate::clock::now_ms));
+    driver::run(stream, shared, Accepting { progress, give, rejected }).await
 }
 
 /// Serves a connection until it ends; what comes is given away, to be served in whatever task.
@@ -48,15 +50,16 @@ pub async fn accept(
     give: impl FnMut(RequestHead, ServerStream),
 ) -> io::Result<()> {
     let shared = Shared::new(State::new(Side::Server, limits, crate::clock::now_ms));
-    driver::run(stream, shared, Accepting { progress, give }).await
+    driver::run(stream, shared, Accepting { progress, give, rejected: |_| {} }).await
 }
 
-struct Accepting<F> {
+struct Accepting<F, R> {
     progress: Rc<Progress>,
     give: F,
+    rejected: R,
 }
 
-impl<F: FnMut(RequestHead, ServerStream)> Role for Accepting<F> {
+impl<F: FnMut(RequestHead, ServerStream), R: Fn(u16)> Role for Accepting<F, R> {
     fn before(&mut self, shared: &Shared, cx: &Context<'_>) -> io::Result<()> {
         match self.progress.ending(cx) {
             Ending::No => {}
@@ -73,6 +76,9 @@ impl<F: FnMut(RequestHead, ServerStream)> Role for Accepting<F> {
             stream.has_head();
             (self.give)(head, ServerStream { stream, progress: self.progress.clone() });
         }
+        let [malformed, too_large] = shared.drive(State::take_rejected);
+        (0..malformed).for_each(|_| (self.rejected)(400));
+        (0..too_large).for_each(|_| (self.rejected)(431));
         if shared.drive(|state| state.in_head()) {
             self.progress.head_begun();
         }

@@ -22,7 +22,7 @@ use super::limits::{ANSWERS, Limits, Patience};
 use super::stream::{Part, Stream, Waiter};
 use super::streams::{Key, Streams};
 use crate::http::channel::Broken;
-use crate::http::message::RequestHead;
+use crate::http::message::{RequestHead, ResponseHead};
 
 /// The window that everybody has before anything was said, and the connection's.
 const WINDOW: u32 = 65_535;
@@ -161,12 +161,18 @@ pub struct State {
     lost: bool,
     /// A task was woken, or has to be started, since this was last asked.
     woke: bool,
+    /// Requests that were malformed, or too large.
+    rejected: [u32; 2],
 }
 
 impl State {
     /// A connection that begins. What is to be said first is in the queue.
     pub fn new(side: Side, limits: Limits, clock: fn() -> u64) -> Self {
         let now = clock();
+        // Less would hold only when the peer has heard of it.
+        let stream_window = limits.stream_window.max(WINDOW);
+        let connection_window = limits.connection_window.max(WINDOW);
+        let limits = Limits { stream_window, connection_window, ..limits };
         let mut this = Self {
             side,
             limits,
@@ -189,7 +195,7 @@ impl State {
             last_taken: 0,
             next: 1,
             window_out: i64::from(WINDOW),
-            window_in: i64::from(limits.connection_window.max(WINDOW)),
+            window_in: i64::from(connection_window),
             consumed: 0,
             blocked: VecDeque::new(),
             out: Vec::new(),
@@ -209,6 +215,7 @@ impl State {
             fatal: None,
             lost: false,
             woke: false,
+            rejected: [0; 2],
         };
         this.greet();
         this
@@ -292,6 +299,23 @@ impl State {
         None
     }
 
+    /// Answers every request that came with a bare status: for who looks at a connection without serving it. How many.
+    pub fn answer_all(&mut self, status: u16) -> usize {
+        let mut count = 0;
+        while let Some((key, _)) = self.accept() {
+            // A stream that cannot be answered is over.
+            let _ = self.send_response(key, &ResponseHead::new(status));
+            self.release(key);
+            count += 1;
+        }
+        count
+    }
+
+    /// How many requests were malformed, and how many too large, since this was last asked.
+    pub(super) fn take_rejected(&mut self) -> [u32; 2] {
+        std::mem::take(&mut self.rejected)
+    }
+
     /// Whether tasks were woken since this was last asked.
     pub(super) fn take_woke(&mut self) -> bool {
         std::mem::take(&mut self.woke)
@@ -335,7 +359,11 @@ impl State {
     }
 
     fn bounds(&self) -> Bounds {
-        Bounds { bytes: self.limits.head as usize, fields: self.limits.fields }
+        Bounds {
+            bytes: self.limits.head as usize,
+            fields: self.limits.fields,
+            refuse_underscores: self.limits.refuse_underscores && self.side == Side::Server,
+        }
     }
 
     /// Ends a stream because of what its peer did.

@@ -1,7 +1,13 @@
 //! Whole connections: our two ends, and each of them with another implementation.
 
+mod conformance;
+mod cost;
+mod floods;
+mod histories;
 mod interop;
 mod pair;
+mod windows;
+mod wire;
 
 use std::cell::Cell;
 use std::future::poll_fn;

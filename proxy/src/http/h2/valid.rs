@@ -21,11 +21,10 @@ const fn classes() -> [u8; 256] {
         if b == b'\t' || b >= b' ' && b != 0x7f {
             class[byte] |= VALUE;
         }
-        if matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
-        {
+        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%') {
             class[byte] |= HOST;
         }
-        if b > b' ' && b != 0x7f && b != b'#' {
+        if b > b' ' && b < 0x7f && b != b'#' {
             class[byte] |= PATH;
         }
         byte += 1;
@@ -50,14 +49,22 @@ pub(super) fn value(value: &[u8]) -> bool {
     all(value, VALUE) && !white(value.first()) && !white(value.last())
 }
 
+/// Longest host with its port.
+const LONGEST_AUTHORITY: usize = 512;
+
 /// A host with or without a port: no user, no path.
 pub(super) fn authority(authority: &[u8]) -> bool {
-    !authority.is_empty() && all(authority, HOST)
+    (1..=LONGEST_AUTHORITY).contains(&authority.len()) && all(authority, HOST)
 }
 
-/// Path and query. Bytes beyond ASCII are let through if they are UTF-8, as other proxies do.
+/// Where CONNECT goes: a host with a port.
+pub(super) fn target(authority: &str) -> bool {
+    authority.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// Path and query. What is beyond ASCII must be escaped.
 pub(super) fn path(path: &[u8]) -> bool {
-    path.first() == Some(&b'/') && all(path, PATH) && std::str::from_utf8(path).is_ok()
+    path.first() == Some(&b'/') && all(path, PATH)
 }
 
 /// A scheme, or the name of a protocol.
@@ -87,9 +94,13 @@ mod tests {
         for bad in [&b""[..], b"a/b", b"u@h", b"a b", b"a?b", b"a#b", b"a\\b"] {
             assert!(!authority(bad), "{bad:?}");
         }
-        assert!(path(b"/a?b=\xc3\xa4"));
-        for bad in [&b""[..], b"a", b"/ a", b"/#a", b"/\x80", b"*", b"/a\x00"] {
+        assert!(path(b"/a?b=%c3%a4"));
+        for bad in [&b""[..], b"a", b"/ a", b"/#a", b"/\x80", b"/\xc3\xa4", b"*", b"/a\x00"] {
             assert!(!path(bad), "{bad:?}");
+        }
+        assert!(target("a:1") && target("[::1]:65535"));
+        for bad in ["a", "a:", ":1", "a:x", "a:65536"] {
+            assert!(!target(bad), "{bad:?}");
         }
         assert!(token(b"https") && !token(b"") && !token(b"a b") && token(b"WebSocket"));
     }

@@ -118,8 +118,12 @@ impl State {
                 self.taken(id, ends, head);
                 Ok(())
             }
-            Parsed::Malformed(why) => self.refuse(id, Code::PROTOCOL_ERROR, Broken::Malformed(why)),
+            Parsed::Malformed(why) => {
+                self.rejected[0] += 1;
+                self.refuse(id, Code::PROTOCOL_ERROR, Broken::Malformed(why))
+            }
             Parsed::TooLarge => {
+                self.rejected[1] += 1;
                 let too_large = ResponseHead { length: Length::Exact(0), ..ResponseHead::new(431) };
                 self.put_head(id, true, |block| crate::http::h2::hpack::response(block, &too_large));
                 self.answer()?;

@@ -1,0 +1,120 @@
+//! Frames by kind.
+
+use super::*;
+
+#[test]
+fn section_6_frames_by_kind() {
+    let half = 256 * 1024;
+    let mut much = vec![open()];
+    much.extend((0..17).map(|_| data(1, 0, &[b'x'; 16_000])));
+    check(
+        Side::Server,
+        vec![
+            row("6.1", "DATA on stream 0", &[data(0, 0, b"x")], PROTOCOL),
+            row("6.1", "DATA with padding", &[open(), data(1, PADDED | END, b"\x03abcxxx")], POST),
+            row("6.1", "DATA of padding alone", &[open(), data(1, PADDED | END, b"\x02xx")], POST),
+            row("6.1", "padding longer than DATA", &[open(), data(1, PADDED, b"\x05abcd")], PROTOCOL),
+            row("6.1", "padding as long as DATA", &[open(), data(1, PADDED, b"\x04abc")], PROTOCOL),
+            row("6.1", "padding without its length", &[open(), data(1, PADDED, b"")], SIZE),
+            row("6.2", "HEADERS on stream 0", &[headers(0, END, &get(&[]))], PROTOCOL),
+            row(
+                "6.2",
+                "HEADERS with padding",
+                &[headers(1, END | PADDED, &[&[2][..], &get(&[]), b"xx"].concat())],
+                GET,
+            ),
+            row("6.2", "padding longer than HEADERS", &[headers(1, END | PADDED, &[200, 0x82, 0x86])], PROTOCOL),
+            row("6.2", "padding without its length", &[headers(1, END | PADDED, &[])], SIZE),
+            row("6.2", "a priority without its length", &[headers(1, END | PRIORITY, &[0, 0])], SIZE),
+            row("6.3", "PRIORITY on stream 0", &[priority(0, 1)], PROTOCOL),
+            row(
+                "6.3",
+                "PRIORITY of a wrong length",
+                &[open(), raw(kind::PRIORITY, 0, 1, &[0; 4])],
+                "rst 1 FRAME_SIZE_ERROR",
+            ),
+            row("6.3", "PRIORITY of a wrong length, idle", &[raw(kind::PRIORITY, 0, 1, &[0; 6])], SIZE),
+            row("6.4", "RST_STREAM on stream 0", &[reset(0, 8)], PROTOCOL),
+            row("6.4", "RST_STREAM of a wrong length", &[open(), raw(kind::RST_STREAM, 0, 1, &[0; 3])], SIZE),
+            row("6.4", "RST_STREAM with an unknown code", &[open(), reset(1, 0xdead), ping()], "ping ack"),
+            row("6.5", "SETTINGS ack with a payload", &[raw(kind::SETTINGS, 1, 0, &[0; 6])], SIZE),
+            row("6.5", "SETTINGS on a stream", &[raw(kind::SETTINGS, 0, 1, b"")], PROTOCOL),
+            row("6.5", "SETTINGS ack on a stream", &[raw(kind::SETTINGS, 1, 1, b"")], PROTOCOL),
+            row("6.5", "SETTINGS of a wrong length", &[raw(kind::SETTINGS, 0, 0, &[0; 7])], SIZE),
+            row("6.5.2", "ENABLE_PUSH of 2", &[settings(&[(2, 2)])], PROTOCOL),
+            row("6.5.2", "ENABLE_PUSH of 1", &[settings(&[(2, 1)])], "settings ack"),
+            row("6.5.2", "INITIAL_WINDOW_SIZE too large", &[settings(&[(4, 1 << 31)])], FLOW),
+            row("6.5.2", "INITIAL_WINDOW_SIZE of the largest", &[settings(&[(4, (1 << 31) - 1)])], "settings ack"),
+            row("6.5.2", "MAX_FRAME_SIZE too small", &[settings(&[(5, 16_383)])], PROTOCOL),
+            row("6.5.2", "MAX_FRAME_SIZE too large", &[settings(&[(5, 1 << 24)])], PROTOCOL),
+            row("6.5.2", "MAX_FRAME_SIZE of the largest", &[settings(&[(5, (1 << 24) - 1)])], "settings ack"),
+            row("6.5.2", "unknown settings", &[settings(&[(0xff, 7), (0, 1)])], "settings ack"),
+            row("6.5.3", "the same twice", &[settings(&[(4, 1), (4, 2)])], "settings ack"),
+            row("8441 3", "ENABLE_CONNECT_PROTOCOL of 2", &[settings(&[(8, 2)])], PROTOCOL),
+            row("8441 3", "ENABLE_CONNECT_PROTOCOL taken back", &[settings(&[(8, 1), (8, 0)])], PROTOCOL),
+            row(
+                "6.6",
+                "PUSH_PROMISE of a client",
+                &[open(), raw(kind::PUSH_PROMISE, WHOLE, 1, &[0, 0, 0, 2])],
+                PROTOCOL,
+            ),
+            row("6.7", "PING", &[ping()], "ping ack"),
+            row("6.7", "PING ack", &[raw(kind::PING, 1, 0, b"12345678")], ""),
+            row("6.7", "PING on a stream", &[raw(kind::PING, 0, 1, b"12345678")], PROTOCOL),
+            row("6.7", "PING of a wrong length", &[raw(kind::PING, 0, 0, b"1234567")], SIZE),
+            row("6.8", "GOAWAY on a stream", &[raw(kind::GOAWAY, 0, 1, &[0; 8])], PROTOCOL),
+            row("6.8", "GOAWAY of a wrong length", &[raw(kind::GOAWAY, 0, 0, &[0; 7])], SIZE),
+            row("7", "GOAWAY with an unknown code", &[raw(kind::GOAWAY, 0, 0, &[0xff; 8]), ping()], "ping ack"),
+            row("6.9", "WINDOW_UPDATE by nothing", &[window(0, 0)], PROTOCOL),
+            row("6.9", "WINDOW_UPDATE of a stream by nothing", &[open(), window(1, 0)], RST),
+            row("6.9", "WINDOW_UPDATE of a wrong length", &[raw(kind::WINDOW_UPDATE, 0, 0, &[0; 3])], SIZE),
+            row(
+                "6.9",
+                "WINDOW_UPDATE of a stream, of a wrong length",
+                &[open(), raw(kind::WINDOW_UPDATE, 0, 1, &[0; 5])],
+                SIZE,
+            ),
+            row("6.9.1", "a window that is too wide", &[window(0, 0x7fff_ffff)], FLOW),
+            row("6.9.1", "a window that is the widest", &[window(0, 0x7fff_ffff - 65_535)], ""),
+            row("6.9.1", "a window that becomes too wide", &[window(0, 0x7fff_0000), window(0, 0xffff)], FLOW),
+            row(
+                "6.9.1",
+                "a stream's window that is too wide",
+                &[open(), window(1, 0x7fff_ffff)],
+                "rst 1 FLOW_CONTROL_ERROR",
+            ),
+            row("6.9.1", "more than a stream's window", &much, "rst 1 FLOW_CONTROL_ERROR"),
+            row(
+                "6.9.2",
+                "a window made too wide by SETTINGS",
+                &[open(), window(1, 0x7fff_0000), settings(&[(4, half)])],
+                FLOW,
+            ),
+            row(
+                "6.10",
+                "a block in parts",
+                &[
+                    raw(kind::HEADERS, END, 1, &get(&[])[..3]),
+                    continuation(1, 0, &get(&[])[3..5]),
+                    continuation(1, WHOLE, &get(&[])[5..]),
+                ],
+                GET,
+            ),
+            row(
+                "6.10",
+                "CONTINUATION of another stream",
+                &[raw(kind::HEADERS, END, 1, &get(&[])), continuation(3, WHOLE, b"")],
+                PROTOCOL,
+            ),
+            row(
+                "6.10",
+                "CONTINUATION on stream 0",
+                &[raw(kind::HEADERS, END, 1, &get(&[])), continuation(0, WHOLE, b"")],
+                PROTOCOL,
+            ),
+            row("6.10", "CONTINUATION after END_HEADERS", &[open(), continuation(1, WHOLE, b"")], PROTOCOL),
+            row("6.10", "DATA within a block", &[raw(kind::HEADERS, 0, 1, &get(&[])), data(1, 0, b"x")], PROTOCOL),
+            row("6.10", "CONTINUATION after DATA", &[open(), data(1, 0, b"x"), continuation(1, WHOLE, b"")], PROTOCOL),
+        ],
+    );
+}
