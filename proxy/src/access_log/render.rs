@@ -43,6 +43,7 @@ enum Value<'v> {
     Flags(Flags),
     FlagsLong(Flags),
     Details(&'v Details),
+    Words(&'v str),
 }
 
 impl Line<'_> {
@@ -112,6 +113,7 @@ impl Line<'_> {
             Value::Time(time, format) => self.clock.write(time, format, out),
             Value::Flags(flags) => flags.write(out),
             Value::FlagsLong(flags) => flags.write_long(out),
+            Value::Words(text) => word_of(text, quoting, out),
             Value::Details(details) => self::details(details, self.record.transport_failure, quoting, out),
         }
         if quotes {
@@ -128,7 +130,7 @@ fn details(details: &Details, failure: Option<&str>, quoting: Quoting, out: &mut
     }
     word_of(inner, quoting, out);
     if let Some(why) = failure.filter(|_| details.is_connecting()) {
-        out.push(b',');
+        out.push(b'|');
         word_of(why, quoting, out);
     }
     out.extend_from_slice(end.as_bytes());
@@ -203,7 +205,7 @@ fn fact<'v>(fact: Fact, r: &Record<'v>) -> Value<'v> {
         Fact::ConnectionTerminationDetails => text(r.termination),
         Fact::ResponseFlags => Value::Flags(r.flags),
         Fact::ResponseFlagsLong => Value::FlagsLong(r.flags),
-        Fact::UpstreamTransportFailureReason => text(r.transport_failure),
+        Fact::UpstreamTransportFailureReason => r.transport_failure.map_or(Value::None, Value::Words),
         Fact::BytesReceived => Value::Number(r.received),
         Fact::BytesSent => Value::Number(r.sent),
         Fact::Duration => millis(Some(r.duration)),

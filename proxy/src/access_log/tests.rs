@@ -128,13 +128,13 @@ fn each_operator_writes_what_is_known() {
         ("RESPONSE_CODE", "503", "0"),
         (
             "RESPONSE_CODE_DETAILS",
-            "upstream_reset_before_response_started{remote_connection_failure,certificate_unknown}",
+            "upstream_reset_before_response_started{remote_connection_failure|certificate_unknown}",
             "-",
         ),
         ("CONNECTION_TERMINATION_DETAILS", "idle_timeout", "-"),
         ("RESPONSE_FLAGS", "UF,URX", "-"),
         ("RESPONSE_FLAGS_LONG", "UpstreamConnectionFailure,UpstreamRetryLimitExceeded", "-"),
-        ("UPSTREAM_TRANSPORT_FAILURE_REASON", "certificate unknown", "-"),
+        ("UPSTREAM_TRANSPORT_FAILURE_REASON", "certificate_unknown", "-"),
         ("BYTES_RECEIVED", "7", "0"),
         ("BYTES_SENT", "91", "0"),
         ("DURATION", "15", "0"),
@@ -212,8 +212,8 @@ fn the_default_formats_are_istios_and_envoys() {
     assert_eq!(
         written(&Format::istio_text(), &parts.record()),
         "[2025-12-31T23:59:59.012Z] \"POST /old?q=1 HTTP/1.1\" 503 UF,URX \
-         upstream_reset_before_response_started{remote_connection_failure,certificate_unknown} idle_timeout \
-         \"certificate unknown\" 7 91 15 12 \"10.0.0.9\" \"curl/8\" \"a-b-c\" \"reviews:9080\" \"10.1.0.1:80\" \
+         upstream_reset_before_response_started{remote_connection_failure|certificate_unknown} idle_timeout \
+         \"certificate_unknown\" 7 91 15 12 \"10.0.0.9\" \"curl/8\" \"a-b-c\" \"reviews:9080\" \"10.1.0.1:80\" \
          outbound|9080||reviews 10.0.0.1:50000 240.240.0.1:9080 10.0.0.9:0 outbound_.9080_._.reviews default\n"
     );
     assert_eq!(
