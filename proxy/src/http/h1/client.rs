@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use http::Method;
 
 use super::body::Inbound;
-use super::head::{self, Asked};
+use super::head::{self, Asked, Look};
 use super::wire::{Outbound, Wire};
 use super::{LONGEST_HEAD, Limits, RESPONSE_FIELDS, write};
 use crate::http::channel::{Broken, Channel, Client, Piece};
@@ -33,8 +33,7 @@ pub struct Http1 {
     /// The server reads no more.
     deaf: bool,
     interim: u8,
-    /// So much of the head was parsed in vain.
-    parsed: usize,
+    look: Look,
 }
 
 impl Http1 {
@@ -48,7 +47,7 @@ impl Http1 {
             switched: false,
             deaf: false,
             interim: 0,
-            parsed: 0,
+            look: Look::default(),
         }
     }
 
@@ -83,22 +82,12 @@ impl Http1 {
 
     fn parse(&mut self) -> Result<Option<ResponseHead>, Broken> {
         let bytes = self.wire.input.bytes();
-        // A head that trickles in is looked at when there is twice as much of it, or something that ends it.
-        let fresh = bytes.get(self.parsed.saturating_sub(3)..).unwrap_or_default();
-        let worth = self.parsed == 0
-            || bytes.len() >= LIMITS.head
-            || bytes.len() >= 2 * self.parsed
-            || fresh.windows(2).any(|w| w == b"\n\n")
-            || fresh.windows(3).any(|w| w == b"\n\r\n");
-        if bytes.is_empty() || !worth {
+        if bytes.is_empty() || !self.look.worth(bytes, LIMITS.head) {
             return Ok(None);
         }
-        let Some((response, used)) = head::response(bytes, &LIMITS, self.asked)? else {
-            self.parsed = bytes.len();
-            return Ok(None);
-        };
+        let Some((response, used)) = head::response(bytes, &LIMITS, self.asked)? else { return Ok(None) };
         self.wire.input.consume(used);
-        self.parsed = 0;
+        self.look = Look::default();
         let head::Response { head, framing, keep_alive } = response;
         if (100..200).contains(&head.status) && head.status != 101 {
             self.interim += 1;
@@ -166,7 +155,7 @@ impl Client for Http1 {
             Length::Unknown => Outbound::Chunked(0),
         };
         self.keep = !said.close;
-        (self.waits, self.interim, self.parsed) = (true, 0, 0);
+        (self.waits, self.interim, self.look) = (true, 0, Look::default());
         Ok(())
     }
 

@@ -18,6 +18,28 @@ const ROOM: (usize, usize) = (320, 10);
 /// Fields that are parsed without an allocation.
 const USUAL: usize = 128;
 
+/// A head that comes in pieces: it is looked at again when there is twice as much of it, or something that may end it, so
+/// that the work is in proportion to its length.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Look {
+    seen: usize,
+}
+
+impl Look {
+    /// Whether to look at `bytes`; if so it is noted that it was done.
+    pub(super) fn worth(&mut self, bytes: &[u8], longest: usize) -> bool {
+        let fresh = bytes.get(self.seen.saturating_sub(3)..).unwrap_or_default();
+        let worth = self.seen == 0
+            || bytes.len() >= longest.min(2 * self.seen)
+            || fresh.windows(2).any(|w| w == b"\n\n")
+            || fresh.windows(3).any(|w| w == b"\n\r\n");
+        if worth {
+            self.seen = bytes.len();
+        }
+        worth
+    }
+}
+
 /// A request's head.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -69,8 +91,11 @@ fn request_in<'b>(
         Ok(Status::Partial) if bytes.len() < limits.head => return Ok(None),
         Ok(_) => return refuse(431, "the head is too long"),
         Err(Error::TooManyHeaders) => return refuse(431, "too many fields"),
-        Err(Error::Version) if is_version(bytes) => return refuse(505, "the version is not known"),
-        Err(Error::Version) => return refuse(400, "the version is malformed"),
+        Err(Error::Version) => match version(bytes) {
+            Some(true) => return refuse(505, "the version is not known"),
+            None if bytes.len() < limits.head => return Ok(None),
+            _ => return refuse(400, "the version is malformed"),
+        },
         Err(Error::Token) => return refuse(400, "the request line is malformed"),
         Err(Error::HeaderName) => return refuse(400, "the name of a field is malformed"),
         Err(Error::HeaderValue) => return refuse(400, "the value of a field is malformed"),
@@ -204,12 +229,21 @@ fn keep_upgrade(fields: &mut Fields, http11: bool) -> bool {
     !rest.is_empty()
 }
 
-/// Whether a request line ends with the name of some version of HTTP.
-fn is_version(bytes: &[u8]) -> bool {
-    let line = bytes.trim_ascii_start().split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
-    let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+/// Whether a request line ends with the name of some version of HTTP; `None` if it has not ended and may.
+fn version(bytes: &[u8]) -> Option<bool> {
+    let bytes = bytes.trim_ascii_start();
+    let end = bytes.iter().position(|b| matches!(b, b'\r' | b'\n'));
+    let mut words = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default().splitn(3, |b| *b == b' ').skip(2);
+    let version = words.next().unwrap_or_default();
+    let fits = |(i, b): (usize, &u8)| match i {
+        5 | 7 => b.is_ascii_digit(),
+        i => b"HTTP/ .".get(i) == Some(b),
+    };
+    let good = version.iter().enumerate().all(fits);
+    match end {
+        None if good => None,
+        _ => Some(good && version.len() == 8),
+    }
 }
 
 /// A response's head.

@@ -1,6 +1,9 @@
 //! The codec under test: a server that echoes what it was asked, a client, streams in memory.
 
+mod chunks;
 mod client;
+mod requests;
+mod responses;
 mod server;
 
 use std::cell::{Cell, RefCell};

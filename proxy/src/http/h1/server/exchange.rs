@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite as _;
 
 use crate::http::channel::{Broken, Channel, Piece, Server};
 use crate::http::h1::body::Inbound;
-use crate::http::h1::head::{self, Refusal};
+use crate::http::h1::head::{self, Look, Refusal};
 use crate::http::h1::wire::{Outbound, Wire};
 use crate::http::h1::{Limits, write};
 use crate::http::message::{Fields, Length, RequestHead, ResponseHead, Version};
@@ -36,8 +36,7 @@ pub(super) struct Exchange {
     pub(super) wire: Wire,
     limits: Limits,
     progress: Rc<Progress>,
-    /// So much of the head was parsed in vain.
-    parsed: usize,
+    look: Look,
     http11: bool,
     method: Kind,
     /// The connection goes on after the response.
@@ -67,7 +66,7 @@ impl Exchange {
             wire,
             limits,
             progress,
-            parsed: 0,
+            look: Look::default(),
             http11: true,
             method: Kind::Other,
             keep: true,
@@ -127,17 +126,9 @@ impl Exchange {
         }
     }
 
-    /// Parses a head, if what came since the last time makes it likely or what it costs is small to what came.
     fn parse(&mut self) -> Option<Next> {
         let bytes = self.wire.input.bytes();
-        let behind = self.parsed.saturating_sub(3);
-        let fresh = bytes.get(behind..).unwrap_or_default();
-        let worth = self.parsed == 0
-            || bytes.len() >= self.limits.head
-            || bytes.len() >= 2 * self.parsed
-            || fresh.windows(2).any(|w| w == b"\n\n")
-            || fresh.windows(3).any(|w| w == b"\n\r\n");
-        if !worth {
+        if !self.look.worth(bytes, self.limits.head) {
             return None;
         }
         match head::request(bytes, &self.limits) {
@@ -145,10 +136,7 @@ impl Exchange {
                 self.wire.input.consume(used);
                 Some(Next::Request(self.begin(request)))
             }
-            Ok(None) => {
-                self.parsed = bytes.len();
-                None
-            }
+            Ok(None) => None,
             Err(refusal) => Some(Next::Refused(refusal)),
         }
     }
@@ -157,7 +145,7 @@ impl Exchange {
         let head::Request { head, framing, keep_alive, expects, upgrades } = request;
         self.wire.inbound = Inbound::new(framing);
         self.wire.outbound = Outbound::Before;
-        self.parsed = 0;
+        self.look = Look::default();
         self.http11 = head.version != Version::Http10;
         self.method = match head.method {
             Method::HEAD => Kind::Head,
