@@ -1,7 +1,9 @@
 //! The codec under test: a server that echoes what it was asked, a client, streams in memory.
 
+mod abuse;
 mod chunks;
 mod client;
+mod differ;
 mod requests;
 mod responses;
 mod server;
