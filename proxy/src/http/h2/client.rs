@@ -44,6 +44,8 @@ pub fn connect(
 struct Asking;
 
 impl Role for Asking {
+    const ASKS: bool = false;
+
     fn before(&mut self, shared: &Shared, _: &Context<'_>) -> io::Result<()> {
         shared.drive(|state| {
             if state.is_closed() && state.active() == 0 {

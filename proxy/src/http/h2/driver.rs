@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::limits::Limits;
 use super::shared::Shared;
+use super::state::State;
 
 /// Bytes that are read at once.
 const SCRATCH: usize = 64 * 1024;
@@ -36,6 +37,9 @@ fn buffer() -> Vec<u8> {
 
 /// What a connection does beside reading and writing, as a server or as a client.
 pub(super) trait Role {
+    /// Whether a silent peer is asked if it lives. Servers may take that amiss of clients.
+    const ASKS: bool;
+
     /// Before each turn; an error ends the connection at once.
     fn before(&mut self, shared: &Shared, cx: &Context<'_>) -> io::Result<()>;
 
@@ -89,7 +93,11 @@ struct Driver<S, R> {
 impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
     fn poll(&mut self, shared: &Rc<Shared>, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<io::Result<()>> {
         self.role.before(shared, cx)?;
-        self.keep_alive(shared, cx, timer)?;
+        if R::ASKS {
+            self.keep_alive(shared, cx, timer)?;
+        }
+        // Who was woken by our writing has run since.
+        shared.drive(State::take_woke);
         let again = self.read(shared, cx)?;
         self.role.after(shared);
         let (woke, silent) = shared.drive(|state| (state.take_woke(), state.output().is_empty()));

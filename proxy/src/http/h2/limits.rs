@@ -19,7 +19,7 @@ pub struct Limits {
     pub connection_window: u32,
     /// Bytes of bodies that wait to be written.
     pub queue: usize,
-    /// Silence after which we ask whether the peer lives, at the earliest.
+    /// Silence after which a server asks whether its client lives, at the earliest.
     pub silence: Duration,
     /// How long it may take to answer.
     pub answer: Duration,

@@ -60,6 +60,8 @@ struct Accepting<F, R> {
 }
 
 impl<F: FnMut(RequestHead, ServerStream), R: Fn(u16)> Role for Accepting<F, R> {
+    const ASKS: bool = true;
+
     fn before(&mut self, shared: &Shared, cx: &Context<'_>) -> io::Result<()> {
         match self.progress.ending(cx) {
             Ending::No => {}

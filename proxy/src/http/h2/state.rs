@@ -239,7 +239,13 @@ impl State {
     /// So much of the output is written.
     pub fn wrote(&mut self, n: usize) {
         self.written += n;
-        if self.written < self.out.len() {
+        let left = self.out.len().saturating_sub(self.written);
+        if left > 0 {
+            // What is written makes room, or a peer that never quite catches up would let the queue grow for ever.
+            if self.written > left {
+                self.out.drain(..self.written);
+                self.written = 0;
+            }
             return;
         }
         self.written = 0;
@@ -261,6 +267,12 @@ impl State {
     /// Why the connection ends, if it broke rules.
     pub fn fatal(&self) -> Option<Fatal> {
         self.fatal
+    }
+
+    /// Bytes that the queue takes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.out.capacity()
     }
 
     /// Its bounds.

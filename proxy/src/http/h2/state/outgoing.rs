@@ -162,8 +162,10 @@ impl State {
             stream.outgoing = Part::Ended;
         }
         self.window_out -= n as i64;
-        self.chatter.win(4);
-        self.out.reserve(n + n.div_ceil(most) * frame::HEAD);
+        let frames = n.div_ceil(most);
+        // There are peers that open their windows again for every few kilobytes.
+        self.chatter.win(frames as u32 * 10);
+        self.out.reserve(n + frames * frame::HEAD);
         let mut parts = taken.chunks(most).peekable();
         while let Some(part) = parts.next() {
             let ends = ends && parts.peek().is_none();

@@ -90,3 +90,40 @@ fn a_stream_takes_its_share_of_a_turn_and_no_more() {
     state.wrote(state.output().len());
     assert!(matches!(state.send_data(key, &body, false, &cx), Poll::Ready(Ok(65_536))));
 }
+
+#[test]
+fn a_peer_that_never_quite_catches_up_does_not_let_the_queue_grow() {
+    let (mut state, key) = asked(&[settings(&[(4, 0x7fff_ffff)]), window(0, 0x7fff_0000)]);
+    let cx = Context::from_waker(Waker::noop());
+    for _ in 0..200 {
+        let _ = state.send_data(key, &[0; 30_000], false, &cx);
+        // A frame is always left, and the turn never ends for those who wait.
+        let n = state.output().len().saturating_sub(100);
+        state.wrote(n);
+        state.receive(&raw(6, 0, 0, b"12345678"));
+        state.receive(&raw(6, 0, 0, b"12345678"));
+        assert!(state.held() < 500_000);
+    }
+}
+
+#[test]
+fn a_peer_that_opens_its_windows_by_little_is_no_flood() {
+    let (mut state, key) = asked(&[]);
+    for _ in 0..20_000 {
+        assert_eq!(send_part(&mut state, key, 16_384), 16_384);
+        for _ in 0..4 {
+            state.receive(&[window(0, 4096), window(1, 4096)].concat());
+        }
+        assert_eq!(state.fatal(), None);
+    }
+}
+
+fn send_part(state: &mut State, key: Key, len: usize) -> usize {
+    let cx = Context::from_waker(Waker::noop());
+    let sent = state.send_data(key, &vec![0; len], false, &cx);
+    state.wrote(state.output().len());
+    match sent {
+        Poll::Ready(n) => n.unwrap(),
+        Poll::Pending => 0,
+    }
+}
