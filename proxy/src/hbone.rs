@@ -4,6 +4,7 @@
 //! as if they had come over mTLS; or tunnels out. Invariant: nothing is read of a tunnel before its peer's identity is
 //! verified, and none leads anywhere but to a declared port of the address that it came to.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use hawser_api::names::{SECRET_DEFAULT, SECRET_ROOT, alpn};
 use rustls::ProtocolVersion;
 
-use crate::config::{Chain, DownstreamTls, Filter, Listener, Seen, SeenTransport, choose};
+use crate::config::{Chain, Config, DownstreamTls, Filter, Listener, Seen, SeenTransport, Workload, choose};
 use crate::http::message::Fields;
 use crate::listen::{self, Arrival};
 use crate::stream::{Plain, Stream};
@@ -128,11 +129,50 @@ fn chains(listener: &Listener, to: SocketAddr) -> Option<(Arc<Chain>, Arc<Chain>
     chosen(Offer::Tcp).zip(chosen(Offer::Http1))
 }
 
-/// What we say of a connection that we tunnel: who it is from.
-pub fn said(arrival: &Arrival) -> Fields {
+/// What we say of a connection that we tunnel: whose it is, and where it came from.
+pub fn said(config: &Config, peer: Option<SocketAddr>) -> Fields {
     let mut fields = Fields::default();
-    if let Some(peer) = arrival.peer {
+    if let Some(own) = config.workload() {
+        let baggage = baggage(own);
+        if !baggage.is_empty() {
+            fields.push(b"baggage", baggage.as_bytes());
+        }
+    }
+    if let Some(peer) = peer {
         fields.push(b"forwarded", format!("for=\"{peer}\"").as_bytes());
     }
     fields
+}
+
+/// A workload as ambient meshes name it; what is not a plain name is left out.
+fn baggage(own: &Workload) -> String {
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let mut all = String::new();
+    for (key, value) in [
+        ("k8s.cluster.name", &own.cluster),
+        ("k8s.namespace.name", &own.namespace),
+        ("k8s.deployment.name", &own.name),
+        ("service.name", &own.service),
+        ("service.version", &own.revision),
+    ] {
+        if !value.is_empty() && plain(value) {
+            let comma = if all.is_empty() { "" } else { "," };
+            let _ = write!(all, "{comma}{key}={value}");
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_says_who_it_is_in_words_of_ambient_meshes() {
+        let own = Workload::parse("reviews;default;reviews, or not;v1;");
+        assert_eq!(baggage(&own), "k8s.namespace.name=default,k8s.deployment.name=reviews,service.version=v1");
+        let fields = said(&Config::default(), Some("10.0.0.1:4711".parse().unwrap()));
+        assert_eq!(fields.get("forwarded"), Some(&b"for=\"10.0.0.1:4711\""[..]));
+        assert!(fields.get("baggage").is_none());
+    }
 }

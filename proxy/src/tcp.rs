@@ -156,7 +156,7 @@ async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<
         let cluster = config.clusters.get(name)?;
         let target = Target { cluster, to: to(cluster, arrival, &tried)? };
         let (way, said) = match tunnels::way(worker.shared.tcp_tunnels, &config, &target) {
-            Way::Hbone => (Way::Hbone, hbone::said(&arrival)),
+            Way::Hbone => (Way::Hbone, hbone::said(&config, arrival.peer)),
             way => (way, Fields::default()),
         };
         match tunnels::open(worker, &config, &target, way, &said).await {

@@ -198,6 +198,36 @@ mod tests {
     }
 
     #[test]
+    fn the_first_workload_of_a_host_is_published_with_its_tunnel() {
+        let mut record = HostRecord {
+            revision: 1,
+            host_key: Vec::new(),
+            hostname: "vm".into(),
+            addresses: vec![host::HostAddress { address: "10.0.0.1".into(), ..host::HostAddress::default() }],
+            locality: Default::default(),
+            workloads: ["a", "b"].map(|id| new_workload(&group(), id, "0b0f3c9e-1111", &mesh()).unwrap()).into(),
+            token: String::new(),
+            joined: 0,
+            seen: 0,
+            epoch: 1,
+            attempt: Vec::new(),
+            version: String::new(),
+            hawser: true,
+            standing: crate::store::Standing::Present,
+            certificate_ends: 0,
+            revoked: false,
+        };
+        let tunnels = |record: &HostRecord| -> Vec<bool> {
+            let all = for_registry(&"host".into(), record, State::Connected, &[]);
+            all.iter().map(|w| w.labels.get("networking.istio.io/tunnel").is_some_and(|t| t == "http")).collect()
+        };
+        assert_eq!(tunnels(&record), [true, false]);
+        // An Envoy has no tunnel to offer.
+        record.hawser = false;
+        assert_eq!(tunnels(&record), [false, false]);
+    }
+
+    #[test]
     fn an_edit_of_the_group_reaches_the_workload_once() {
         let mut made = new_workload(&group(), "", "0b0f3c9e-1111", &mesh()).unwrap();
         assert!(!apply_group(&mut made, &group(), &mesh()).unwrap());

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{Problem, Target, own_identity};
 use crate::config::{Cluster, Config, Transport, UpstreamTls};
-use crate::http::message::Fields;
+use crate::hbone;
 use crate::listen;
 use crate::stream::{Plain, Stream};
 use crate::tcp::tunnel::into_stream;
@@ -168,7 +168,7 @@ async fn tcp(address: SocketAddr, source: Option<std::net::IpAddr>, remote: bool
 /// What is spoken is spoken within a tunnel.
 async fn tunnelled(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target<'_>) -> Result<Made, Problem> {
     // A tunnel needs a connection itself, which this is on the way to.
-    match Box::pin(tunnels::open(worker, config, target, Way::Hbone, &Fields::default())).await? {
+    match Box::pin(tunnels::open(worker, config, target, Way::Hbone, &hbone::said(config, None))).await? {
         Opened::Own(made) => Ok(made),
         Opened::Tunnel(tunnel, counted) => Ok(Made { stream: into_stream(tunnel), chosen: None, counted }),
     }
