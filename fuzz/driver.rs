@@ -5,6 +5,8 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod http1;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;

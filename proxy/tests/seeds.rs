@@ -54,6 +54,22 @@ fn heads_of_requests() {
 }
 
 #[test]
+fn requests_of_http1() {
+    for (name, bytes) in seeds("h1_request") {
+        let answer = driver::http1::request(&bytes);
+        assert!(answer.len() < 256 * 1024, "{name}: {} bytes of answer", answer.len());
+        verdict(&name, answer.starts_with(b"HTTP/1.1 200") || answer.starts_with(b"HTTP/1.0 200"));
+    }
+}
+
+#[test]
+fn responses_of_http1() {
+    for (name, bytes) in seeds("h1_response") {
+        verdict(&name, driver::http1::response(&bytes).is_some());
+    }
+}
+
+#[test]
 fn paths() {
     for (name, bytes) in seeds("path") {
         verdict(&name, driver::path(&bytes));
@@ -83,9 +99,8 @@ fn header_blocks() {
 
 #[test]
 fn there_are_enough_of_them() {
-    let count: usize = ["client_hello", "http_preface", "http_head", "path", "h2_server", "h2_client", "hpack"]
-        .map(|t| seeds(t).len())
-        .iter()
-        .sum();
-    assert!(count >= 95, "{count}");
+    let targets = ["client_hello", "http_preface", "http_head", "h1_request", "h1_response", "path"];
+    let targets = targets.iter().chain(&["h2_server", "h2_client", "hpack"]);
+    let count: usize = targets.map(|t| seeds(t).len()).sum();
+    assert!(count >= 145, "{count}");
 }

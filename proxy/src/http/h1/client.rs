@@ -172,8 +172,12 @@ impl Client for Http1 {
                 return Poll::Ready(Ok(head));
             }
             match std::task::ready!(self.wire.poll_fill(cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Gone)),
-                Ok(_) => {}
+                Ok(1..) => {}
+                Ok(0) | Err(_) => {
+                    // It was not looked at since its last byte, perhaps.
+                    self.look = Look::default();
+                    return Poll::Ready(self.parse().and_then(|head| head.ok_or(Broken::Gone)));
+                }
             }
         }
     }

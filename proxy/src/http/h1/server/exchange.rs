@@ -102,10 +102,12 @@ impl Exchange {
                 self.progress.head_begun();
             }
             if ready!(self.wire.poll_fill(cx))? == 0 {
-                return Poll::Ready(match self.wire.input.is_empty() {
-                    true => Ok(Next::Over),
-                    false => Err(io::ErrorKind::UnexpectedEof.into()),
-                });
+                if !begun {
+                    return Poll::Ready(Ok(Next::Over));
+                }
+                // It was not looked at since its last byte, perhaps.
+                self.look = Look::default();
+                return Poll::Ready(self.parse().ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
             }
         }
     }
