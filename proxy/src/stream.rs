@@ -3,15 +3,19 @@
 //! In: a TCP connection or one half of a pipe in memory, with bytes that detection has read already. Out: one type
 //! that reads and writes, plain or within TLS, without a box or a virtual call on the plain path.
 
-use std::io;
+pub(crate) mod buffer;
+
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::{client, server};
+
+use crate::tls::TlsStream;
+use buffer::Buffer;
 
 /// A connection.
 #[derive(Debug)]
@@ -22,36 +26,95 @@ pub struct Stream {
 
 #[derive(Debug)]
 enum Kind {
-    /// As it came.
-    Plain(Plain),
-    /// We are the server of TLS.
-    Server(Box<server::TlsStream<Plain>>),
-    /// We are its client.
-    Client(Box<client::TlsStream<Plain>>),
+    /// As it came, and what was read of it to be taken.
+    Plain(Plain, Buffer),
+    /// Within TLS.
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
+    /// Slices that [`slices`](Self::slices) gives at most.
+    pub const SLICES: usize = crate::tls::SLICES;
+
     /// As it came.
     pub fn plain(plain: Plain) -> Self {
-        Self { before: Bytes::new(), kind: Kind::Plain(plain) }
+        Self { before: Bytes::new(), kind: Kind::Plain(plain, Buffer::default()) }
     }
 
-    /// We are the server of TLS.
-    pub fn server(tls: server::TlsStream<Plain>) -> Self {
-        Self { before: Bytes::new(), kind: Kind::Server(Box::new(tls)) }
-    }
-
-    /// We are its client.
-    pub fn client(tls: client::TlsStream<Plain>) -> Self {
-        Self { before: Bytes::new(), kind: Kind::Client(Box::new(tls)) }
+    /// Within TLS.
+    pub(crate) fn tls(tls: TlsStream) -> Self {
+        Self { before: Bytes::new(), kind: Kind::Tls(Box::new(tls)) }
     }
 
     /// Gives back what was read to look at it; it is read again.
     #[must_use]
     pub fn unread(mut self, bytes: Bytes) -> Self {
-        debug_assert!(self.before.is_empty());
-        self.before = bytes;
+        if self.before.is_empty() {
+            self.before = bytes;
+        } else {
+            self.before = [bytes, self.before].concat().into();
+        }
         self
+    }
+
+    /// Ready when there is something to take, or when nothing more comes: then [`slices`](Self::slices) gives none.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.before.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.kind {
+            Kind::Tls(tls) => tls.poll_fill(cx, usize::MAX >> 1),
+            Kind::Plain(plain, buffer) if buffer.is_empty() => {
+                let mut buf = ReadBuf::new(buffer.room());
+                let polled = Pin::new(plain).poll_read(cx, &mut buf);
+                let n = buf.filled().len();
+                if n == 0 {
+                    buffer.clear();
+                }
+                buffer.advance(n);
+                polled
+            }
+            Kind::Plain(..) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// What can be taken, in order, put at the front of `to`; how many slices these are.
+    pub fn slices<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
+        let single = match &self.kind {
+            _ if !self.before.is_empty() => &self.before[..],
+            Kind::Plain(_, buffer) => buffer.filled(),
+            Kind::Tls(tls) => return tls.slices(to),
+        };
+        match to.first_mut() {
+            Some(first) if !single.is_empty() => {
+                *first = IoSlice::new(single);
+                1
+            }
+            _ => 0,
+        }
+    }
+
+    /// `n` bytes of it were taken.
+    pub fn consumed(&mut self, n: usize) {
+        if !self.before.is_empty() {
+            self.before.advance(n.min(self.before.len()));
+            if self.before.is_empty() {
+                self.before = Bytes::new();
+            }
+            return;
+        }
+        match &mut self.kind {
+            Kind::Plain(_, buffer) => buffer.consume(n),
+            Kind::Tls(tls) => tls.consume(n),
+        }
+    }
+
+    /// Holds no more memory than it must, because what can be taken has to wait.
+    pub fn settle(&mut self) {
+        match &mut self.kind {
+            Kind::Plain(_, buffer) => buffer.settle(),
+            Kind::Tls(tls) => tls.settle(),
+        }
     }
 }
 
@@ -138,7 +201,7 @@ impl AsyncWrite for Plain {
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wire = &mut self.get_mut().wire;
         each!(wire, Wire::{Tcp, Memory}, io => Pin::new(io).poll_write_vectored(cx, bufs))
@@ -166,38 +229,72 @@ impl AsyncRead for Stream {
         if read_again(&mut this.before, buf) {
             return Poll::Ready(Ok(()));
         }
-        let kind = &mut this.kind;
-        each!(kind, Kind::{Plain, Server, Client}, io => Pin::new(io).poll_read(cx, buf))
+        match &mut this.kind {
+            Kind::Plain(plain, buffer) if buffer.is_empty() => Pin::new(plain).poll_read(cx, buf),
+            Kind::Plain(_, buffer) => {
+                let n = buffer.filled().len().min(buf.remaining());
+                buf.put_slice(&buffer.filled()[..n]);
+                buffer.consume(n);
+                Poll::Ready(Ok(()))
+            }
+            Kind::Tls(tls) => tls.poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncBufRead for Stream {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        ready!(this.poll_fill(cx))?;
+        Poll::Ready(Ok(match &this.kind {
+            _ if !this.before.is_empty() => &this.before,
+            Kind::Plain(_, buffer) => buffer.filled(),
+            Kind::Tls(tls) => tls.first(),
+        }))
+    }
+
+    fn consume(self: Pin<&mut Self>, n: usize) {
+        self.get_mut().consumed(n);
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let kind = &mut self.get_mut().kind;
-        each!(kind, Kind::{Plain, Server, Client}, io => Pin::new(io).poll_write(cx, buf))
+        match &mut self.get_mut().kind {
+            Kind::Plain(plain, _) => Pin::new(plain).poll_write(cx, buf),
+            Kind::Tls(tls) => tls.poll_write(cx, &[IoSlice::new(buf)]),
+        }
     }
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let kind = &mut self.get_mut().kind;
-        each!(kind, Kind::{Plain, Server, Client}, io => Pin::new(io).poll_write_vectored(cx, bufs))
+        match &mut self.get_mut().kind {
+            Kind::Plain(plain, _) => Pin::new(plain).poll_write_vectored(cx, bufs),
+            Kind::Tls(tls) => tls.poll_write(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        let kind = &self.kind;
-        each!(kind, Kind::{Plain, Server, Client}, io => io.is_write_vectored())
+        match &self.kind {
+            Kind::Plain(plain, _) => plain.is_write_vectored(),
+            Kind::Tls(_) => true,
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let kind = &mut self.get_mut().kind;
-        each!(kind, Kind::{Plain, Server, Client}, io => Pin::new(io).poll_flush(cx))
+        match &mut self.get_mut().kind {
+            Kind::Plain(plain, _) => Pin::new(plain).poll_flush(cx),
+            Kind::Tls(tls) => tls.poll_drain(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let kind = &mut self.get_mut().kind;
-        each!(kind, Kind::{Plain, Server, Client}, io => Pin::new(io).poll_shutdown(cx))
+        match &mut self.get_mut().kind {
+            Kind::Plain(plain, _) => Pin::new(plain).poll_shutdown(cx),
+            Kind::Tls(tls) => tls.poll_shutdown(cx),
+        }
     }
 }

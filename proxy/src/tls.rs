@@ -5,12 +5,19 @@
 
 mod alpn;
 mod client;
+mod handshake;
+pub mod record;
 mod server;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use alpn::{Offer, offer, select};
 pub use client::{ClientConfigs, Expected};
+pub use handshake::{Established, connect};
 pub use server::{Peer, ServerConfigs, accept, peer};
+pub(crate) use stream::{SLICES, TlsStream};
 pub use verify::{ClientVerifier, Names, ServerVerifier};

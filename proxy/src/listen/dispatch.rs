@@ -154,22 +154,22 @@ async fn serve(
     let (Some(made), Some(credentials)) = (made, credentials) else {
         return worker.counters().refuse(Refusal::NoSecret);
     };
-    let stream = match tls::accept(made, plain, HANDSHAKE).await {
-        Ok(stream) => stream,
+    let made = match tls::accept(made, plain, HANDSHAKE).await {
+        Ok(made) => made,
         Err(e) => {
             tracing::debug!(to = %arrival.to, peer = ?arrival.peer, error = %e, "TLS handshake failed");
             return worker.counters().refuse(Refusal::Handshake);
         }
     };
     let own: Arc<str> = credentials.identity.as_str().into();
-    let peer = tls::peer(&stream, &own);
+    let peer = tls::peer(&made, &own);
     let carries = match selected.as_deref() {
         Some(protocol) if protocol == alpn::HAWSER_H2.as_bytes() => Some(Carries::Hawser),
         Some(b"h2") => Some(Carries::Http2),
         Some(_) => Some(Carries::Http1),
         None => None,
     };
-    let stream = Stream::server(stream);
+    let stream = made.stream;
     if selected.as_deref() == Some(alpn::HAWSER_TUNNEL.as_bytes()) {
         return tcp::serve_tunnels(worker, stream, arrival, &chain, peer).await;
     }

@@ -92,6 +92,8 @@ fn client_config(
         Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((**key).clone()))),
         None => builder.with_no_client_auth(),
     };
+    // For the records, which are ours.
+    config.enable_secret_extraction = true;
     config.alpn_protocols = protocols;
     config.resumption =
         Resumption::store(Arc::new(ClientSessionMemoryCache::new(32))).tls12_resumption(Tls12Resumption::Disabled);

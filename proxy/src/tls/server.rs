@@ -10,9 +10,8 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
+use super::handshake::{self, Established};
 use super::verify::{ClientVerifier, Names};
 use crate::config::{Config, DownstreamTls};
 use crate::stream::Plain;
@@ -93,6 +92,8 @@ impl ServerConfigs {
             }
         };
         let mut made = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from((*credentials.key).clone())));
+        // For the records, which are ours.
+        made.enable_secret_extraction = true;
         made.alpn_protocols = key.alpn.iter().cloned().collect();
         // Tickets carry the state: nothing is kept for clients that do not come back. They live and die with this
         // configuration, so none outlives the certificate or the roots it was given under.
@@ -115,17 +116,17 @@ impl ServerConfigs {
 ///
 /// # Errors
 /// If it fails or takes longer than `within`.
-pub async fn accept(config: Arc<ServerConfig>, stream: Plain, within: Duration) -> io::Result<TlsStream<Plain>> {
-    match tokio::time::timeout(within, TlsAcceptor::from(config).accept(stream)).await {
+pub async fn accept(config: Arc<ServerConfig>, stream: Plain, within: Duration) -> io::Result<Established> {
+    match tokio::time::timeout(within, handshake::serve(config, stream)).await {
         Ok(done) => done,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")),
     }
 }
 
 /// Who the client is; `None` if it showed no certificate.
-pub fn peer(stream: &TlsStream<Plain>, own: &Arc<str>) -> Option<Peer> {
+pub fn peer(established: &Established, own: &Arc<str>) -> Option<Peer> {
     use std::fmt::Write as _;
-    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
+    let leaf = established.certificate.as_ref()?;
     let entity = webpki::EndEntityCert::try_from(leaf).ok()?;
     let identity = entity.valid_uri_names().next()?.into();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf);

@@ -10,7 +10,6 @@ use std::time::Duration;
 use rustls::pki_types::{DnsName, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::TlsConnector;
 
 use super::{Problem, Target, own_identity};
 use crate::config::{Cluster, Config, Transport, UpstreamTls};
@@ -19,7 +18,7 @@ use crate::listen;
 use crate::stream::{Plain, Stream};
 use crate::tcp::tunnel::into_stream;
 use crate::tcp::tunnels::{self, Opened, Way};
-use crate::tls::{Expected, Offer};
+use crate::tls::{self, Expected, Offer};
 use crate::worker::Worker;
 
 /// Data that nobody acknowledges for so long ends a connection.
@@ -126,12 +125,11 @@ async fn dial(
         // No name is sent.
         _ => ServerName::IpAddress(address.ip().into()),
     };
-    let stream = TlsConnector::from(tls_config).connect(name, Plain::tcp(tcp)).await.map_err(|e| {
+    let made = tls::connect(tls_config, name, Plain::tcp(tcp)).await.map_err(|e| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "TLS failed");
         Problem::Connect
     })?;
-    let chosen = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    Ok((Stream::client(stream), chosen))
+    Ok((made.stream, made.protocol))
 }
 
 fn tls_config(
