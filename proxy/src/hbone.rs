@@ -16,7 +16,7 @@ use rustls::ProtocolVersion;
 use crate::config::{Chain, Config, DownstreamTls, Filter, Listener, Seen, SeenTransport, Workload, choose};
 use crate::http::message::Fields;
 use crate::listen::{self, Arrival};
-use crate::stream::{Plain, Stream};
+use crate::stream::Plain;
 use crate::tcp;
 use crate::tcp::tunnel::{self, Asked};
 use crate::telemetry::Refusal;
@@ -50,23 +50,22 @@ pub async fn serve(worker: &Rc<Worker>, plain: Plain, arrival: Arrival) {
     let (Some(made), Some(credentials)) = (made, config.credentials.get(SECRET_DEFAULT)) else {
         return worker.counters().refuse(Refusal::NoSecret);
     };
-    let stream = match tls::accept(made, plain, HANDSHAKE).await {
-        Ok(stream) => stream,
+    let made = match tls::accept(made, plain, HANDSHAKE).await {
+        Ok(made) => made,
         Err(e) => {
             tracing::debug!(to = %arrival.to, peer = ?arrival.peer, error = %e, "TLS handshake of HBONE failed");
             return worker.counters().refuse(Refusal::Handshake);
         }
     };
-    let session = stream.get_ref().1;
-    let proper = session.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-        && session.alpn_protocol() == Some(alpn::HBONE.as_bytes());
+    let proper =
+        made.version == Some(ProtocolVersion::TLSv1_3) && made.protocol.as_deref() == Some(alpn::HBONE.as_bytes());
     let own: Arc<str> = credentials.identity.as_str().into();
-    let Some(peer) = tls::peer(&stream, &own).filter(|_| proper) else {
+    let Some(peer) = tls::peer(&made, &own).filter(|_| proper) else {
         return worker.counters().refuse(Refusal::Handshake);
     };
     drop(config);
     let peer = Rc::new(peer);
-    let served = tunnel::serve(Stream::server(stream), worker.shared.drain.draining(), |asked| {
+    let served = tunnel::serve(made.stream, worker.shared.drain.draining(), |asked| {
         let (serving, peer) = (worker.clone(), peer.clone());
         worker.spawn(async move { one(&serving, asked, arrival, &peer).await });
     });

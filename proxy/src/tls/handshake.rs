@@ -26,6 +26,8 @@ use crate::stream::{Plain, Stream};
 pub struct Established {
     /// It.
     pub stream: Stream,
+    /// The version of TLS.
+    pub version: Option<ProtocolVersion>,
     /// The protocol that was agreed on.
     pub protocol: Option<Vec<u8>>,
     /// The other end's certificate.
@@ -143,7 +145,8 @@ async fn shake<P: Process>(mut conn: P, mut plain: Plain, prompt: bool) -> io::R
         }
     }
     let known = conn.known();
-    let is_ours = known.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+    let version = known.protocol_version();
+    let is_ours = version == Some(ProtocolVersion::TLSv1_3);
     // A server of TLS 1.3 has tickets left, which nobody waits for.
     if prompt || closed || !is_ours {
         plain.write_all(&words).await?;
@@ -159,7 +162,7 @@ async fn shake<P: Process>(mut conn: P, mut plain: Plain, prompt: bool) -> io::R
     };
     wire.settle();
     let stream = Stream::tls(TlsStream::new(plain, layer, wire, words, closed)).unread(early.into());
-    Ok(Established { stream, protocol, certificate })
+    Ok(Established { stream, version, protocol, certificate })
 }
 
 /// What rustls has to say after an error. It is asked no further: it may still refer to what it read.
