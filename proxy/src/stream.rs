@@ -116,6 +116,14 @@ impl Stream {
             Kind::Tls(tls) => tls.settle(),
         }
     }
+
+    /// Once dropped, the connection is reset: who reads until its end learns that this is none. Within TLS an end that was
+    /// not told says so already.
+    pub fn reset(&self) {
+        if let Kind::Plain(Plain { wire: Wire::Tcp(tcp), .. }, _) = &self.kind {
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
 }
 
 /// Reads what was given back; `false` if there is nothing.

@@ -77,6 +77,16 @@ impl RequestHead {
         self.fields.text(self.authority)
     }
 
+    /// As [`RequestHead::authority`], for who writes it.
+    pub(super) fn authority_bytes(&self) -> &[u8] {
+        self.fields.span(self.authority)
+    }
+
+    /// As [`RequestHead::path`], for who writes it.
+    pub(super) fn path_bytes(&self) -> &[u8] {
+        self.fields.span(self.path)
+    }
+
     /// Sets the host.
     pub fn set_authority(&mut self, authority: &[u8]) {
         self.authority = self.fields.keep(authority);

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use self::exchange::{Exchange, Next};
 use super::wire::Wire;
 use super::{LONGEST_HEAD, Limits};
-use crate::http::channel::{Handler, Then};
+use crate::http::channel::{Handler, Server as _, Then};
 use crate::http::progress::{Ending, Progress};
 use crate::stream::Stream;
 
@@ -50,6 +50,7 @@ pub async fn serve<H: Handler>(
             until_now(&progress, |cx| handling.as_mut().poll(cx)).await?
         };
         if !server.is_over() {
+            server.abort();
             return Err(io::Error::other("the response broke off"));
         }
         until_now(&progress, |cx| server.wire.poll_flush(cx)).await?.map_err(io::Error::other)?;

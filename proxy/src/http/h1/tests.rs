@@ -38,9 +38,9 @@ impl Handler for Echo {
         if path == "/nothing" {
             return Then::Next;
         }
-        if path == "/broken" {
+        if path.starts_with("/broken") {
             let mut response = ResponseHead::new(200);
-            response.length = Length::Exact(10);
+            response.length = if path == "/broken" { Length::Exact(10) } else { Length::Unknown };
             server.respond(&response).unwrap();
             send(server, b"half", false).await.unwrap();
             server.abort();

@@ -25,15 +25,16 @@ pub(super) struct Said {
 
 /// A request line and fields; `None` if the target or the host can't be written.
 pub(super) fn request(out: &mut Vec<u8>, head: &RequestHead, length: Length) -> Option<Said> {
-    let target = if head.method == Method::CONNECT { head.authority() } else { head.path() };
-    if target.is_empty() || !is_one_word(target.as_bytes()) || !is_one_word(head.authority().as_bytes()) {
+    let authority = head.authority_bytes();
+    let target = if head.method == Method::CONNECT { authority } else { head.path_bytes() };
+    if target.is_empty() || !is_one_word(target) || !is_one_word(authority) {
         return None;
     }
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
-    out.extend_from_slice(head.authority().as_bytes());
+    out.extend_from_slice(authority);
     out.extend_from_slice(b"\r\n");
     let said = fields(out, &head.fields);
     match length {

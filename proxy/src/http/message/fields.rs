@@ -237,7 +237,7 @@ impl Fields {
     }
 
     fn name(&self, entry: &Entry) -> &[u8] {
-        self.bytes(Span { at: entry.at, len: entry.name })
+        self.span(Span { at: entry.at, len: entry.name })
     }
 
     fn value(&self, entry: &Entry) -> &[u8] {
@@ -273,10 +273,10 @@ impl Fields {
     }
 
     pub(super) fn text(&self, span: Span) -> &str {
-        std::str::from_utf8(self.bytes(span)).unwrap_or_default()
+        std::str::from_utf8(self.span(span)).unwrap_or_default()
     }
 
-    fn bytes(&self, span: Span) -> &[u8] {
+    pub(super) fn span(&self, span: Span) -> &[u8] {
         let at = span.at as usize;
         self.bytes.get(at..at + span.len as usize).unwrap_or_default()
     }

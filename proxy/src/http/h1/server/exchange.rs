@@ -354,6 +354,9 @@ impl Server for Exchange {
         self.aborted = true;
         self.keep = false;
         self.wire.output.clear();
+        if self.wire.outbound == Outbound::UntilClose {
+            self.wire.stream.reset();
+        }
     }
 
     fn can_become(&self) -> bool {

@@ -201,3 +201,20 @@ async fn an_idle_connection_holds_no_buffer() {
     }
     assert_eq!(super::super::buffers::lent(), 0);
 }
+
+#[tokio::test]
+async fn what_breaks_off_without_a_length_is_reset() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let stream = Stream::plain(Plain::tcp(server));
+    let serving = serve(stream, Limits::default(), Rc::new(Echo::default()), Progress::new(Rc::default()));
+    let talking = async {
+        client.write_all(b"GET /broken-open HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await
+    };
+    let (served, read) = tokio::join!(serving, talking);
+    assert!(served.is_err());
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
