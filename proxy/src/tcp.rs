@@ -4,6 +4,7 @@
 //! tried at several endpoints; once connected, a connection lives and dies with its endpoint.
 
 mod carry;
+mod log;
 pub mod tunnel;
 pub mod tunnels;
 
@@ -15,12 +16,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::log::{Bytes, Came, Went};
 use self::tunnel::Asked;
 use self::tunnels::{Opened, Way};
+use crate::access_log::Flags;
 use crate::balance::{self, Outcome, Tried};
 use crate::config::{Chain, Cluster, Discovery, Endpoint, Filter, TcpSpec};
 use crate::hbone;
@@ -30,7 +33,7 @@ use crate::listen::{Arrival, Side};
 use crate::stream::Stream;
 use crate::telemetry::{Flow, FlowLabels, Party, Refusal, Reporter};
 use crate::tls::Peer;
-use crate::upstream::{Target, To};
+use crate::upstream::{Problem, Target, To};
 use crate::worker::{Worker, chance};
 
 /// No application answers there.
@@ -48,9 +51,9 @@ pub async fn proxy(
     chain: &Chain,
     peer: Option<Peer>,
 ) {
-    match reach(worker, arrival, spec).await {
-        None => worker.counters().refuse(Refusal::NoEndpoint),
-        Some(reached) => run(worker, stream, arrival, side, reached, spec.idle, chain, peer.as_ref()).await,
+    let came = Came { worker, arrival, spec, chain, peer: peer.as_ref() };
+    if let Some(reached) = reach(worker, came).await {
+        run(worker, came, stream, side, reached).await;
     }
 }
 
@@ -63,12 +66,10 @@ pub async fn through(
     chain: &Chain,
     peer: Option<&Peer>,
 ) {
-    let Some(reached) = reach(worker, arrival, spec).await else {
-        worker.counters().refuse(Refusal::NoEndpoint);
-        return asked.refuse(UNAVAILABLE);
-    };
+    let came = Came { worker, arrival, spec, chain, peer };
+    let Some(reached) = reach(worker, came).await else { return asked.refuse(UNAVAILABLE) };
     let Ok(tunnel) = asked.accept() else { return };
-    run(worker, tunnel, arrival, Side::Inbound, reached, spec.idle, chain, peer).await;
+    run(worker, came, tunnel, Side::Inbound, reached).await;
 }
 
 /// Serves a connection of another hawser-proxy that carries tunnels to the port that it came to.
@@ -104,23 +105,21 @@ pub async fn serve_tunnels(
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     worker: &Rc<Worker>,
+    came: Came<'_>,
     mut stream: S,
-    arrival: Arrival,
     side: Side,
-    Reached { cluster, endpoint, opened }: Reached,
-    idle: Duration,
-    chain: &Chain,
-    peer: Option<&Peer>,
+    Reached { cluster, endpoint, opened, attempts, began }: Reached,
 ) {
-    let flow = flow(worker, side, &cluster, endpoint.as_deref(), chain, peer);
+    let flow = flow(worker, side, &cluster, endpoint.as_ref(), came);
     let series = flow.tcp();
     series.opened.fetch_add(1, Relaxed);
     let _active = endpoint.as_ref().map(Active::new);
     let progress = worker.watch.endpoint(endpoint.as_ref().map(|e| &e.state));
+    let (idle, bytes) = (came.spec.idle, Bytes::default());
     let count = |moved: Carried| {
+        bytes.add(moved);
         series.received.fetch_add(moved.forth, Relaxed);
         series.sent.fetch_add(moved.back, Relaxed);
     };
@@ -130,14 +129,26 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
             Opened::Tunnel(mut tunnel, _counted) => carry(&mut stream, &mut tunnel, idle, count).await,
         }
     });
+    let mut lost = false;
     let ended = poll_fn(|cx| match progress.ending(cx) {
-        Ending::Now => Poll::Ready(Err(std::io::Error::other("the endpoint is lost"))),
+        Ending::Now => {
+            lost = true;
+            Poll::Ready(Err(std::io::Error::other("the endpoint is lost")))
+        }
         Ending::No | Ending::Graceful => carried.as_mut().poll(cx),
     })
     .await;
     series.closed.fetch_add(1, Relaxed);
+    let flags = match &ended {
+        _ if lost => Flags::UC,
+        Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Flags::SI,
+        _ => Flags::NONE,
+    };
+    let address = endpoint.as_ref().map_or(came.arrival.to, |e| e.spec.address);
+    let went = Went { cluster: &cluster.spec.name, endpoint: Some(address), attempts, flags, lasted: began.elapsed() };
+    came.log(&bytes, &went);
     if let Err(e) = ended {
-        tracing::debug!(to = %arrival.to, error = %e, "connection broke");
+        tracing::debug!(to = %came.arrival.to, error = %e, "connection broke");
     }
 }
 
@@ -145,33 +156,50 @@ struct Reached {
     cluster: Arc<Cluster>,
     endpoint: Option<Arc<Endpoint>>,
     opened: Opened,
+    attempts: u32,
+    began: Instant,
 }
 
-async fn reach(worker: &Rc<Worker>, arrival: Arrival, spec: &TcpSpec) -> Option<Reached> {
-    let name = weighted(spec);
+/// Reaches an endpoint; that none was is counted and logged.
+async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
+    let began = Instant::now();
+    let name = weighted(came.spec);
     let mut tried = Tried::new();
-    for _ in 0..spec.attempts.max(1) {
+    let mut failed = Went { cluster: name, endpoint: None, attempts: 0, flags: Flags::NC, lasted: Duration::ZERO };
+    for attempt in 1..=came.spec.attempts.max(1) {
         // Each attempt sees the newest health.
         let config = worker.config();
-        let cluster = config.clusters.get(name)?;
-        let target = Target { cluster, to: to(cluster, arrival, &tried)? };
+        let Some(cluster) = config.clusters.get(name) else { break };
+        let Some(to) = to(cluster, came.arrival, &tried) else {
+            if failed.attempts == 0 {
+                failed.flags = Flags::UH;
+            }
+            break;
+        };
+        let target = Target { cluster, to };
         let (way, said) = match tunnels::way(worker.shared.tcp_tunnels, &config, &target) {
-            Way::Hbone => (Way::Hbone, hbone::said(&config, arrival.peer)),
+            Way::Hbone => (Way::Hbone, hbone::said(&config, came.arrival.peer)),
             way => (way, Fields::default()),
         };
-        match tunnels::open(worker, &config, &target, way, &said).await {
+        let problem = match tunnels::open(worker, &config, &target, way, &said).await {
             Ok(opened) => {
-                return Some(Reached { cluster: cluster.clone(), endpoint: target.endpoint().cloned(), opened });
+                let endpoint = target.endpoint().cloned();
+                return Some(Reached { cluster: cluster.clone(), endpoint, opened, attempts: attempt, began });
             }
-            Err(_) => {
-                let endpoint = target.endpoint()?;
-                tried.push(endpoint.state.id);
-                if balance::report(cluster, endpoint, Outcome::NoAnswer, crate::clock::now_ms()) {
-                    worker.counters().ejections.fetch_add(1, Relaxed);
-                }
-            }
+            Err(problem) => problem,
+        };
+        failed.endpoint = Some(target.address());
+        failed.attempts = attempt;
+        failed.flags = if problem == Problem::Limit { Flags::UO } else { Flags::UF };
+        let Some(endpoint) = target.endpoint() else { break };
+        tried.push(endpoint.state.id);
+        if balance::report(cluster, endpoint, Outcome::NoAnswer, crate::clock::now_ms()) {
+            worker.counters().ejections.fetch_add(1, Relaxed);
         }
     }
+    worker.counters().refuse(Refusal::NoEndpoint);
+    failed.lasted = began.elapsed();
+    came.log(&Bytes::default(), &failed);
     None
 }
 
@@ -197,33 +225,39 @@ fn weighted(spec: &TcpSpec) -> &Arc<str> {
 fn flow(
     worker: &Worker,
     side: Side,
-    cluster: &Cluster,
-    endpoint: Option<&Endpoint>,
-    chain: &Chain,
-    peer: Option<&Peer>,
-) -> Flow {
+    cluster: &Arc<Cluster>,
+    endpoint: Option<&Arc<Endpoint>>,
+    came: Came<'_>,
+) -> Rc<Flow> {
     let config = worker.config();
-    let own = worker.own(&config);
-    let labels = match side {
-        Side::Outbound => FlowLabels {
-            reporter: Reporter::Source,
-            source: own,
-            destination: endpoint.map_or_else(Party::default, |e| Party {
-                workload: e.spec.workload.clone(),
-                principal: e.spec.identity.clone(),
-            }),
-            service: FlowLabels::of(&cluster.spec.service),
-            mutual_tls: None,
-        },
-        Side::Inbound => FlowLabels {
-            reporter: Reporter::Destination,
-            source: Party::of_peer(peer),
-            destination: own,
-            service: FlowLabels::of(&cluster.spec.service),
-            mutual_tls: Some(chain.tls.is_some()),
-        },
-    };
-    Flow::new(labels, worker.registry.clone())
+    let service = FlowLabels::of(&cluster.spec.service);
+    match side {
+        Side::Outbound => {
+            // The flow keeps the workload, so its place tells it from others.
+            let key = endpoint
+                .map_or((0, Arc::as_ptr(&cluster.spec) as u64), |e| (e.state.id, Arc::as_ptr(&e.spec.workload) as u64));
+            worker.flows.borrow_mut().get(key, || {
+                let destination = endpoint.map_or_else(Party::default, |e| Party {
+                    workload: e.spec.workload.clone(),
+                    principal: e.spec.identity.clone(),
+                });
+                let source = worker.own(&config);
+                let reporter = Reporter::Source;
+                let labels = FlowLabels { reporter, source, destination, service, mutual_tls: None };
+                Flow::new(labels, worker.registry.clone())
+            })
+        }
+        Side::Inbound => {
+            let labels = FlowLabels {
+                reporter: Reporter::Destination,
+                source: Party::of_peer(came.peer),
+                destination: worker.own(&config),
+                service,
+                mutual_tls: Some(came.chain.tls.is_some()),
+            };
+            Rc::new(Flow::new(labels, worker.registry.clone()))
+        }
+    }
 }
 
 /// Counts a request or connection of an endpoint while it lives.
