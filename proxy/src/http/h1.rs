@@ -2,7 +2,7 @@
 //!
 //! In: a [`Stream`](crate::stream::Stream). Out: exchanges for a [`Handler`](super::channel::Handler), or a
 //! [`Client`](super::channel::Client). What parses and writes knows bytes alone, no I/O; around it stand one state of a
-//! connection ([`wire`]) and the two ends. No task, no channel, no timer: who holds an end drives it.
+//! connection (`wire`) and the two ends. No task and no channel: who holds an end drives it.
 //! Invariants: what could be read in two ways is refused; nothing grows beyond its bound; an idle connection holds no buffer.
 
 mod body;
