@@ -1,174 +1,256 @@
-//! Load that wrk can't make: HTTP in an open loop at a fixed rate, small TCP messages, TCP bulk.
+//! The loads: HTTP, gRPC, small TCP messages, TCP bulk; as fast as they are answered, or in an open loop at a rate.
+//!
+//! In: a [`Load`] and where to. Out: a line of JSON with what was [`Seen`]. Invariant: every answer is compared with what
+//! the server is known to give; one that differs, or never comes, is a failure that is counted and described.
 
-use std::cell::RefCell;
+pub(crate) mod answer;
+mod bulk;
+pub(crate) mod grpc;
+pub(crate) mod histogram;
+mod hold;
+mod sockets;
+
+pub(crate) use hold::run as hold;
+
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::Instant;
+
+use crate::bodies;
+use histogram::Histogram;
 
 /// What is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     /// `GET /`, an answer of 3 bytes.
-    Http,
+    Tiny,
+    /// `GET /1k`, an answer of 1,024 bytes.
+    Kilobyte,
+    /// `GET /`, each on a connection of its own.
+    TinyNew,
+    /// A unary call, with trailers.
+    Grpc,
     /// 64 bytes there and back.
     Message,
+    /// The same, each on a connection of its own.
+    MessageNew,
     /// As many bytes as go, one way.
     Bulk,
+}
+
+/// All that makes two loads the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Load {
+    /// What is sent.
+    pub(crate) kind: Kind,
+    /// Connections.
+    pub(crate) connections: u32,
+    /// Calls at a time on each connection; for gRPC.
+    pub(crate) streams: u32,
+    /// Requests a second, open loop: a late answer does not delay the next request's due time. 0: as many as go.
+    pub(crate) rate: u32,
+    /// How long, in milliseconds.
+    pub(crate) millis: u32,
+}
+
+/// The same on the command line.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Shape {
+    #[arg(long, default_value_t = 16)]
+    connections: u32,
+    #[arg(long, default_value_t = 1)]
+    streams: u32,
+    #[arg(long, default_value_t = 0)]
+    rate: u32,
+    #[arg(long, default_value_t = 3000)]
+    millis: u32,
+}
+
+impl Shape {
+    /// With what is sent.
+    pub(crate) fn of(self, kind: Kind) -> Load {
+        let Self { connections, streams, rate, millis } = self;
+        Load { kind, connections, streams, rate, millis }
+    }
 }
 
 /// What was seen.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
-    /// Requests or messages answered.
+    /// Requests or messages answered as expected.
     pub(crate) done: u64,
-    /// Of them, not as expected.
+    /// Those that were not.
     pub(crate) failed: u64,
-    /// Bytes sent in bulk.
+    /// What the first of them were.
+    pub(crate) first_failures: Vec<String>,
+    /// Bytes sent in bulk, and counted by the server.
     pub(crate) bytes: u64,
     /// From first to last.
     pub(crate) seconds: f64,
     /// Median latency in microseconds, from when a request was due.
-    pub(crate) p50: u32,
+    pub(crate) p50: f64,
     /// 99th percentile.
-    pub(crate) p99: u32,
+    pub(crate) p99: f64,
+    /// The longest.
+    pub(crate) max: f64,
 }
 
-/// Runs a load and prints what it saw as a line of JSON. `rate` 0 is a closed loop; else requests a second, open
-/// loop: a late answer does not delay the next request's due time.
-pub(crate) async fn run(
-    kind: Kind,
-    target: SocketAddr,
-    connections: usize,
-    rate: u32,
-    seconds: f64,
-) -> anyhow::Result<()> {
-    let total = Rc::new(RefCell::new((Seen::default(), Vec::<u32>::new())));
-    let start = Instant::now() + Duration::from_millis(50);
-    let end = start + Duration::from_secs_f64(seconds);
-    let mut tasks = tokio::task::JoinSet::new();
-    for index in 0..connections {
-        let total = total.clone();
-        let pace = Pace::new(start, rate, index, connections);
-        tasks.spawn_local(async move { one(kind, target, pace, end, total).await });
+/// Counts while a load runs.
+#[derive(Debug)]
+struct Tally {
+    began: Instant,
+    seen: Seen,
+    latencies: Histogram,
+    interval: Histogram,
+}
+
+/// How often a long load says how it goes.
+const TELLS: Duration = Duration::from_secs(10);
+/// How long an answer may take before it counts as lost.
+const LOST: Duration = Duration::from_secs(10);
+/// Connections are made, pools filled and caches warm before anything is measured.
+const WARM: Duration = Duration::from_millis(150);
+
+/// Says `ready` when its connections stand, runs when told so, says what it saw, keeps its connections until its stdin
+/// ends: so that whoever measures can leave out their beginning and end.
+pub(crate) fn run(load: Load, target: SocketAddr, tells: bool) -> anyhow::Result<()> {
+    // The kernel's default would make each request of an open loop up to 50 us late.
+    let _ = nix::sys::prctl::set_timerslack(1);
+    let span = Duration::from_millis(load.millis.into());
+    match load.kind {
+        Kind::Bulk => bulk::run(target, span),
+        Kind::Grpc => grpc::run(load, target, span, tells),
+        _ => sockets::run(load, target, span, tells),
     }
-    while let Some(task) = tasks.join_next().await {
-        task??;
-    }
-    let (mut seen, mut latencies) = total.take();
-    seen.seconds = start.elapsed().as_secs_f64();
-    latencies.sort_unstable();
-    let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or_default();
-    (seen.p50, seen.p99) = (at(0.5), at(0.99));
-    print(&serde_json::to_string(&seen)?);
+}
+
+/// Waits for the word to begin.
+fn told_to_begin() -> anyhow::Result<()> {
+    say("ready")?;
+    let mut word = String::new();
+    anyhow::ensure!(std::io::stdin().lock().read_line(&mut word)? > 0, "nobody waits for this load any more");
     Ok(())
 }
 
-#[allow(clippy::print_stdout)]
-fn print(line: &str) {
-    println!("{line}");
+/// Says what was seen, and waits until whoever measures has looked.
+fn tell(seen: &Seen) -> anyhow::Result<()> {
+    say(&serde_json::to_string(seen)?)?;
+    std::io::stdin().lock().read_to_end(&mut vec![])?;
+    Ok(())
 }
 
-/// When the next request of a connection is due.
+pub(crate) fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    Ok(())
+}
+
+impl Kind {
+    /// What is expected of HTTP.
+    fn body(self) -> Vec<u8> {
+        if self == Self::Kilobyte { bodies::kilobyte() } else { bodies::TINY.to_vec() }
+    }
+
+    /// Bytes of an answer, without what frames them.
+    pub(crate) fn answered(self) -> usize {
+        match self {
+            Self::Tiny | Self::TinyNew => bodies::TINY.len(),
+            Self::Kilobyte => 1024,
+            Self::Grpc => grpc::ANSWERED.into(),
+            Self::Message | Self::MessageNew => bodies::MESSAGE,
+            Self::Bulk => 0,
+        }
+    }
+
+    /// Whether each request has a connection of its own.
+    fn is_new(self) -> bool {
+        matches!(self, Self::TinyNew | Self::MessageNew)
+    }
+
+    fn is_http(self) -> bool {
+        matches!(self, Self::Tiny | Self::Kilobyte | Self::TinyNew)
+    }
+}
+
+impl Tally {
+    fn new() -> Self {
+        let (latencies, interval) = (Histogram::default(), Histogram::default());
+        Self { began: Instant::now(), seen: Seen::default(), latencies, interval }
+    }
+
+    fn good(&mut self, took: Duration) {
+        self.seen.done += 1;
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.interval.add(nanos);
+    }
+
+    fn bad(&mut self, why: impl std::fmt::Display) {
+        self.seen.failed += 1;
+        if self.seen.first_failures.len() < 10 {
+            let after = self.began.elapsed().as_secs_f64();
+            self.seen.first_failures.push(format!("after {after:.3} s: {why}"));
+        }
+    }
+
+    /// What was seen so far; latencies since the last time.
+    fn so_far(&mut self) -> Seen {
+        let seen = summary(&self.seen, self.began, &self.interval);
+        self.latencies.merge(&std::mem::take(&mut self.interval));
+        seen
+    }
+
+    fn finish(mut self) -> Seen {
+        self.latencies.merge(&self.interval);
+        summary(&self.seen, self.began, &self.latencies)
+    }
+}
+
+fn summary(seen: &Seen, began: Instant, latencies: &Histogram) -> Seen {
+    let (p50, p99, max) = (latencies.micros_at(0.5), latencies.micros_at(0.99), latencies.micros_at(1.0));
+    Seen { seconds: began.elapsed().as_secs_f64(), p50, p99, max, ..seen.clone() }
+}
+
+/// When the next request of a sender is due.
+#[derive(Clone, Debug)]
 struct Pace {
     next: Instant,
     step: Option<Duration>,
 }
 
 impl Pace {
-    fn new(start: Instant, rate: u32, index: usize, connections: usize) -> Self {
+    /// Of sender `index` of `count`, which share the rate.
+    fn new(start: Instant, rate: u32, index: usize, count: usize) -> Self {
         if rate == 0 {
             return Self { next: start, step: None };
         }
-        let step = Duration::from_secs_f64(connections as f64 / f64::from(rate));
-        Self { next: start + step.mul_f64(index as f64 / connections as f64), step: Some(step) }
+        let step = Duration::from_secs_f64(count as f64 / f64::from(rate));
+        Self { next: start + step.mul_f64(index as f64 / count as f64), step: Some(step) }
     }
 
-    async fn due(&mut self) -> Instant {
+    /// A request was sent: when it was due, from which its latency counts.
+    fn sent(&mut self, now: Instant) -> Instant {
         match self.step {
-            None => Instant::now().max(self.next),
+            None => now,
             Some(step) => {
                 let due = self.next;
                 self.next += step;
-                tokio::time::sleep_until(due).await;
                 due
             }
         }
     }
-}
 
-type Total = Rc<RefCell<(Seen, Vec<u32>)>>;
-
-async fn one(kind: Kind, target: SocketAddr, mut pace: Pace, end: Instant, total: Total) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(target).await?;
-    stream.set_nodelay(true)?;
-    if kind == Kind::Bulk {
-        return bulk(&mut stream, end, &total).await;
-    }
-    let request: &[u8] = match kind {
-        Kind::Http => b"GET / HTTP/1.1\r\nhost: bench.default.svc.cluster.local\r\nuser-agent: hawser-bench\r\n\r\n",
-        Kind::Message | Kind::Bulk => &[b'm'; 64],
-    };
-    let mut buffer = Vec::with_capacity(16 * 1024);
-    loop {
-        let due = pace.due().await;
-        if due >= end {
-            return Ok(());
+    /// It was answered: without a rate the next is due at once.
+    fn answered(&mut self, now: Instant) {
+        if self.step.is_none() {
+            self.next = now;
         }
-        stream.write_all(request).await?;
-        let good = match kind {
-            Kind::Message => echo(&mut stream, request.len(), &mut buffer).await?,
-            _ => answer(&mut stream, &mut buffer).await?,
-        };
-        let mut total = total.borrow_mut();
-        total.0.done += 1;
-        total.0.failed += u64::from(!good);
-        total.1.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
 }
 
-async fn bulk(stream: &mut TcpStream, end: Instant, total: &Total) -> anyhow::Result<()> {
-    let block = vec![b'D'; 256 * 1024];
-    while Instant::now() < end {
-        stream.write_all(&block).await?;
-        total.borrow_mut().0.bytes += block.len() as u64;
-    }
-    Ok(())
-}
-
-async fn echo(stream: &mut TcpStream, length: usize, buffer: &mut Vec<u8>) -> anyhow::Result<bool> {
-    buffer.clear();
-    while buffer.len() < length {
-        anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the connection was closed");
-    }
-    Ok(true)
-}
-
-/// Reads one answer with a `content-length` or in chunks; whether its status is 200.
-async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<bool> {
-    buffer.clear();
-    let head = loop {
-        anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the connection was closed");
-        if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
-            break end + 4;
-        }
-    };
-    let good = buffer.starts_with(b"HTTP/1.1 200");
-    let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
-    let length = text.lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
-    loop {
-        let done = match length {
-            Some(length) => buffer.len() >= head + length,
-            None => buffer.ends_with(b"\r\n0\r\n\r\n") || (buffer.len() >= head + 5 && buffer.ends_with(b"0\r\n\r\n")),
-        };
-        if done {
-            return Ok(good);
-        }
-        anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the connection was closed");
-    }
-}
+#[cfg(test)]
+mod tests;

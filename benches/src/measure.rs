@@ -14,14 +14,21 @@ pub(crate) fn cpu_seconds(pid: i32) -> anyhow::Result<f64> {
     Ok(total as f64 / 1e9)
 }
 
-/// Resident memory in MiB.
-pub(crate) fn resident_mib(pid: i32) -> anyhow::Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib: f64 = text
+/// Resident memory.
+pub(crate) fn resident_bytes(pid: i32) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("process {pid} has ended"))?;
+    let kib: u64 = text
         .lines()
         .find_map(|l| l.strip_prefix("VmRSS:")?.trim().trim_end_matches("kB").trim().parse().ok())
         .context("no VmRSS")?;
-    Ok(kib / 1024.0)
+    Ok(kib * 1024)
+}
+
+/// Open descriptors.
+pub(crate) fn descriptors(pid: i32) -> anyhow::Result<usize> {
+    let all = std::fs::read_dir(format!("/proc/{pid}/fd")).with_context(|| format!("process {pid} has ended"))?;
+    Ok(all.count())
 }
 
 /// The median; 0 of nothing.
@@ -49,6 +56,7 @@ mod tests {
     fn a_process_has_cost_something_and_is_somewhere() {
         let pid = i32::try_from(std::process::id()).unwrap();
         assert!(cpu_seconds(pid).unwrap() > 0.0);
-        assert!(resident_mib(pid).unwrap() > 1.0);
+        assert!(resident_bytes(pid).unwrap() > 1 << 20);
+        assert!(descriptors(pid).unwrap() > 2);
     }
 }

@@ -3,20 +3,40 @@
 //! Our pair gets what members get: its configuration from discovery, its connections by redirection. Without our pair
 //! among the systems the hosts are plain.
 
+mod setup;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use hawser_tests::mesh::{Member, Mesh};
 use hawser_tests::{Host, Lab, Process};
+use serde::Serialize;
 
-/// Where the server's HTTP listens.
-pub(crate) const HTTP: u16 = 9000;
-/// Where its TCP echo listens.
-pub(crate) const TCP: u16 = 9001;
+pub(crate) use setup::{REGEX, ROUTES};
+
 /// The service's name for callers.
 pub(crate) const SERVICE: &str = "bench.default.svc.cluster.local";
+/// What is added to the ports of a server that no proxy stands before.
+pub(crate) const UNDECLARED: u16 = 100;
+/// How many of many services are used.
+const USED: usize = 5;
+
+/// A port of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Door {
+    /// HTTP as a mesh runs it.
+    Http,
+    /// The same, but each request between the proxies has a connection of its own.
+    Fresh,
+    /// gRPC.
+    Grpc,
+    /// Bytes.
+    Tcp,
+}
 
 /// Caller and server.
 pub(crate) struct Hosts {
@@ -25,7 +45,7 @@ pub(crate) struct Hosts {
     server: Member,
     mesh: Option<Mesh>,
     lab: Lab,
-    core: usize,
+    cores: Vec<usize>,
 }
 
 /// Which of them.
@@ -35,34 +55,51 @@ pub(crate) enum Side {
     Server,
 }
 
+impl Door {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Http, Self::Fresh, Self::Grpc, Self::Tcp];
+
+    /// Where the server listens.
+    pub(crate) fn port(self) -> u16 {
+        9000 + self.index()
+    }
+
+    /// A number of its own.
+    pub(crate) fn index(self) -> u16 {
+        match self {
+            Self::Http => 0,
+            Self::Tcp => 1,
+            Self::Grpc => 2,
+            Self::Fresh => 3,
+        }
+    }
+}
+
 impl Hosts {
-    /// Makes both, joined if `meshed`; everything they start runs on `core`.
-    pub(crate) fn new(core: usize, meshed: bool) -> anyhow::Result<Self> {
+    /// Makes both, joined if `meshed`; everything they start runs on `cores`. `services` is how many more services the
+    /// mesh has.
+    pub(crate) fn new(cores: &[usize], meshed: bool, services: usize) -> anyhow::Result<Self> {
         anyhow::ensure!(nix::unistd::geteuid().is_root(), "the benchmark makes network namespaces: run it as root");
-        // What the agents start inherits it: the proxies stand on the same core as everything else.
-        let mut cpus = nix::sched::CpuSet::new();
-        cpus.set(core)?;
-        nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus)?;
+        pin(cores)?;
         let mut lab = Lab::new()?;
         let (mesh, caller, server) = if meshed {
-            let mesh = Mesh::start(&mut lab)?;
-            (Some(mesh), Member::new(&mut lab, "caller")?, Member::new(&mut lab, "server")?)
+            let mesh = setup::mesh(&mut lab, services)?;
+            let proxy = setup::proxy(&lab)?;
+            let (caller, server) = (lab.host("caller")?, lab.host("server")?);
+            (Some(mesh), Member::on_with(caller, proxy.clone())?, Member::on_with(server, proxy)?)
         } else {
-            let mut plain = |name| Ok(Member { host: lab.host(name)?, agent: None, apps: vec![] });
+            let mut plain = |name| Ok(Member { host: lab.host(name)?, agent: None, apps: vec![], proxy: None });
             let members: anyhow::Result<(Member, Member)> = plain("caller").and_then(|c| Ok((c, plain("server")?)));
             let (caller, server) = members?;
             (None, caller, server)
         };
         for member in [&caller, &server] {
-            // The machine's default may distort short paths.
-            member.host.ok(&["sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"])?;
+            member.host.ok(&["sysctl", "-qw"].into_iter().chain(SETTINGS).collect::<Vec<_>>())?;
         }
         if let Some(mesh) = &mesh {
-            server.join(&mesh.token("default/bench", &["http=9000", "tcp=9001"], 1, &[])?)?;
-            caller.join(&mesh.token("default/caller", &["http-unused=8080"], 1, &[])?)?;
-            mesh.healthy(SERVICE, 2, Duration::from_secs(10))?;
+            setup::join(mesh, &caller, &server)?;
         }
-        Ok(Self { caller, server, mesh, lab, core })
+        Ok(Self { caller, server, mesh, lab, cores: cores.to_vec() })
     }
 
     pub(crate) fn member(&self, side: Side) -> &Member {
@@ -78,20 +115,33 @@ impl Hosts {
         self.lab.work()
     }
 
+    /// How many threads a proxy has that uses its cores.
+    pub(crate) fn workers(&self) -> usize {
+        self.cores.len()
+    }
+
     /// The virtual address of the benchmarked service.
     pub(crate) fn virtual_address(&self) -> anyhow::Result<std::net::IpAddr> {
         let mesh = self.mesh.as_ref().context("these hosts are in no mesh")?;
-        let services = mesh.json(&["get", "services"])?;
-        let mut services = services.as_array().into_iter().flatten();
-        let service = services.find(|s| s["host"] == SERVICE).context("the service is not there")?;
-        let addresses = service["addresses"].as_array().into_iter().flatten();
-        let mut addresses = addresses.filter_map(|a| a.as_str()?.split('/').next()?.parse().ok());
-        addresses.find(std::net::IpAddr::is_ipv4).context("the service has no virtual address")
+        setup::virtual_address(mesh, SERVICE)
     }
 
-    /// A command on a host, pinned to the core.
+    /// Waits until requests take the routes that were configured.
+    pub(crate) fn routed(&self) -> anyhow::Result<()> {
+        let url = format!("http://{}:{}/", self.virtual_address()?, Door::Http.port());
+        setup::routed(&self.caller, &url)
+    }
+
+    /// Calls some of the many services, once each.
+    pub(crate) fn use_some(&self) -> anyhow::Result<()> {
+        let mesh = self.mesh.as_ref().context("these hosts are in no mesh")?;
+        (0..USED).try_for_each(|number| setup::call(mesh, &self.caller, number))
+    }
+
+    /// A command on a host, pinned to the cores.
     pub(crate) fn command(&self, side: Side, args: &[String]) -> Command {
-        let mut all = vec!["taskset".to_owned(), "-c".to_owned(), self.core.to_string()];
+        let cores: Vec<String> = self.cores.iter().map(usize::to_string).collect();
+        let mut all = vec!["taskset".to_owned(), "-c".to_owned(), cores.join(",")];
         all.extend_from_slice(args);
         self.host(side).command(&all)
     }
@@ -103,7 +153,7 @@ impl Hosts {
 
     /// The process of the proxy that a host's agent started.
     pub(crate) fn proxy(&self, side: Side) -> anyhow::Result<i32> {
-        let agent = self.member(side).agent.as_ref().and_then(Process::pid).context("the agent has ended")?;
+        let agent = self.agent(side)?;
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let mut children = hawser_tests::process::children(agent).into_iter();
@@ -114,6 +164,40 @@ impl Hosts {
             hawser_tests::wait::between_looks(Duration::from_millis(50));
         }
     }
+
+    /// The process of a host's agent.
+    pub(crate) fn agent(&self, side: Side) -> anyhow::Result<i32> {
+        self.member(side).agent.as_ref().and_then(Process::pid).context("the agent has ended")
+    }
+
+    /// Empties what was logged: gigabytes in a run, otherwise.
+    pub(crate) fn empty_logs(&self) -> anyhow::Result<()> {
+        for side in [Side::Caller, Side::Server] {
+            for file in std::fs::read_dir(self.host(side).disk())?.flatten() {
+                let path = file.path();
+                if path.extension().is_some_and(|x| x == "log") && file.metadata()?.len() > 1 << 20 {
+                    std::fs::OpenOptions::new().write(true).open(path)?.set_len(0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The machine's default congestion control may distort short paths; connections by the ten thousand need ports.
+const SETTINGS: [&str; 3] = [
+    "net.ipv4.tcp_congestion_control=reno",
+    "net.ipv4.ip_local_port_range=16384 65535",
+    "net.ipv4.tcp_tw_reuse=1",
+];
+
+/// What the agents start inherits it: the proxies stand on the same cores as everything else.
+pub(crate) fn pin(cores: &[usize]) -> anyhow::Result<()> {
+    let mut cpus = nix::sched::CpuSet::new();
+    for core in cores {
+        cpus.set(*core)?;
+    }
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus).context("this machine lacks a core asked for")
 }
 
 fn is_proxy(pid: i32) -> bool {

@@ -1,80 +1,178 @@
-//! Tables and ratios.
+//! The tables: what was asked and what came out, then everything that was measured.
 
 use std::fmt::Write as _;
 
-use crate::rounds::{CASES, Figures, Results};
+use serde_json::json;
+
+use crate::case::{ONE_CORE, TWO_CORES};
+use crate::judge::{Row, Verdict, rows};
+use crate::memory::Sides;
+use crate::rounds::Results;
 
 /// Prints results.
 #[allow(clippy::print_stdout)]
 pub(crate) fn print(results: &Results, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(results)?);
+        println!("{}", serde_json::to_string_pretty(&json!({ "rows": rows(results), "results": results }))?);
     } else {
         print!("{}", render(results));
     }
     Ok(())
 }
 
+/// A request that failed is an error, whatever it would have cost; so is, if `strict`, a row that misses.
+pub(crate) fn check(results: &Results, strict: bool) -> anyhow::Result<()> {
+    let mut failed = vec![];
+    for (case, systems) in &results.cases {
+        for (system, measured) in systems.iter().filter(|(_, m)| m.figures.failed > 0) {
+            let f = &measured.figures;
+            failed.push(format!("{case}, {system:?}: {} requests failed: {:?}", f.failed, f.first_failures));
+        }
+    }
+    anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    let missed: Vec<_> =
+        rows(results).into_iter().filter(|r| r.verdict == Verdict::Missed).map(|r| r.measure).collect();
+    anyhow::ensure!(!strict || missed.is_empty(), "missed: {}", missed.join("; "));
+    Ok(())
+}
+
 fn render(results: &Results) -> String {
-    let mut out = String::new();
-    let _ = writeln!(out, "\nmedians of {} interleaved round(s), the whole chain on one core\n", results.rounds);
+    let mut out = format!(
+        "\n{}\nmedians of {} interleaved round(s); the whole chain on one core, with 2 workers on two\n",
+        results.machine, results.rounds
+    );
+    out.push_str("runs \"mesh\": access log, metrics, retries, request ids, 20 header routes and a regular expression\n\n");
     let _ = writeln!(
         out,
-        "{:<12} {:<8} {:>10} {:>14} {:>9} {:>9} {:>9} {:>10}",
-        "case", "system", "req/s", "CPU us/req", "p50 us", "p99 us", "Gbit/s", "CPU s/GB"
+        "{:<45} {:<5} {:>10} {:>18} {:>7} {:>6} {:>6}  ",
+        "measure", "runs", "hawser", "peer", "value", "must", "goal"
     );
-    for case in CASES {
-        for (system, figures) in &results.cases {
-            let Some(f) = figures.get(case.name) else { continue };
+    for row in rows(results) {
+        line(&mut out, &row);
+    }
+    everything(results, &mut out);
+    memory(results, &mut out);
+    out
+}
+
+fn line(out: &mut String, row: &Row) {
+    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{} {}", short(v), row.unit));
+    let peer = row.peer.map(|(peer, value)| format!("{} {}", format!("{peer:?}").to_lowercase(), figure(value)));
+    let value = row.value.map_or_else(|| "-".to_owned(), short);
+    let verdict = match row.verdict {
+        Verdict::Goal => "goal",
+        Verdict::Met => "met",
+        Verdict::Missed => "MISSED",
+        Verdict::NotMeasured => "not measured",
+    };
+    let _ = writeln!(
+        out,
+        "{:<45} {:<5} {:>10} {:>18} {:>7} {:>6} {:>6}  {verdict}",
+        row.measure,
+        row.runs,
+        figure(row.figure),
+        peer.unwrap_or_default(),
+        value,
+        short(row.must),
+        short(row.goal),
+    );
+}
+
+fn everything(results: &Results, out: &mut String) {
+    let _ = writeln!(
+        out,
+        "\n{:<15} {:<8} {:>9} {:>11} {:>15} {:>10} {:>10} {:>8} {:>9}",
+        "case", "system", "req/s", "CPU us/req", "rounds", "p50 us", "p99 us", "Gbit/s", "CPU s/GB"
+    );
+    for case in ONE_CORE.iter().chain(&TWO_CORES) {
+        for (system, measured) in results.cases.get(case.name).into_iter().flatten() {
+            let f = &measured.figures;
             let _ = writeln!(
                 out,
-                "{:<12} {:<8} {:>10.0} {:>14.2} {:>9.0} {:>9.0} {:>9} {:>10}{}",
+                "{:<15} {:<8} {:>9.0} {:>11} {:>15} {:>10.0} {:>10.0} {:>8} {:>9}{}",
                 case.name,
-                system,
+                format!("{system:?}").to_lowercase(),
                 f.per_second,
-                f.cpu_us,
+                dash(f.cpu_us),
+                format!("{}..{}", short(measured.spread[0]), short(measured.spread[1])),
                 f.p50,
                 f.p99,
                 dash(f.gbits),
                 dash(f.cpu_per_gb),
-                if f.failed > 0.0 { format!("  {} FAILED", f.failed) } else { String::new() },
+                if f.failed > 0 { format!("  {} FAILED", f.failed) } else { String::new() },
             );
         }
     }
-    let _ = writeln!(out, "\nRSS MiB      idle caller/server    after load caller/server");
-    for (system, m) in &results.memory {
-        if m[0] > 0.0 {
-            let _ = writeln!(out, "{system:<12} {:>8.1} / {:<8.1} {:>12.1} / {:<8.1}", m[0], m[1], m[2], m[3]);
-        }
-    }
-    ratios(results, &mut out);
-    out
 }
 
-fn ratios(results: &Results, out: &mut String) {
-    let Some(ours) = results.cases.get("hawser") else { return };
-    for peer in ["haproxy", "envoy"] {
-        let Some(theirs) = results.cases.get(peer) else { continue };
-        let _ = writeln!(out, "\nhawser / {peer} (below 1 is better)");
-        for case in CASES {
-            let (Some(a), Some(b)) = (ours.get(case.name), theirs.get(case.name)) else { continue };
-            let ratio = |field: fn(&Figures) -> f64| match (field(a), field(b)) {
-                (_, 0.0) => "-".to_owned(),
-                (a, b) => format!("{:.2}", a / b),
-            };
-            let _ = writeln!(
-                out,
-                "{:<12} CPU/req {:>6}   p50 {:>6}   p99 {:>6}   CPU/GB {:>6}",
-                case.name,
-                ratio(|f| f.cpu_us),
-                ratio(|f| f.p50),
-                ratio(|f| f.p99),
-                ratio(|f| f.cpu_per_gb)
-            );
-        }
+fn memory(results: &Results, out: &mut String) {
+    let _ = writeln!(
+        out,
+        "\n{:<8} {:>17} {:>17} {:>17} {:>17} {:>17} {:>10}",
+        "system", "idle MB", "many services MB", "agents then MB", "KB/HTTP conn", "KB/TCP conn", "program MB"
+    );
+    let pair = |sides: Option<Sides>, unit: f64| match sides {
+        Some([0, 0]) | None => "-".to_owned(),
+        Some([a, b]) => format!("{:.1} / {:.1}", a as f64 / unit, b as f64 / unit),
+    };
+    for (system, m) in &results.memory {
+        let size = results.size.get(system).map_or_else(|| "-".to_owned(), |bytes| format!("{:.1}", *bytes as f64 / 1e6));
+        let _ = writeln!(
+            out,
+            "{:<8} {:>17} {:>17} {:>17} {:>17} {:>17} {size:>10}",
+            format!("{system:?}").to_lowercase(),
+            pair(Some(m.idle), 1e6),
+            pair(m.many, 1e6),
+            pair(m.agents, 1e6),
+            pair(m.per_http, 1e3),
+            pair(m.per_tcp, 1e3),
+        );
+    }
+    if let Some(c) = &results.change {
+        let _ = writeln!(
+            out,
+            "\n{} changes, arrival to use: p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
+            c.count,
+            c.p50 / 1e3,
+            c.p99 / 1e3,
+            c.max / 1e3
+        );
+    }
+}
+
+/// As many digits as mean something.
+fn short(value: f64) -> String {
+    match value {
+        v if v >= 1000.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v => format!("{v:.2}"),
     }
 }
 
 fn dash(value: f64) -> String {
-    if value > 0.0 { format!("{value:.2}") } else { "-".to_owned() }
+    if value > 0.0 { short(value) } else { "-".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::System;
+    use crate::case::TINY;
+    use crate::figures::{Figures, Measured};
+
+    #[test]
+    fn a_failed_request_fails_the_run() {
+        let setting = ONE_CORE[0].setting(ONE_CORE[0].load(1000, None).unwrap(), 1);
+        let results = |failed| {
+            let mut results = Results::default();
+            let figures = Figures { cpu_us: 1.0, failed, ..Figures::default() };
+            let measured = Measured::of(&[(setting, figures)]).unwrap();
+            results.cases.insert(TINY, [(System::Envoy, measured)].into());
+            results
+        };
+        assert!(check(&results(0), false).is_ok());
+        let error = check(&results(2), false).unwrap_err().to_string();
+        assert!(error.contains("2 requests failed") && error.contains(TINY), "{error}");
+        assert!(render(&results(2)).contains("2 FAILED"));
+    }
 }

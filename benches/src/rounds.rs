@@ -6,193 +6,197 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::load::{Kind, Seen};
-use crate::measure::{cpu_seconds, median, resident_mib};
-use crate::mesh::{HTTP, Hosts, Side, TCP};
+use crate::case::{Case, ONE_CORE, Setting, TINY, TWO_CORES};
+use crate::figures::{Figures, Measured};
+use crate::load::{Kind, Load, Seen};
+use crate::measure::cpu_seconds;
+use crate::memory::{self, Memory};
+use crate::mesh::{Door, Hosts, Side, UNDECLARED};
 use crate::peers::{Kit, Pair};
-use crate::{RunArgs, System, certificates, report, wrk};
+use crate::tool::{Tool, me};
+use crate::{RunArgs, System, certificates, change, machine, size};
 
-/// A load as it is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Case {
-    pub(crate) name: &'static str,
-    tool: Tool,
-    connections: usize,
-}
-
-/// What makes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Tool {
-    /// HTTP at saturation.
-    Wrk { path: &'static str, new_connections: bool },
-    /// A load of ours; requests a second, 0 is as many as go.
-    Own { kind: Kind, rate: u32 },
-}
-
-const TINY: Tool = Tool::Wrk { path: "/", new_connections: false };
-
-/// Every load.
-pub(crate) const CASES: [Case; 8] = [
-    Case { name: "http c1", tool: TINY, connections: 1 },
-    Case { name: "http c16", tool: TINY, connections: 16 },
-    Case { name: "http c16 1k", tool: Tool::Wrk { path: "/1k", new_connections: false }, connections: 16 },
-    Case { name: "http c64", tool: TINY, connections: 64 },
-    Case { name: "http new", tool: Tool::Wrk { path: "/", new_connections: true }, connections: 16 },
-    Case { name: "http 1000/s", tool: Tool::Own { kind: Kind::Http, rate: 1000 }, connections: 16 },
-    Case { name: "tcp c16", tool: Tool::Own { kind: Kind::Message, rate: 0 }, connections: 16 },
-    Case { name: "tcp bulk", tool: Tool::Own { kind: Kind::Bulk, rate: 0 }, connections: 1 },
-];
-
-/// Figures of one system in one case.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Figures {
-    /// Requests or messages a second.
-    pub(crate) per_second: f64,
-    /// Microseconds of CPU for each, a proxy (mean of the pair).
-    pub(crate) cpu_us: f64,
-    /// CPU seconds a gigabyte, a proxy.
-    pub(crate) cpu_per_gb: f64,
-    /// Gigabits a second.
-    pub(crate) gbits: f64,
-    /// Microseconds.
-    pub(crate) p50: f64,
-    /// Microseconds.
-    pub(crate) p99: f64,
-    /// Requests that failed.
-    pub(crate) failed: f64,
-}
-
-/// Everything a run found: by system, by case; memory by system (caller's side, server's side, idle then after load).
+/// Everything a run found.
 #[derive(Default, Serialize)]
 pub(crate) struct Results {
+    /// What it ran on.
+    pub(crate) machine: String,
+    /// Rounds.
     pub(crate) rounds: usize,
-    pub(crate) cases: BTreeMap<String, BTreeMap<&'static str, Figures>>,
-    pub(crate) memory: BTreeMap<String, [f64; 4]>,
+    /// By case, by system.
+    pub(crate) cases: BTreeMap<&'static str, BTreeMap<System, Measured>>,
+    /// By system.
+    pub(crate) memory: BTreeMap<System, Memory>,
+    /// Bytes of the programs without their symbols.
+    pub(crate) size: BTreeMap<System, u64>,
+    /// From a change's arrival to its use.
+    pub(crate) change: Option<change::Changes>,
 }
 
-/// Runs everything and prints it.
-pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
+/// Runs everything.
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Results> {
     let certificates = certificates::Certificates::new()?;
-    let me = std::env::current_exe()?.display().to_string();
     let envoy = match &args.envoy {
         Some(path) => path.display().to_string(),
         None => hawser_tests::testbeds::Testbed::provide()?.envoy(),
     };
-    let systems = if args.only.is_empty() {
-        vec![System::Direct, System::Hawser, System::Envoy, System::Haproxy]
-    } else {
-        args.only.clone()
-    };
-    let hosts = Hosts::new(args.core, systems.contains(&System::Hawser))?;
-    let kit = Kit { hosts: &hosts, certificates: &certificates, envoy: &envoy };
-    let mut upstreams = vec![];
-    // A second one whose ports no member declared, so that a direct caller meets no proxy.
-    for (name, http, tcp) in [("upstream", HTTP, TCP), ("upstream-direct", HTTP + 100, TCP + 100)] {
-        let args = [&me, "upstream", &format!("0.0.0.0:{http}"), &format!("0.0.0.0:{tcp}")].map(str::to_owned);
-        upstreams.push(hosts.spawn(Side::Server, name, &args)?);
-    }
-    let mut pairs = vec![];
-    for system in systems {
-        let pair = kit.start(system).with_context(|| format!("starting {system:?}"))?;
-        ready(&kit, &me, &pair).inspect_err(|_| hawser_tests::lab::show_logs(hosts.dir()))?;
-        pairs.push(pair);
-    }
-    let results = measure(args, &kit, &me, &pairs).inspect_err(|_| hawser_tests::lab::show_logs(hosts.dir()))?;
-    report::print(&results, args.json)
-}
-
-fn measure(args: &RunArgs, kit: &Kit<'_>, me: &str, pairs: &[Pair]) -> anyhow::Result<Results> {
-    let (rounds, seconds) = if args.quick { (1, 0.5) } else { (args.rounds, args.seconds) };
-    let mut results = Results { rounds, ..Results::default() };
-    let memory = |pair: &Pair| pair.proxies.iter().map(|p| resident_mib(*p)).collect::<anyhow::Result<Vec<_>>>();
-    for pair in pairs {
-        let idle = memory(pair)?;
-        results.memory.insert(name(pair), [at(&idle, 0), at(&idle, 1), 0.0, 0.0]);
-    }
-    let mut samples: BTreeMap<(String, &'static str), Vec<Figures>> = BTreeMap::new();
-    for round in 0..rounds {
-        for case in CASES {
-            for pair in pairs {
-                progress(&format!("round {}/{rounds}: {:<12} {:?}", round + 1, case.name, pair.system));
-                let figures =
-                    once(kit, me, pair, case, seconds).with_context(|| format!("{:?}, {}", pair.system, case.name))?;
-                samples.entry((name(pair), case.name)).or_default().push(figures);
-            }
+    let systems = if args.only.is_empty() { System::COMPARED.to_vec() } else { args.only.clone() };
+    let bench = Bench { args, certificates: &certificates, envoy: &envoy, systems: &systems };
+    let rounds = if args.quick { 1 } else { args.rounds };
+    // Before this program takes itself to one core.
+    let second = args.second_core();
+    let mut results = Results { machine: machine::line(), rounds, ..Results::default() };
+    for system in &systems {
+        if let Some(bytes) = size::stripped(*system, &envoy)? {
+            results.size.insert(*system, bytes);
         }
     }
-    for pair in pairs {
-        let loaded = memory(pair)?;
-        if let Some(entry) = results.memory.get_mut(&name(pair)) {
-            (entry[2], entry[3]) = (at(&loaded, 0), at(&loaded, 1));
-        }
+    bench.stage(&[args.core], &ONE_CORE, rounds, &mut results)?;
+    match second {
+        Some(second) => bench.stage(&[args.core, second], &TWO_CORES, rounds, &mut results)?,
+        None => progress("this machine has one core: nothing is measured with two workers"),
     }
-    for ((system, case), figures) in samples {
-        let of = |field: fn(&Figures) -> f64| median(&figures.iter().map(field).collect::<Vec<_>>());
-        let median = Figures {
-            per_second: of(|f| f.per_second),
-            cpu_us: of(|f| f.cpu_us),
-            cpu_per_gb: of(|f| f.cpu_per_gb),
-            gbits: of(|f| f.gbits),
-            p50: of(|f| f.p50),
-            p99: of(|f| f.p99),
-            failed: figures.iter().map(|f| f.failed).sum(),
-        };
-        results.cases.entry(system).or_default().insert(case, median);
+    if args.cases.is_empty() {
+        bench.memory(&mut results)?;
+        if systems.contains(&System::Hawser) {
+            crate::mesh::pin(&[args.core].into_iter().chain(second).collect::<Vec<_>>())?;
+            results.change = Some(change::measure(if args.quick { 20 } else { 200 })?);
+        }
     }
     Ok(results)
 }
 
-fn once(kit: &Kit<'_>, me: &str, pair: &Pair, case: Case, seconds: f64) -> anyhow::Result<Figures> {
-    let cost = || pair.proxies.iter().map(|p| cpu_seconds(*p)).sum::<anyhow::Result<f64>>();
-    let before = cost()?;
-    let seen = load(kit, me, pair, case, seconds)?;
-    let spent = (cost()? - before) / pair.proxies.len().max(1) as f64;
-    anyhow::ensure!(seen.done > 0 || seen.bytes > 0, "nothing came through");
-    let gigabytes = seen.bytes as f64 / 1e9;
-    Ok(Figures {
-        per_second: seen.done as f64 / seen.seconds,
-        cpu_us: if seen.done > 0 { spent * 1e6 / seen.done as f64 } else { 0.0 },
-        cpu_per_gb: if gigabytes > 0.0 { spent / gigabytes } else { 0.0 },
-        gbits: gigabytes * 8.0 / seen.seconds,
-        p50: f64::from(seen.p50),
-        p99: f64::from(seen.p99),
-        failed: seen.failed as f64,
-    })
+struct Bench<'a> {
+    args: &'a RunArgs,
+    certificates: &'a certificates::Certificates,
+    envoy: &'a str,
+    systems: &'a [System],
 }
 
-fn load(kit: &Kit<'_>, me: &str, pair: &Pair, case: Case, seconds: f64) -> anyhow::Result<Seen> {
-    use clap::ValueEnum as _;
-    let args = match case.tool {
-        Tool::Wrk { path, new_connections } => {
-            wrk::arguments(pair.http, path, case.connections, new_connections, seconds)
+impl Bench<'_> {
+    /// All rounds of some cases, with proxies of their own.
+    fn stage(&self, cores: &[usize], cases: &[Case], rounds: usize, results: &mut Results) -> anyhow::Result<()> {
+        let wanted = |case: &&Case| self.args.cases.is_empty() || self.args.cases.iter().any(|c| case.name.contains(c));
+        let cases: Vec<Case> = cases.iter().filter(wanted).copied().collect();
+        if cases.is_empty() {
+            return Ok(());
         }
-        Tool::Own { kind, rate } => {
-            let target = if kind == Kind::Http { pair.http } else { pair.tcp };
-            let kind = kind.to_possible_value().context("a kind without a name")?;
-            let mut args: Vec<String> = [me, "load", kind.get_name()].map(str::to_owned).into();
-            args.extend([target.to_string(), "--connections".to_owned(), case.connections.to_string()]);
-            args.extend(["--rate".to_owned(), rate.to_string(), "--seconds".to_owned(), seconds.to_string()]);
-            args
+        self.with_pairs(cores, 0, |kit, pairs| {
+            if cores.len() == 1 {
+                for pair in pairs {
+                    results.memory.entry(pair.system).or_default().idle = memory::resident(pair)?;
+                }
+            }
+            let mut samples: BTreeMap<(&'static str, System), Vec<(Setting, Figures)>> = BTreeMap::new();
+            let mut half = None;
+            for round in 0..rounds {
+                for case in &cases {
+                    // Nobody is always the first.
+                    for index in 0..pairs.len() {
+                        let pair = &pairs[(index + round) % pairs.len()];
+                        let Some(load) = case.load(self.args.millis(), half) else { continue };
+                        progress(&format!("round {}/{rounds}: {:<15} {:?}", round + 1, case.name, pair.system));
+                        let figures = once(kit, pair, case.door, load)
+                            .with_context(|| format!("{:?}, {}", pair.system, case.name))?;
+                        if case.name == TINY && pair.system == System::Envoy && half.is_none() {
+                            half = Some((figures.per_second / 2.0) as u32);
+                        }
+                        let setting = case.setting(load, cores.len());
+                        samples.entry((case.name, pair.system)).or_default().push((setting, figures));
+                    }
+                }
+            }
+            for ((case, system), rounds) in samples {
+                results.cases.entry(case).or_default().insert(system, Measured::of(&rounds)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// What many services and idle connections cost in memory, in proxies that have done nothing else.
+    fn memory(&self, results: &mut Results) -> anyhow::Result<()> {
+        let (services, idle) = if self.args.quick { (200, 200) } else { (10_000, 2_000) };
+        self.with_pairs(&[self.args.core], services, |kit, pairs| {
+            for pair in pairs {
+                progress(&format!("memory: {:?}", pair.system));
+                let entry = results.memory.entry(pair.system).or_default();
+                if pair.system == System::Hawser {
+                    kit.hosts.use_some()?;
+                    entry.many = Some(memory::settled(pair)?);
+                    entry.agents = Some(memory::agents(kit.hosts)?);
+                }
+                entry.per_http = Some(memory::per_connection(kit, pair, Kind::Tiny, idle)?);
+                entry.per_tcp = Some(memory::per_connection(kit, pair, Kind::Message, idle)?);
+            }
+            Ok(())
+        })
+    }
+
+    /// Hosts, servers, and a pair of each system that answers.
+    fn with_pairs(
+        &self,
+        cores: &[usize],
+        services: usize,
+        work: impl FnOnce(&Kit<'_>, &[Pair]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        progress(&format!("hosts on {} core(s)", cores.len()));
+        let hosts = Hosts::new(cores, self.systems.contains(&System::Hawser), services)?;
+        let kit = Kit { hosts: &hosts, certificates: self.certificates, envoy: self.envoy };
+        let logs = |_: &anyhow::Error| hawser_tests::lab::show_logs(hosts.dir());
+        let mut upstreams = vec![];
+        // A second one whose ports no member declared, so that a direct caller meets no proxy.
+        for (name, offset) in [("upstream", 0), ("upstream-direct", UNDECLARED)] {
+            let args = [&me()?, "upstream", "0.0.0.0", "--offset", &offset.to_string()].map(str::to_owned);
+            upstreams.push(hosts.spawn(Side::Server, name, &args)?);
         }
-    };
-    let command = kit.hosts.command(Side::Caller, &args);
-    let seen = hawser_tests::host::finish(command, None, Duration::from_secs_f64(seconds + 20.0))?;
-    anyhow::ensure!(seen.ok(), "{}{}", seen.out.trim(), seen.err.trim());
-    match case.tool {
-        Tool::Wrk { .. } => wrk::read(&seen.out),
-        Tool::Own { .. } => Ok(serde_json::from_str(&seen.out)?),
+        let mut pairs = vec![];
+        for system in self.systems {
+            let pair = kit.start(*system).with_context(|| format!("starting {system:?}")).inspect_err(logs)?;
+            ready(&kit, &pair).inspect_err(logs)?;
+            pairs.push(pair);
+        }
+        work(&kit, &pairs).inspect_err(logs)
     }
 }
 
-/// Waits until a pair answers HTTP and TCP.
-fn ready(kit: &Kit<'_>, me: &str, pair: &Pair) -> anyhow::Result<()> {
+fn once(kit: &Kit<'_>, pair: &Pair, door: Door, load: Load) -> anyhow::Result<Figures> {
+    let cost = || pair.proxies.iter().map(|p| cpu_seconds(*p)).sum::<anyhow::Result<f64>>();
+    let mut tool = Tool::load(kit.hosts, load, pair.address(door))?;
+    let before = cost()?;
+    let seen = tool.go()?;
+    let spent = cost()? - before;
+    drop(tool);
+    kit.hosts.empty_logs()?;
+    Ok(figures(seen, spent, pair.proxies.len().max(1)))
+}
+
+fn figures(seen: Seen, spent: f64, proxies: usize) -> Figures {
+    let (each, gigabytes) = (spent / proxies as f64, seen.bytes as f64 / 1e9);
+    let by = |cost: f64, count: f64| if count > 0.0 { cost / count } else { 0.0 };
+    Figures {
+        per_second: seen.done as f64 / seen.seconds,
+        cpu_us: by(each * 1e6, seen.done as f64),
+        cpu_pair_us: by(spent * 1e6, seen.done as f64),
+        cpu_per_gb: by(each, gigabytes),
+        gbits: gigabytes * 8.0 / seen.seconds,
+        p50: seen.p50,
+        p99: seen.p99,
+        failed: seen.failed,
+        first_failures: seen.first_failures,
+    }
+}
+
+/// Waits until a pair answers at every door.
+fn ready(kit: &Kit<'_>, pair: &Pair) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
-    for kind in [Kind::Http, Kind::Message] {
-        let case = Case { name: "ready", tool: Tool::Own { kind, rate: 100 }, connections: 1 };
+    for (door, kind) in
+        [(Door::Http, Kind::Tiny), (Door::Fresh, Kind::TinyNew), (Door::Grpc, Kind::Grpc), (Door::Tcp, Kind::Message)]
+    {
+        let load = Load { kind, connections: 1, streams: 1, rate: 100, millis: 100 };
         loop {
-            let error = match load(kit, me, pair, case, 0.1) {
+            let error = match Tool::load(kit.hosts, load, pair.address(door)).and_then(|mut tool| tool.go()) {
                 Ok(seen) if seen.failed == 0 && seen.done > 0 => break,
-                Ok(seen) => anyhow::anyhow!("{} of {} requests failed", seen.failed, seen.done),
+                Ok(seen) => anyhow::anyhow!("{} requests failed: {:?}", seen.failed, seen.first_failures),
                 Err(error) => error,
             };
             if Instant::now() > deadline {
@@ -201,18 +205,10 @@ fn ready(kit: &Kit<'_>, me: &str, pair: &Pair) -> anyhow::Result<()> {
             hawser_tests::wait::between_looks(Duration::from_millis(100));
         }
     }
-    Ok(())
-}
-
-fn name(pair: &Pair) -> String {
-    format!("{:?}", pair.system).to_lowercase()
-}
-
-fn at(values: &[f64], index: usize) -> f64 {
-    values.get(index).copied().unwrap_or_default()
+    if pair.system == System::Hawser { kit.hosts.routed() } else { Ok(()) }
 }
 
 #[allow(clippy::print_stderr)]
-fn progress(line: &str) {
+pub(crate) fn progress(line: &str) {
     eprintln!("{line}");
 }
