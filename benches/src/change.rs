@@ -79,7 +79,11 @@ fn changes(ads: &Ads, world: &mut World, count: u32) -> anyhow::Result<Changes> 
     let mut found = Histogram::default();
     for number in 0..count {
         // The first half of the changes is of endpoints, the other of a route.
-        if number < count / 2 { world.move_endpoint() } else { world.move_route() }
+        if number < count / 2 {
+            world.move_endpoint()
+        } else {
+            world.move_route()
+        }
         let expected = world.answers().letter();
         let start = Instant::now();
         ads.set(world.resources());

@@ -24,6 +24,8 @@ pub(crate) struct Figures {
     pub(crate) p50: f64,
     /// Microseconds.
     pub(crate) p99: f64,
+    /// TCP connections that were opened on the caller's host for each, the loader's own included.
+    pub(crate) opened: f64,
     /// Requests that failed.
     pub(crate) failed: u64,
     /// What some of them were.
@@ -78,6 +80,7 @@ impl Measured {
             gbits: of(|f| f.gbits),
             p50: of(|f| f.p50),
             p99: of(|f| f.p99),
+            opened: of(|f| f.opened),
             failed: rounds.iter().map(|(_, f)| f.failed).sum(),
             first_failures: rounds.iter().flat_map(|(_, f)| f.first_failures.clone()).take(10).collect(),
         };

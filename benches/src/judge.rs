@@ -53,10 +53,11 @@ const P99: Field = |f| f.p99;
 /// Every row.
 pub(crate) fn rows(results: &Results) -> Vec<Row> {
     use System::{Envoy, Haproxy};
-    let to = |measure, case, field, unit, peer, must, goal| against(results, measure, case, field, unit, peer, must, goal);
+    let to =
+        |measure, case, field, unit, peer, must, goal| against(results, measure, case, field, unit, peer, must, goal);
     let own = |measure, runs, case, field: Field, unit, must, goal| {
         let figures = results.cases.get(case).and_then(|c| c.get(&System::Hawser)).map(|m| &m.figures);
-        absolute(measure, runs, figures.map(field), unit, must, goal)
+        absolute(measure, runs, figures.filter(|f| is_as_named(case, f)).map(field), unit, must, goal)
     };
     let memory = results.memory.get(&System::Hawser);
     let most = |sides: Option<Sides>, unit: f64| sides.map(|[a, b]| a.max(b) as f64 / unit).filter(|v| *v > 0.0);
@@ -88,6 +89,16 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
         absolute("stripped program", ANY, size, "MB", 15.0, 8.0),
         absolute("a change's arrival to its use, p99", ANY, change, "ms", 10.0, 2.0),
     ]
+}
+
+/// Whether as many connections were opened as the case is about: pooled means that only the loader opened one, a new
+/// handshake that the caller's proxy opened one as well.
+fn is_as_named(case: &str, figures: &Figures) -> bool {
+    match case {
+        NEW => figures.opened < 1.1,
+        FRESH => figures.opened > 1.9,
+        _ => true,
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "a row has as many columns")]
@@ -175,13 +186,35 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_that_was_not_made_is_not_judged() {
+        let case = ONE_CORE.iter().find(|c| c.name == FRESH).unwrap();
+        let setting = case.setting(case.load(1000, None).unwrap(), 1);
+        let verdict = |opened| {
+            let figures = Figures { cpu_us: 50.0, cpu_pair_us: 100.0, opened, ..Figures::default() };
+            let mut results = Results::default();
+            let measured = Measured::of(&[(setting, figures)]).unwrap();
+            results.cases.insert(FRESH, [(System::Hawser, measured)].into());
+            rows(&results).into_iter().find(|r| r.measure.contains("new handshake")).unwrap().verdict
+        };
+        assert_eq!((verdict(2.0), verdict(1.0)), (Verdict::Goal, Verdict::NotMeasured));
+    }
+
+    #[test]
     fn every_row_has_a_case_that_is_measured() {
         let mut results = Results::default();
         for (cores, cases) in [(1, &ONE_CORE[..]), (2, &TWO_CORES[..])] {
             for case in cases {
                 let setting = case.setting(case.load(1000, Some(5)).unwrap(), cores);
-                let figures =
-                    Figures { cpu_us: 1.0, cpu_pair_us: 2.0, cpu_per_gb: 0.1, p50: 1.0, p99: 1.0, ..Figures::default() };
+                let (cpu_us, opened) = (1.0, if case.name == FRESH { 2.0 } else { 1.0 });
+                let figures = Figures {
+                    cpu_us,
+                    cpu_pair_us: 2.0,
+                    cpu_per_gb: 0.1,
+                    p50: 1.0,
+                    p99: 1.0,
+                    opened,
+                    ..Figures::default()
+                };
                 let measured = Measured::of(&[(setting, figures)]).unwrap();
                 let all = System::COMPARED.map(|system| (system, measured.clone()));
                 results.cases.insert(case.name, all.into());

@@ -19,6 +19,7 @@ mod peers;
 mod report;
 mod rounds;
 mod size;
+mod soak;
 mod tool;
 mod upstream;
 
@@ -42,6 +43,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Load for a long time on a mesh that changes all the while: nothing may fail, grow or leak
+    Soak(soak::Args),
     /// The server behind the proxies (used by the run).
     #[command(hide = true)]
     Upstream {
@@ -163,6 +166,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         Some(Verb::Load { kind, target, shape, tells }) => load::run(shape.of(kind), target, tells),
         Some(Verb::Hold { kind, target, count }) => load::hold(kind, target, count),
         Some(Verb::Change { dir, count }) => change::run(&dir, count),
+        Some(Verb::Soak(args)) => soak::run(&args),
         None => {
             let results = rounds::run(&args.run)?;
             report::print(&results, args.run.json)?;

@@ -16,8 +16,8 @@ pub(crate) fn cpu_seconds(pid: i32) -> anyhow::Result<f64> {
 
 /// Resident memory.
 pub(crate) fn resident_bytes(pid: i32) -> anyhow::Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .with_context(|| format!("process {pid} has ended"))?;
+    let text =
+        std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} has ended"))?;
     let kib: u64 = text
         .lines()
         .find_map(|l| l.strip_prefix("VmRSS:")?.trim().trim_end_matches("kB").trim().parse().ok())
@@ -29,6 +29,15 @@ pub(crate) fn resident_bytes(pid: i32) -> anyhow::Result<u64> {
 pub(crate) fn descriptors(pid: i32) -> anyhow::Result<usize> {
     let all = std::fs::read_dir(format!("/proc/{pid}/fd")).with_context(|| format!("process {pid} has ended"))?;
     Ok(all.count())
+}
+
+/// TCP connections that programs of a process's network have opened so far.
+pub(crate) fn connections_opened(pid: i32) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/snmp"))?;
+    let mut lines = text.lines().filter(|l| l.starts_with("Tcp:")).map(str::split_whitespace);
+    let (names, values) = lines.next().zip(lines.next()).context("no counters of TCP")?;
+    let value = names.zip(values).find(|(name, _)| *name == "ActiveOpens").and_then(|(_, v)| v.parse().ok());
+    value.context("no count of opened connections")
 }
 
 /// The median; 0 of nothing.
@@ -58,5 +67,9 @@ mod tests {
         assert!(cpu_seconds(pid).unwrap() > 0.0);
         assert!(resident_bytes(pid).unwrap() > 1 << 20);
         assert!(descriptors(pid).unwrap() > 2);
+        let before = connections_opened(pid).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(connections_opened(pid).unwrap() > before);
     }
 }

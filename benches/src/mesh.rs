@@ -15,7 +15,7 @@ use hawser_tests::mesh::{Member, Mesh};
 use hawser_tests::{Host, Lab, Process};
 use serde::Serialize;
 
-pub(crate) use setup::{REGEX, ROUTES};
+pub(crate) use setup::{REGEX, ROUTES, virtual_address};
 
 /// The service's name for callers.
 pub(crate) const SERVICE: &str = "bench.default.svc.cluster.local";
@@ -123,7 +123,7 @@ impl Hosts {
     /// The virtual address of the benchmarked service.
     pub(crate) fn virtual_address(&self) -> anyhow::Result<std::net::IpAddr> {
         let mesh = self.mesh.as_ref().context("these hosts are in no mesh")?;
-        setup::virtual_address(mesh, SERVICE)
+        virtual_address(mesh, SERVICE)
     }
 
     /// Waits until requests take the routes that were configured.
@@ -153,16 +153,7 @@ impl Hosts {
 
     /// The process of the proxy that a host's agent started.
     pub(crate) fn proxy(&self, side: Side) -> anyhow::Result<i32> {
-        let agent = self.agent(side)?;
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            let mut children = hawser_tests::process::children(agent).into_iter();
-            if let Some(pid) = children.find(|pid| is_proxy(*pid)) {
-                return Ok(pid);
-            }
-            anyhow::ensure!(Instant::now() < deadline, "the agent runs no hawser-proxy");
-            hawser_tests::wait::between_looks(Duration::from_millis(50));
-        }
+        proxy_of(self.member(side))
     }
 
     /// The process of a host's agent.
@@ -170,26 +161,36 @@ impl Hosts {
         self.member(side).agent.as_ref().and_then(Process::pid).context("the agent has ended")
     }
 
+    /// Bytes in the logs of programs whose names begin so.
+    pub(crate) fn logged(&self, prefix: &str) -> anyhow::Result<u64> {
+        let files =
+            self.logs()?.into_iter().filter(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(prefix)));
+        files.map(|f| Ok(f.metadata()?.len())).sum()
+    }
+
     /// Empties what was logged: gigabytes in a run, otherwise.
     pub(crate) fn empty_logs(&self) -> anyhow::Result<()> {
-        for side in [Side::Caller, Side::Server] {
-            for file in std::fs::read_dir(self.host(side).disk())?.flatten() {
-                let path = file.path();
-                if path.extension().is_some_and(|x| x == "log") && file.metadata()?.len() > 1 << 20 {
-                    std::fs::OpenOptions::new().write(true).open(path)?.set_len(0)?;
-                }
+        for file in self.logs()? {
+            if file.metadata()?.len() > 1 << 20 {
+                std::fs::OpenOptions::new().write(true).open(file)?.set_len(0)?;
             }
         }
         Ok(())
     }
+
+    fn logs(&self) -> anyhow::Result<Vec<std::path::PathBuf>> {
+        let mut all = vec![];
+        for side in [Side::Caller, Side::Server] {
+            let files = std::fs::read_dir(self.host(side).disk())?.flatten().map(|f| f.path());
+            all.extend(files.filter(|path| path.extension().is_some_and(|x| x == "log")));
+        }
+        Ok(all)
+    }
 }
 
 /// The machine's default congestion control may distort short paths; connections by the ten thousand need ports.
-const SETTINGS: [&str; 3] = [
-    "net.ipv4.tcp_congestion_control=reno",
-    "net.ipv4.ip_local_port_range=16384 65535",
-    "net.ipv4.tcp_tw_reuse=1",
-];
+const SETTINGS: [&str; 3] =
+    ["net.ipv4.tcp_congestion_control=reno", "net.ipv4.ip_local_port_range=16384 65535", "net.ipv4.tcp_tw_reuse=1"];
 
 /// What the agents start inherits it: the proxies stand on the same cores as everything else.
 pub(crate) fn pin(cores: &[usize]) -> anyhow::Result<()> {
@@ -198,6 +199,20 @@ pub(crate) fn pin(cores: &[usize]) -> anyhow::Result<()> {
         cpus.set(*core)?;
     }
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus).context("this machine lacks a core asked for")
+}
+
+/// The process of the proxy that a member's agent started.
+pub(crate) fn proxy_of(member: &Member) -> anyhow::Result<i32> {
+    let agent = member.agent.as_ref().and_then(Process::pid).context("the agent has ended")?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let mut children = hawser_tests::process::children(agent).into_iter();
+        if let Some(pid) = children.find(|pid| is_proxy(*pid)) {
+            return Ok(pid);
+        }
+        anyhow::ensure!(Instant::now() < deadline, "the agent runs no hawser-proxy");
+        hawser_tests::wait::between_looks(Duration::from_millis(50));
+    }
 }
 
 fn is_proxy(pid: i32) -> bool {

@@ -34,6 +34,8 @@ pub(crate) struct Pair {
     pub(crate) system: System,
     /// Process ids: caller's side, server's side; none for `Direct`.
     pub(crate) proxies: Vec<i32>,
+    /// How the names of its log files begin.
+    pub(crate) logs: &'static str,
     /// Of the first door.
     first: SocketAddr,
     /// Kept while the pair is.
@@ -70,6 +72,13 @@ impl Kit<'_> {
         let pair = |proxies, address: IpAddr, port: u16, processes| Pair {
             system,
             proxies,
+            logs: match system {
+                System::Direct => "none",
+                // The proxy's stdout is its agent's.
+                System::Hawser => "agent",
+                System::Envoy => "envoy",
+                System::Haproxy => "haproxy",
+            },
             first: SocketAddr::new(address, port),
             _processes: processes,
         };

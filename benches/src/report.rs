@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use crate::System;
 use crate::case::{ONE_CORE, TWO_CORES};
 use crate::judge::{Row, Verdict, rows};
 use crate::memory::Sides;
@@ -30,6 +31,7 @@ pub(crate) fn check(results: &Results, strict: bool) -> anyhow::Result<()> {
         }
     }
     anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    anyhow::ensure!(!strict || results.without_log.is_empty(), "{}", without_log(results));
     let missed: Vec<_> =
         rows(results).into_iter().filter(|r| r.verdict == Verdict::Missed).map(|r| r.measure).collect();
     anyhow::ensure!(!strict || missed.is_empty(), "missed: {}", missed.join("; "));
@@ -41,7 +43,9 @@ fn render(results: &Results) -> String {
         "\n{}\nmedians of {} interleaved round(s); the whole chain on one core, with 2 workers on two\n",
         results.machine, results.rounds
     );
-    out.push_str("runs \"mesh\": access log, metrics, retries, request ids, 20 header routes and a regular expression\n\n");
+    out.push_str(
+        "runs \"mesh\": access log, metrics, retries, request ids, 20 header routes and a regular expression\n\n",
+    );
     let _ = writeln!(
         out,
         "{:<45} {:<5} {:>10} {:>18} {:>7} {:>6} {:>6}  ",
@@ -50,9 +54,18 @@ fn render(results: &Results) -> String {
     for row in rows(results) {
         line(&mut out, &row);
     }
+    out.push_str(&without_log(results));
     everything(results, &mut out);
     memory(results, &mut out);
     out
+}
+
+/// Who did less than a mesh asks for.
+fn without_log(results: &Results) -> String {
+    let one = |(system, bytes): (&System, &f64)| {
+        format!("{system:?} wrote {bytes:.0} bytes of access log a request: its rows are not as a mesh runs\n")
+    };
+    results.without_log.iter().map(one).collect()
 }
 
 fn line(out: &mut String, row: &Row) {
@@ -81,15 +94,15 @@ fn line(out: &mut String, row: &Row) {
 fn everything(results: &Results, out: &mut String) {
     let _ = writeln!(
         out,
-        "\n{:<15} {:<8} {:>9} {:>11} {:>15} {:>10} {:>10} {:>8} {:>9}",
-        "case", "system", "req/s", "CPU us/req", "rounds", "p50 us", "p99 us", "Gbit/s", "CPU s/GB"
+        "\n{:<15} {:<8} {:>9} {:>11} {:>15} {:>10} {:>10} {:>8} {:>9} {:>9}",
+        "case", "system", "req/s", "CPU us/req", "rounds", "p50 us", "p99 us", "conn/req", "Gbit/s", "CPU s/GB"
     );
     for case in ONE_CORE.iter().chain(&TWO_CORES) {
         for (system, measured) in results.cases.get(case.name).into_iter().flatten() {
             let f = &measured.figures;
             let _ = writeln!(
                 out,
-                "{:<15} {:<8} {:>9.0} {:>11} {:>15} {:>10.0} {:>10.0} {:>8} {:>9}{}",
+                "{:<15} {:<8} {:>9.0} {:>11} {:>15} {:>10.0} {:>10.0} {:>8} {:>9} {:>9}{}",
                 case.name,
                 format!("{system:?}").to_lowercase(),
                 f.per_second,
@@ -97,6 +110,7 @@ fn everything(results: &Results, out: &mut String) {
                 format!("{}..{}", short(measured.spread[0]), short(measured.spread[1])),
                 f.p50,
                 f.p99,
+                dash(f.opened),
                 dash(f.gbits),
                 dash(f.cpu_per_gb),
                 if f.failed > 0 { format!("  {} FAILED", f.failed) } else { String::new() },
@@ -116,7 +130,8 @@ fn memory(results: &Results, out: &mut String) {
         Some([a, b]) => format!("{:.1} / {:.1}", a as f64 / unit, b as f64 / unit),
     };
     for (system, m) in &results.memory {
-        let size = results.size.get(system).map_or_else(|| "-".to_owned(), |bytes| format!("{:.1}", *bytes as f64 / 1e6));
+        let size =
+            results.size.get(system).map_or_else(|| "-".to_owned(), |bytes| format!("{:.1}", *bytes as f64 / 1e6));
         let _ = writeln!(
             out,
             "{:<8} {:>17} {:>17} {:>17} {:>17} {:>17} {size:>10}",
@@ -156,7 +171,6 @@ fn dash(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::System;
     use crate::case::TINY;
     use crate::figures::{Figures, Measured};
 

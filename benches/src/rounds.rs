@@ -9,12 +9,15 @@ use serde::Serialize;
 use crate::case::{Case, ONE_CORE, Setting, TINY, TWO_CORES};
 use crate::figures::{Figures, Measured};
 use crate::load::{Kind, Load, Seen};
-use crate::measure::cpu_seconds;
+use crate::measure::{connections_opened, cpu_seconds};
 use crate::memory::{self, Memory};
 use crate::mesh::{Door, Hosts, Side, UNDECLARED};
 use crate::peers::{Kit, Pair};
 use crate::tool::{Tool, me};
 use crate::{RunArgs, System, certificates, change, machine, size};
+
+/// Bytes of access logs that every request leaves at least, both sides together.
+const LINE: f64 = 100.0;
 
 /// Everything a run found.
 #[derive(Default, Serialize)]
@@ -29,6 +32,8 @@ pub(crate) struct Results {
     pub(crate) memory: BTreeMap<System, Memory>,
     /// Bytes of the programs without their symbols.
     pub(crate) size: BTreeMap<System, u64>,
+    /// Who wrote less to its access logs than the requests that it had: bytes a request.
+    pub(crate) without_log: BTreeMap<System, f64>,
     /// From a change's arrival to its use.
     pub(crate) change: Option<change::Changes>,
 }
@@ -89,6 +94,7 @@ impl Bench<'_> {
             }
             let mut samples: BTreeMap<(&'static str, System), Vec<(Setting, Figures)>> = BTreeMap::new();
             let mut half = None;
+            let mut logged = BTreeMap::<System, (u64, f64)>::new();
             for round in 0..rounds {
                 for case in &cases {
                     // Nobody is always the first.
@@ -96,14 +102,28 @@ impl Bench<'_> {
                         let pair = &pairs[(index + round) % pairs.len()];
                         let Some(load) = case.load(self.args.millis(), half) else { continue };
                         progress(&format!("round {}/{rounds}: {:<15} {:?}", round + 1, case.name, pair.system));
+                        let before = kit.hosts.logged(pair.logs)?;
                         let figures = once(kit, pair, case.door, load)
                             .with_context(|| format!("{:?}, {}", pair.system, case.name))?;
+                        if case.door != Door::Tcp {
+                            let (bytes, requests) = logged.entry(pair.system).or_default();
+                            *bytes += kit.hosts.logged(pair.logs)?.saturating_sub(before);
+                            *requests += figures.per_second * f64::from(load.millis) / 1e3;
+                        }
+                        kit.hosts.empty_logs()?;
                         if case.name == TINY && pair.system == System::Envoy && half.is_none() {
                             half = Some((figures.per_second / 2.0) as u32);
                         }
                         let setting = case.setting(load, cores.len());
                         samples.entry((case.name, pair.system)).or_default().push((setting, figures));
                     }
+                }
+            }
+            let wrote = |(bytes, requests): (u64, f64)| bytes as f64 / requests.max(1.0);
+            for (system, seen) in logged.into_iter().filter(|(system, _)| *system != System::Direct) {
+                // Twice: one on each side. What is written late goes into the next case.
+                if wrote(seen) < LINE {
+                    results.without_log.insert(system, wrote(seen));
                 }
             }
             for ((case, system), rounds) in samples {
@@ -161,26 +181,28 @@ impl Bench<'_> {
 
 fn once(kit: &Kit<'_>, pair: &Pair, door: Door, load: Load) -> anyhow::Result<Figures> {
     let cost = || pair.proxies.iter().map(|p| cpu_seconds(*p)).sum::<anyhow::Result<f64>>();
+    let opened = || connections_opened(kit.hosts.host(Side::Caller).init());
     let mut tool = Tool::load(kit.hosts, load, pair.address(door))?;
-    let before = cost()?;
+    let (before, open) = (cost()?, opened()?);
     let seen = tool.go()?;
-    let spent = cost()? - before;
+    let (spent, opened) = (cost()? - before, opened()? - open);
     drop(tool);
-    kit.hosts.empty_logs()?;
-    Ok(figures(seen, spent, pair.proxies.len().max(1)))
+    Ok(figures(seen, spent, pair.proxies.len().max(1), opened))
 }
 
-fn figures(seen: Seen, spent: f64, proxies: usize) -> Figures {
+fn figures(seen: Seen, spent: f64, proxies: usize, opened: u64) -> Figures {
     let (each, gigabytes) = (spent / proxies as f64, seen.bytes as f64 / 1e9);
     let by = |cost: f64, count: f64| if count > 0.0 { cost / count } else { 0.0 };
+    let done = seen.done as f64;
     Figures {
-        per_second: seen.done as f64 / seen.seconds,
-        cpu_us: by(each * 1e6, seen.done as f64),
-        cpu_pair_us: by(spent * 1e6, seen.done as f64),
+        per_second: done / seen.seconds,
+        cpu_us: by(each * 1e6, done),
+        cpu_pair_us: by(spent * 1e6, done),
         cpu_per_gb: by(each, gigabytes),
         gbits: gigabytes * 8.0 / seen.seconds,
         p50: seen.p50,
         p99: seen.p99,
+        opened: by(opened as f64, done),
         failed: seen.failed,
         first_failures: seen.first_failures,
     }

@@ -20,31 +20,18 @@ pub(crate) struct Tool {
 impl Tool {
     /// Starts a load on the caller's host and waits until its connections stand.
     pub(crate) fn load(hosts: &Hosts, load: Load, target: SocketAddr) -> anyhow::Result<Self> {
-        let mut args = vec!["load".to_owned(), name(load.kind)?, target.to_string()];
-        for (flag, value) in [
-            ("--connections", load.connections),
-            ("--streams", load.streams),
-            ("--rate", load.rate),
-            ("--millis", load.millis),
-        ] {
-            args.extend([flag.to_owned(), value.to_string()]);
-        }
-        Self::start(hosts, &args)
+        Self::spawn(hosts.command(Side::Caller, &arguments(load, target)?))
     }
 
     /// Opens connections that stay.
     pub(crate) fn hold(hosts: &Hosts, kind: Kind, target: SocketAddr, count: u32) -> anyhow::Result<Self> {
-        let args = ["hold", &name(kind)?, &target.to_string(), "--count", &count.to_string()].map(str::to_owned);
-        Self::start(hosts, &args)
+        let args =
+            [&me()?, "hold", &name(kind)?, &target.to_string(), "--count", &count.to_string()].map(str::to_owned);
+        Self::spawn(hosts.command(Side::Caller, &args))
     }
 
-    fn start(hosts: &Hosts, args: &[String]) -> anyhow::Result<Self> {
-        let mut all = vec![me()?];
-        all.extend_from_slice(args);
-        Self::spawn(hosts.command(Side::Caller, &all))
-    }
-
-    fn spawn(mut command: Command) -> anyhow::Result<Self> {
+    /// Starts a command of [`arguments`], and waits until it is ready.
+    pub(crate) fn spawn(mut command: Command) -> anyhow::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("the loader can't be started")?;
         let input = child.stdin.take();
@@ -56,8 +43,18 @@ impl Tool {
 
     /// Lets it run; what it saw. Its connections stay until it is dropped.
     pub(crate) fn go(&mut self) -> anyhow::Result<Seen> {
+        self.begin()?;
+        self.seen()
+    }
+
+    /// Lets it run.
+    pub(crate) fn begin(&mut self) -> anyhow::Result<()> {
         let input = self.input.as_mut().context("the loader has an input")?;
-        input.write_all(b"go\n")?;
+        Ok(input.write_all(b"go\n")?)
+    }
+
+    /// What it says it saw, next time it says so.
+    pub(crate) fn seen(&mut self) -> anyhow::Result<Seen> {
         let line = self.line()?;
         serde_json::from_str(&line).with_context(|| format!("the loader said {line:?}"))
     }
@@ -93,6 +90,20 @@ impl Drop for Tool {
         drop(self.input.take());
         let _ = self.child.wait();
     }
+}
+
+/// The command line of a load.
+pub(crate) fn arguments(load: Load, target: SocketAddr) -> anyhow::Result<Vec<String>> {
+    let mut args = vec![me()?, "load".to_owned(), name(load.kind)?, target.to_string()];
+    for (flag, value) in [
+        ("--connections", load.connections),
+        ("--streams", load.streams),
+        ("--rate", load.rate),
+        ("--millis", load.millis),
+    ] {
+        args.extend([flag.to_owned(), value.to_string()]);
+    }
+    Ok(args)
 }
 
 /// This program.

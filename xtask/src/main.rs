@@ -1,4 +1,4 @@
-//! The tasks of development: `cargo xtask demo | test | bench | dist | docs`.
+//! The tasks of development: `cargo xtask demo | test | bench | soak | dist | docs`.
 //!
 //! In: a task's name. Out: that task done with cargo and the programs of the workspace, its exit code ours.
 //! Invariant: nothing here but the order of things; what is done is done by cargo and by the workspace's programs.
@@ -33,6 +33,12 @@ enum Task {
     /// Measure beside Envoy and haproxy, in release builds
     Bench {
         /// Handed on to hawser-bench
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Load a changing mesh for a long time, in release builds: nothing may fail, grow or leak
+    Soak {
+        /// Handed on to hawser-bench soak
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -80,6 +86,13 @@ fn run(task: Task) -> Result<()> {
             let mut bench = Command::new(target().join("release/hawser-bench"));
             bench.args(args);
             must(bench)
+        }
+        Task::Soak { args } => {
+            tools::install(tools::SOAK)?;
+            cargo(&["build", "--release", "--workspace", "--bins"])?;
+            let mut soak = Command::new(target().join("release/hawser-bench"));
+            soak.arg("soak").args(args);
+            must(soak)
         }
         Task::Dist => dist::run(),
         Task::Docs { check } => docs::run(check),

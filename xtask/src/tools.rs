@@ -37,14 +37,26 @@ pub(crate) const TEST: &[Tool] = &[
 /// What the benchmarks use.
 pub(crate) const BENCH: &[Tool] = &[
     ("haproxy", "haproxy"),
-    ("wrk", "wrk"),
-    ("openssl", "openssl"),
+    ("strip", "binutils"),
     ("python3", "python3"),
+    ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("taskset", "util-linux"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("curl", "curl"),
+    ("sysctl", "procps"),
+];
+
+/// What the soak uses.
+pub(crate) const SOAK: &[Tool] = &[
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("curl", "curl"),
     ("sysctl", "procps"),
 ];
 

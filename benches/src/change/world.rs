@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hawser_api::any::pack;
-use hawser_api::proto::cluster::cluster::{ClusterDiscoveryType, DiscoveryType};
 use hawser_api::proto::cluster::Cluster;
+use hawser_api::proto::cluster::cluster::{ClusterDiscoveryType, DiscoveryType};
 use hawser_api::proto::core::{self, address, socket_address};
 use hawser_api::proto::endpoint::{self, ClusterLoadAssignment};
 use hawser_api::proto::http_connection_manager::http_connection_manager::RouteSpecifier;
@@ -96,7 +96,8 @@ impl World {
 
 fn listener(name: &str, route: &str) -> Listener {
     let rds = Rds { route_config_name: route.to_owned(), config_source: None };
-    let manager = pack(&HttpConnectionManager { route_specifier: Some(RouteSpecifier::Rds(rds)), ..Default::default() });
+    let manager =
+        pack(&HttpConnectionManager { route_specifier: Some(RouteSpecifier::Rds(rds)), ..Default::default() });
     let filter =
         Filter { name: "http".to_owned(), config_type: Some(listener::filter::ConfigType::TypedConfig(manager)) };
     let chain = FilterChain { filters: vec![filter], ..Default::default() };

@@ -89,7 +89,8 @@ mod tests {
         for cut in 0..whole.len() {
             assert_eq!(answer(&whole[..cut]), Answer::Partial, "{cut}");
         }
-        let chunks = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n2\r\nok\r\n1\r\n\n\r\n0\r\n\r\n";
+        let chunks =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n2\r\nok\r\n1\r\n\n\r\n0\r\n\r\n";
         assert_eq!(answer(chunks), Answer::Good { close: true });
         assert_eq!(answer(&chunks[..chunks.len() - 3]), Answer::Partial);
     }

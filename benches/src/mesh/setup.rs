@@ -58,9 +58,10 @@ pub(super) fn proxy(lab: &Lab) -> anyhow::Result<Option<PathBuf>> {
 
 /// Both hosts become members, and the service gets its routes.
 pub(super) fn join(mesh: &Mesh, caller: &Member, server: &Member) -> anyhow::Result<()> {
-    let ports: Vec<String> = [(Door::Http, "http"), (Door::Fresh, "http-fresh"), (Door::Grpc, "grpc"), (Door::Tcp, "tcp")]
-        .map(|(door, name)| format!("{name}={}", door.port()))
-        .into();
+    let ports: Vec<String> =
+        [(Door::Http, "http"), (Door::Fresh, "http-fresh"), (Door::Grpc, "grpc"), (Door::Tcp, "tcp")]
+            .map(|(door, name)| format!("{name}={}", door.port()))
+            .into();
     let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
     server.join(&mesh.token("default/bench", &ports, 1, &[])?)?;
     caller.join(&mesh.token("default/caller", &["http-unused=8080"], 1, &[])?)?;
@@ -146,7 +147,7 @@ pub(super) fn call(mesh: &Mesh, caller: &Member, number: usize) -> anyhow::Resul
 }
 
 /// The virtual address of a service.
-pub(super) fn virtual_address(mesh: &Mesh, name: &str) -> anyhow::Result<std::net::IpAddr> {
+pub(crate) fn virtual_address(mesh: &Mesh, name: &str) -> anyhow::Result<std::net::IpAddr> {
     let services = mesh.json(&["get", "services"])?;
     let mut services = services.as_array().into_iter().flatten();
     let service = services.find(|s| s["host"] == name).with_context(|| format!("{name} is not there"))?;

@@ -67,9 +67,7 @@ fn http_filter(cluster: &str, side: Side, log: &str) -> Value {
     if side == Side::Caller {
         action["retry_policy"] = json!({ "retry_on": "connect-failure,refused-stream,5xx", "num_retries": 2 });
     }
-    let header = |name: &str, matcher: Value| {
-        json!({ "match": { "prefix": "/", "headers": [{ "name": name, "string_match": matcher }] }, "route": action })
-    };
+    let header = |name: &str, matcher: Value| json!({ "match": { "prefix": "/", "headers": [{ "name": name, "string_match": matcher }] }, "route": action });
     let mut routes = vec![];
     if side == Side::Caller {
         routes.extend((0..ROUTES).map(|number| header("x-group", json!({ "exact": format!("g{number}") }))));
