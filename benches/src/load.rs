@@ -97,6 +97,8 @@ pub(crate) struct Seen {
     pub(crate) p99: f64,
     /// The longest.
     pub(crate) max: f64,
+    /// Whether this is the last word.
+    pub(crate) over: bool,
 }
 
 /// Counts while a load runs.
@@ -137,8 +139,8 @@ fn told_to_begin() -> anyhow::Result<()> {
 }
 
 /// Says what was seen, and waits until whoever measures has looked.
-fn tell(seen: &Seen) -> anyhow::Result<()> {
-    say(&serde_json::to_string(seen)?)?;
+fn tell(seen: Seen) -> anyhow::Result<()> {
+    say(&serde_json::to_string(&Seen { over: true, ..seen })?)?;
     std::io::stdin().lock().read_to_end(&mut vec![])?;
     Ok(())
 }

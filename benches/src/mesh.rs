@@ -189,7 +189,7 @@ impl Hosts {
 }
 
 /// The machine's default congestion control may distort short paths; connections by the ten thousand need ports.
-const SETTINGS: [&str; 3] =
+pub(crate) const SETTINGS: [&str; 3] =
     ["net.ipv4.tcp_congestion_control=reno", "net.ipv4.ip_local_port_range=16384 65535", "net.ipv4.tcp_tw_reuse=1"];
 
 /// What the agents start inherits it: the proxies stand on the same cores as everything else.

@@ -12,7 +12,7 @@ use crate::bodies;
 pub(super) fn run(target: SocketAddr, span: Duration) -> anyhow::Result<()> {
     send(target, WARM)?;
     super::told_to_begin()?;
-    super::tell(&send(target, span)?)
+    super::tell(send(target, span)?)
 }
 
 /// Sends for a while; then the server says how much of it came whole.

@@ -26,7 +26,7 @@ pub(super) fn run(load: Load, target: SocketAddr, span: Duration, tells: bool) -
         drive(load, target, &mut connections, WARM, false).await?;
         super::told_to_begin()?;
         let seen = drive(load, target, &mut connections, span, tells).await?;
-        super::tell(&seen)
+        super::tell(seen)
     })
 }
 

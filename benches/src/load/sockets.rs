@@ -2,10 +2,12 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
 use super::answer::{Answer, look};
 use super::{Kind, LOST, Load, Pace, Seen, TELLS, Tally, WARM};
@@ -14,6 +16,8 @@ use crate::bodies;
 /// One connection at a time, and its request.
 struct Slot {
     stream: Option<TcpStream>,
+    /// It is not connected yet; the request waits.
+    connecting: bool,
     /// When the request that is out was due.
     waiting: Option<Instant>,
     pace: Pace,
@@ -38,7 +42,7 @@ pub(super) fn run(load: Load, target: SocketAddr, span: Duration, tells: bool) -
     drive(&mut slots, &mut plan, load.rate, WARM, false)?;
     super::told_to_begin()?;
     let seen = drive(&mut slots, &mut plan, load.rate, span, tells)?;
-    super::tell(&seen)
+    super::tell(seen)
 }
 
 /// A short load from this process.
@@ -95,14 +99,28 @@ fn drive(slots: &mut [Slot], plan: &mut Plan, rate: u32, span: Duration, tells: 
 /// Waits for answers, at most `limit`.
 fn wait(slots: &[Slot], ready: &mut Vec<usize>, limit: Duration) -> anyhow::Result<()> {
     let open = || slots.iter().enumerate().filter_map(|(i, s)| Some((i, s.stream.as_ref()?)));
-    let mut polled: Vec<PollFd<'_>> = open().map(|(_, s)| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
+    let flags = |i: usize| if slots[i].connecting { PollFlags::POLLOUT } else { PollFlags::POLLIN };
+    let mut polled: Vec<PollFd<'_>> = open().map(|(i, s)| PollFd::new(s.as_fd(), flags(i))).collect();
     match ppoll(&mut polled, Some(limit.into()), None) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
     let has = |p: &PollFd<'_>| p.revents().is_some_and(|r| !r.is_empty());
     ready.extend(open().zip(&polled).filter(|(_, p)| has(p)).map(|((i, _), _)| i));
     Ok(())
+}
+
+/// Nobody else waits for a connection that does not come.
+fn begin_connecting(target: SocketAddr) -> std::io::Result<TcpStream> {
+    let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(target)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl Plan {
@@ -121,7 +139,15 @@ impl Slot {
     fn new() -> Self {
         let pace = Pace { next: Instant::now(), step: None };
         let message = [0; bodies::MESSAGE];
-        Self { stream: None, waiting: None, pace, buffer: Vec::with_capacity(16 << 10), message, served: 0 }
+        Self {
+            stream: None,
+            connecting: false,
+            waiting: None,
+            pace,
+            buffer: Vec::with_capacity(16 << 10),
+            message,
+            served: 0,
+        }
     }
 
     fn send(&mut self, plan: &mut Plan, now: Instant, tally: &mut Tally) {
@@ -133,15 +159,13 @@ impl Slot {
         }
     }
 
+    /// Writes the request, or begins to connect.
     fn write(&mut self, plan: &mut Plan) -> std::io::Result<()> {
-        if self.stream.is_none() {
-            let stream = TcpStream::connect_timeout(&plan.target, LOST)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            self.stream = Some(stream);
-            self.served = 0;
-        }
-        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let Some(stream) = &mut self.stream else {
+            self.stream = Some(begin_connecting(plan.target)?);
+            (self.connecting, self.served) = (true, 0);
+            return Ok(());
+        };
         if plan.kind.is_http() {
             return stream.write_all(&plan.request);
         }
@@ -150,7 +174,21 @@ impl Slot {
         stream.write_all(&self.message)
     }
 
+    /// The connection stands, or does not.
+    fn connected(&mut self, plan: &mut Plan, tally: &mut Tally) {
+        self.connecting = false;
+        let error = self.stream.as_ref().and_then(|s| s.take_error().unwrap_or_else(Some));
+        if let Some(error) = error {
+            self.fail(tally, format_args!("connecting: {error}"));
+        } else if let Err(error) = self.write(plan) {
+            self.fail(tally, format_args!("sending: {error}"));
+        }
+    }
+
     fn receive(&mut self, plan: &mut Plan, tally: &mut Tally, end: Instant) {
+        if self.connecting {
+            return self.connected(plan, tally);
+        }
         let Some(stream) = &mut self.stream else { return };
         let mut chunk = [0; 16 << 10];
         match stream.read(&mut chunk) {
@@ -202,6 +240,7 @@ impl Slot {
     fn fail(&mut self, tally: &mut Tally, why: impl std::fmt::Display) {
         tally.bad(why);
         self.stream = None;
+        self.connecting = false;
         self.waiting = None;
         self.buffer.clear();
         // Not again at once, for ever.

@@ -62,6 +62,8 @@ struct One {
     name: &'static str,
     seen: Arc<Mutex<Seen>>,
     follow: JoinHandle<anyhow::Result<()>>,
+    /// Failures that were printed.
+    told: usize,
 }
 
 impl Running {
@@ -78,25 +80,28 @@ impl Running {
             let follow = std::thread::spawn(move || {
                 loop {
                     let now = tool.seen()?;
-                    // The last word is the one at the end.
-                    let ended = now.seconds >= f64::from(seconds);
+                    let ended = now.over;
                     *shared.lock().unwrap_or_else(PoisonError::into_inner) = now;
                     if ended {
                         return Ok(());
                     }
                 }
             });
-            all.push(One { name, seen, follow });
+            all.push(One { name, seen, follow, told: 0 });
         }
         Ok(Self(all))
     }
 
     /// How it goes.
-    pub(super) fn line(&self) -> anyhow::Result<String> {
+    pub(super) fn line(&mut self) -> anyhow::Result<String> {
         let mut words = vec![];
-        for One { name, seen, follow } in &self.0 {
+        for One { name, seen, follow, told } in &mut self.0 {
             anyhow::ensure!(!follow.is_finished() || look(seen).seconds > 0.0, "the load {name} has ended");
             let seen = look(seen);
+            for failure in seen.first_failures.iter().skip(*told) {
+                super::say(&format!("{name}: FAILED {failure}"));
+            }
+            *told = seen.first_failures.len();
             words.push(format!("{name} {}/{} p99 {:.1} ms", seen.done, seen.failed, seen.p99 / 1e3));
         }
         Ok(words.join(", "))
@@ -105,7 +110,7 @@ impl Running {
     /// Waits for the end of all.
     pub(super) fn finish(self) -> anyhow::Result<Vec<(&'static str, Seen)>> {
         let mut all = vec![];
-        for One { name, seen, follow } in self.0 {
+        for One { name, seen, follow, .. } in self.0 {
             super::joined(follow.join())?;
             all.push((name, look(&seen)));
         }

@@ -1,6 +1,6 @@
-//! The mesh of the soak: a caller, a server that stays, and one that comes and goes.
+//! The mesh of the soak: a caller, a server that stays, one that comes and goes, and one for TCP.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,16 +8,17 @@ use anyhow::Context as _;
 use hawser_tests::mesh::{Member, Mesh};
 use hawser_tests::{Lab, Process};
 
-use crate::mesh::{Door, SERVICE, proxy_of, virtual_address};
+use crate::mesh::{Door, SERVICE, SETTINGS, proxy_of, virtual_address};
 use crate::tool::me;
 
-/// The shortest life there is; renewed after half of it.
-const LIFE: &str = "60s";
-/// Endpoints of the server that stays, and of the one that does not: TCP is at the first alone, as a connection can't be
-/// moved from a host that leaves.
-const STAYING: [(Door, &str); 4] =
-    [(Door::Http, "http"), (Door::Fresh, "http-fresh"), (Door::Grpc, "grpc"), (Door::Tcp, "tcp")];
-const MOVING: [(Door, &str); 2] = [(Door::Http, "http"), (Door::Grpc, "grpc")];
+/// What an agent says when it has new certificates.
+const RENEWED: &str = "certificates renewed";
+/// What two servers serve, of which one comes and goes.
+const REQUESTS: [(Door, &str); 2] = [(Door::Http, "http"), (Door::Grpc, "grpc")];
+/// What a server serves that stays: bytes on a connection can't be moved from a host that leaves.
+const BYTES: (Door, &str) = (Door::Tcp, "tcp");
+/// That one's name.
+const STEADY: &str = "steady.default.svc.cluster.local";
 
 /// All hosts, joined.
 pub(super) struct Place {
@@ -25,79 +26,67 @@ pub(super) struct Place {
     _upstreams: Vec<Process>,
     caller: Member,
     staying: Member,
-    pub(super) moving: Member,
+    moving: Member,
+    steady: Member,
     pub(super) mesh: Mesh,
     lab: Lab,
-    address: std::net::IpAddr,
+    requests: IpAddr,
+    bytes: IpAddr,
     discovery: i32,
     token: String,
-    serials: Vec<String>,
 }
 
 impl Place {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(super) fn new(certificate_life: u32) -> anyhow::Result<Self> {
         anyhow::ensure!(nix::unistd::geteuid().is_root(), "the soak makes network namespaces: run it as root");
         let mut lab = Lab::new()?;
-        let mut mesh = Mesh::start_with(&mut lab, &["--certificate-life", LIFE])?;
-        let [caller, staying, moving] =
-            ["caller", "staying", "moving"].map(|name| Member::on(lab.host(name)?)).map(|m| m.map(Box::new));
-        let (caller, staying, moving) = (*caller?, *staying?, *moving?);
-        for member in [&caller, &staying, &moving] {
-            member.host.ok(&["sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno", "net.ipv4.tcp_tw_reuse=1"])?;
-            member.host.ok(&["sysctl", "-qw", "net.ipv4.ip_local_port_range=16384 65535"])?;
-        }
+        let mut mesh = Mesh::start_with(&mut lab, &["--certificate-life", &format!("{certificate_life}s")])?;
+        let mut member = |name| -> anyhow::Result<Member> {
+            let member = Member::on(lab.host(name)?)?;
+            // The rest stays as a host has it.
+            member.host.ok(&["sysctl", "-qw", SETTINGS[0]])?;
+            Ok(member)
+        };
+        let (caller, staying) = (member("caller")?, member("staying")?);
+        let (moving, steady) = (member("moving")?, member("steady")?);
         let mut upstreams = vec![];
-        for member in [&staying, &moving] {
+        for member in [&staying, &moving, &steady] {
             upstreams.push(member.host.spawn("upstream", &[&me()?, "upstream", "0.0.0.0"])?);
         }
-        let ports = |doors: &[(Door, &str)]| -> Vec<String> {
-            doors.iter().map(|(door, name)| format!("{name}={}", door.port())).collect()
+        let token = |group: &str, ports: &[(Door, &str)], uses| {
+            let ports: Vec<String> = ports.iter().map(|(door, name)| format!("{name}={}", door.port())).collect();
+            mesh.token(group, &ports.iter().map(String::as_str).collect::<Vec<_>>(), uses, &[])
         };
-        let token = |group: &str, ports: &[String], uses| {
-            let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
-            mesh.token(group, &ports, uses, &[])
-        };
-        staying.join(&token("default/bench", &ports(&STAYING), 1)?)?;
-        caller.join(&token("default/caller", &["http-unused=8080".to_owned()], 1)?)?;
-        let token = token("default/bench", &ports(&MOVING), 100_000)?;
+        steady.join(&token("default/steady", &[BYTES], 1)?)?;
+        caller.join(&token("default/caller", &[(Door::Fresh, "http-unused")], 1)?)?;
+        let token = token("default/bench", &REQUESTS, 100_000)?;
+        staying.join(&token)?;
+        mesh.healthy(SERVICE, REQUESTS.len(), Duration::from_secs(10))?;
+        mesh.healthy(STEADY, 1, Duration::from_secs(10))?;
+        let (requests, bytes) = (virtual_address(&mesh, SERVICE)?, virtual_address(&mesh, STEADY)?);
         let discovery = mesh.discovery()?.pid().context("discovery has ended")?;
-        let address = {
-            mesh.healthy(SERVICE, STAYING.len(), Duration::from_secs(10))?;
-            virtual_address(&mesh, SERVICE)?
-        };
-        let mut place = Self {
-            _upstreams: upstreams,
-            caller,
-            staying,
-            moving,
-            mesh,
-            lab,
-            address,
-            discovery,
-            token,
-            serials: vec![],
-        };
+        let _upstreams = upstreams;
+        let place = Self { _upstreams, caller, staying, moving, steady, mesh, lab, requests, bytes, discovery, token };
         place.enter()?;
-        place.serials = place.certificates()?;
         Ok(place)
     }
 
     /// The moving host joins.
     pub(super) fn enter(&self) -> anyhow::Result<()> {
         self.moving.join(&self.token)?;
-        self.mesh.healthy(SERVICE, STAYING.len() + MOVING.len(), Duration::from_secs(20))
+        self.mesh.healthy(SERVICE, 2 * REQUESTS.len(), Duration::from_secs(20))
     }
 
     /// It leaves.
     pub(super) fn leave(&self) -> anyhow::Result<()> {
         let seen = self.moving.hawser(&["leave"])?;
         anyhow::ensure!(seen.ok(), "leave ended with {}:\n{}{}", seen.code, seen.out, seen.err);
-        self.mesh.healthy(SERVICE, STAYING.len(), Duration::from_secs(20))
+        self.mesh.healthy(SERVICE, REQUESTS.len(), Duration::from_secs(20))
     }
 
     /// Where a door is for callers.
     pub(super) fn address(&self, door: Door) -> SocketAddr {
-        SocketAddr::new(self.address, door.port())
+        SocketAddr::new(if door == BYTES.0 { self.bytes } else { self.requests }, door.port())
     }
 
     /// A command on the caller's host.
@@ -116,30 +105,22 @@ impl Place {
     /// The daemons that run from the beginning to the end. The moving host's proxy is not among them.
     pub(super) fn processes(&self) -> anyhow::Result<Vec<(String, i32)>> {
         let mut all = vec![("discovery".to_owned(), self.discovery)];
-        for member in [&self.caller, &self.staying, &self.moving] {
+        for member in [&self.caller, &self.staying, &self.steady, &self.moving] {
             let agent = member.agent.as_ref().and_then(Process::pid).context("an agent has ended")?;
             all.push((format!("{}'s agent", member.host.name()), agent));
         }
-        for member in [&self.caller, &self.staying] {
+        for member in [&self.caller, &self.staying, &self.steady] {
             all.push((format!("{}'s proxy", member.host.name()), proxy_of(member)?));
         }
         Ok(all)
     }
 
-    /// How many certificates of the hosts that stay are others than at the beginning.
-    pub(super) fn renewals(&self) -> anyhow::Result<usize> {
-        Ok(self.certificates()?.iter().zip(&self.serials).filter(|(now, then)| now != then).count())
-    }
-
-    fn certificates(&self) -> anyhow::Result<Vec<String>> {
-        let mut all = vec![];
-        for member in [&self.caller, &self.staying] {
-            let status = member.json(&["status"])?;
-            let host = &status["host"];
-            for certificate in [&host["certificate"], &host["workloads"][0]["certificate"]] {
-                all.push(certificate["serial"].as_str().context("a certificate has a serial number")?.to_owned());
-            }
-        }
-        Ok(all)
+    /// How often the hosts that stay renewed their certificates.
+    pub(super) fn renewals(&self) -> Vec<(String, usize)> {
+        let count = |member: &Member| {
+            let log = member.agent.as_ref().map(Process::log).unwrap_or_default();
+            (member.host.name().to_owned(), log.matches(RENEWED).count())
+        };
+        [&self.caller, &self.staying, &self.steady].map(count).into()
     }
 }
