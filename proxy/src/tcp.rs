@@ -8,7 +8,7 @@ mod log;
 pub mod tunnel;
 pub mod tunnels;
 
-pub use carry::{Carried, carry};
+pub use carry::{Carried, End, carry};
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -17,8 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::log::{Bytes, Came, Went};
 use self::tunnel::Asked;
@@ -105,7 +103,7 @@ pub async fn serve_tunnels(
     }
 }
 
-async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+async fn run<S: End>(
     worker: &Rc<Worker>,
     came: Came<'_>,
     mut stream: S,

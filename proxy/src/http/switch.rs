@@ -3,8 +3,6 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::channel::{Server, Then};
 use super::finish::Exchange;
 use super::h2::Tunnel;
@@ -15,9 +13,6 @@ use crate::upstream::Sender;
 
 /// A connection that was switched may be silent so long.
 const IDLE: Duration = Duration::from_secs(3600);
-
-trait Bytes: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
 
 /// Answers the client, and carries bytes between both ends until they have ended; the exchange ends with them.
 pub(super) async fn carry<S: Server>(
@@ -46,7 +41,7 @@ pub(super) async fn carry<S: Server>(
         exchange.broke("DC", "downstream_remote_disconnect");
         return Then::Next;
     }
-    let mut far: Box<dyn Bytes> = match sender {
+    let mut far: Box<dyn tcp::End> = match sender {
         Sender::Http1(kept) => Box::new(kept.connection.into_stream()),
         Sender::Http2(stream) => Box::new(Tunnel::new(stream)),
     };
@@ -59,7 +54,7 @@ pub(super) async fn carry<S: Server>(
     Then::Next
 }
 
-async fn between<C: AsyncRead + AsyncWrite + Unpin>(client: &mut C, far: &mut Box<dyn Bytes>, mut exchange: Exchange) {
+async fn between<C: tcp::End>(client: &mut C, far: &mut Box<dyn tcp::End>, mut exchange: Exchange) {
     let (mut up, mut down) = (0, 0);
     let _ = tcp::carry(client, far, IDLE, |moved| {
         up += moved.forth;

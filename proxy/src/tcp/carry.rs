@@ -1,26 +1,25 @@
 //! Bytes carried both ways.
 //!
-//! In: two streams. Out: what one end says reaches the other, its end included (half-close), until both have ended, one
-//! breaks, or nothing moved for too long. An idle connection holds no buffer: bytes pass through one scratch buffer of
-//! the worker, and only what the other end does not take at once is kept.
+//! In: two ends. Out: what one says reaches the other, its end included (half-close), until both have ended, one breaks,
+//! or nothing moved for too long. An idle connection holds no buffer: what was read is written from where it lies, and
+//! only what the other end does not take is kept. What is not taken stops the reading.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-/// How many bytes are read at once, and the most that wait for a slow end.
-const SCRATCH: usize = 64 * 1024;
+use crate::http::h2::Tunnel;
+use crate::stream::Stream;
+use crate::stream::buffer::Buffer;
+
 /// When one end has finished, the other has this long of silence, not the whole idle time.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(300);
-
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
-}
+/// Buffers that a direction carries before others have their turn.
+const TURN: usize = 4;
 
 /// What was carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,11 +34,12 @@ pub struct Carried {
 ///
 /// # Errors
 /// If one of them breaks, or nothing moves for `idle`.
-pub async fn carry<A, B>(a: &mut A, b: &mut B, idle: Duration, mut count: impl FnMut(Carried)) -> io::Result<()>
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
+pub async fn carry<A: End, B: End>(
+    a: &mut A,
+    b: &mut B,
+    idle: Duration,
+    mut count: impl FnMut(Carried),
+) -> io::Result<()> {
     let (mut forth, mut back) = (Way::default(), Way::default());
     let mut timer = std::pin::pin!(tokio::time::sleep(idle));
     let mut last = tokio::time::Instant::now();
@@ -69,13 +69,94 @@ where
     .await
 }
 
+/// What bytes are carried from and to. What was read of it lies in `kept`, unless it keeps it itself.
+pub trait End: AsyncRead + AsyncWrite + Unpin {
+    /// Ready when there is something to take, or when nothing more comes: then [`slices`](Self::slices) gives none.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, kept: &mut Kept) -> Poll<io::Result<()>> {
+        let buffer = &mut kept.0;
+        if !buffer.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut buf = ReadBuf::new(buffer.room());
+        let polled = Pin::new(self).poll_read(cx, &mut buf);
+        let n = buf.filled().len();
+        if n == 0 {
+            buffer.clear();
+        }
+        buffer.advance(n);
+        polled
+    }
+
+    /// What can be taken, put at the front of `to`; how many slices these are.
+    fn slices<'a>(&'a self, kept: &'a Kept, to: &mut [IoSlice<'a>]) -> usize {
+        match to.first_mut() {
+            Some(first) if !kept.0.is_empty() => {
+                *first = IoSlice::new(kept.0.filled());
+                1
+            }
+            _ => 0,
+        }
+    }
+
+    /// `n` bytes of it were taken.
+    fn taken(&mut self, kept: &mut Kept, n: usize) {
+        kept.0.consume(n);
+    }
+
+    /// What can be taken has to wait.
+    fn settle(&mut self, kept: &mut Kept) {
+        kept.0.settle();
+    }
+}
+
+/// What was read of an end that keeps nothing itself.
+#[derive(Debug, Default)]
+pub struct Kept(Buffer);
+
+impl End for Stream {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, _: &mut Kept) -> Poll<io::Result<()>> {
+        Self::poll_fill(self, cx)
+    }
+
+    fn slices<'a>(&'a self, _: &'a Kept, to: &mut [IoSlice<'a>]) -> usize {
+        Self::slices(self, to)
+    }
+
+    fn taken(&mut self, _: &mut Kept, n: usize) {
+        self.consumed(n);
+    }
+
+    fn settle(&mut self, _: &mut Kept) {
+        Self::settle(self);
+    }
+}
+
+impl End for DuplexStream {}
+
+impl<S> End for Tunnel<S> where Self: AsyncRead + AsyncWrite + Unpin {}
+
+impl End for Box<dyn End> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, kept: &mut Kept) -> Poll<io::Result<()>> {
+        (**self).poll_fill(cx, kept)
+    }
+
+    fn slices<'a>(&'a self, kept: &'a Kept, to: &mut [IoSlice<'a>]) -> usize {
+        (**self).slices(kept, to)
+    }
+
+    fn taken(&mut self, kept: &mut Kept, n: usize) {
+        (**self).taken(kept, n);
+    }
+
+    fn settle(&mut self, kept: &mut Kept) {
+        (**self).settle(kept);
+    }
+}
+
 /// One direction.
 #[derive(Default)]
 struct Way {
-    /// Read, and not yet taken.
-    kept: Vec<u8>,
-    /// How much of it is written.
-    written: usize,
+    kept: Kept,
     carried: u64,
     /// Written since the last flush.
     unflushed: bool,
@@ -91,93 +172,63 @@ enum State {
 }
 
 impl Way {
-    fn step<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        // A direction that never rests must let others run.
-        for _ in 0..16 {
-            if self.state == State::Closed {
-                return Poll::Ready(Ok(()));
+    fn step<R: End, W: End>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> Poll<io::Result<()>> {
+        for _ in 0..TURN {
+            match self.state {
+                State::Open => {}
+                State::Closing => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.state = State::Closed;
+                    return Poll::Ready(Ok(()));
+                }
+                State::Closed => return Poll::Ready(Ok(())),
             }
-            ready!(self.drain(cx, to))?;
-            if self.state == State::Closing {
-                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                self.state = State::Closed;
-                return Poll::Ready(Ok(()));
+            if from.poll_fill(cx, &mut self.kept)?.is_pending() {
+                return self.rest(cx, to);
             }
-            match self.pass(cx, from, to)? {
-                Poll::Ready(()) => {}
+            let mut slices = [IoSlice::new(&[]); Stream::SLICES];
+            let written = match from.slices(&self.kept, &mut slices) {
+                0 => {
+                    self.state = State::Closing;
+                    continue;
+                }
+                1 => Pin::new(&mut *to).poll_write(cx, &slices[0]),
+                count => Pin::new(&mut *to).poll_write_vectored(cx, &slices[..count]),
+            };
+            match written {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => {
+                    from.taken(&mut self.kept, n);
+                    self.carried += n as u64;
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                 Poll::Pending => {
-                    if self.unflushed {
-                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                        self.unflushed = false;
-                    }
-                    return Poll::Pending;
+                    from.settle(&mut self.kept);
+                    return self.rest(cx, to);
                 }
             }
         }
+        // A direction that never rests must let others run.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Writes what is kept.
-    fn drain<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
-        while self.written < self.kept.len() {
-            let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.kept[self.written..]))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += n;
+    /// Before it waits, what was written must go.
+    fn rest<W: End>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
+        if self.unflushed && Pin::new(to).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
         }
-        if !self.kept.is_empty() {
-            self.kept = Vec::new();
-            self.written = 0;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads once and writes what it can; pending if there is nothing to read.
-    fn pass<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W) -> io::Result<Poll<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        BUFFER.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
-            match Pin::new(&mut *from).poll_read(cx, &mut buf) {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(result) => result?,
-            }
-            let bytes = buf.filled();
-            if bytes.is_empty() {
-                self.state = State::Closing;
-                return Ok(Poll::Ready(()));
-            }
-            self.carried += bytes.len() as u64;
-            self.unflushed = true;
-            let mut done = 0;
-            while done < bytes.len() {
-                match Pin::new(&mut *to).poll_write(cx, &bytes[done..]) {
-                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(Ok(n)) => done += n,
-                    Poll::Ready(Err(e)) => return Err(e),
-                    Poll::Pending => {
-                        self.kept = bytes[done..].to_vec();
-                        self.written = 0;
-                        break;
-                    }
-                }
-            }
-            Ok(Poll::Ready(()))
-        })
+        Poll::Pending
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::Plain;
+    use crate::tls::{self, testing};
+    use std::sync::Arc;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     #[tokio::test]
@@ -207,6 +258,56 @@ mod tests {
         done.unwrap();
         assert_eq!((asked, answer.len()), (1000, 2000));
         assert_eq!(total, Carried { forth: 1000, back: 2000 });
+    }
+
+    #[tokio::test]
+    async fn two_proxies_carry_a_lot_both_ways_within_tls_and_each_end_by_itself() {
+        let (client, server) = testing::Pki::new().configs(&rustls::version::TLS13, None);
+        let ((mut near, outer), (ours, theirs), (inner, mut far)) = (duplex(50_000), duplex(30_000), duplex(7_000));
+        let (up, down) = tokio::join!(
+            tls::connect(Arc::new(client), "reviews".try_into().unwrap(), Plain::memory(ours)),
+            tls::accept(Arc::new(server), Plain::memory(theirs), Duration::from_secs(5)),
+        );
+        let (mut up, mut down) = (up.unwrap().stream, down.unwrap().stream);
+        let (mut outer, mut inner) = (Stream::plain(Plain::memory(outer)), Stream::plain(Plain::memory(inner)));
+        let idle = Duration::from_secs(5);
+        let (mut forth, mut back) = (0, 0);
+        let caller = carry(&mut outer, &mut up, idle, |c| (forth, back) = (forth + c.forth, back + c.back));
+        let callee = carry(&mut down, &mut inner, idle, |_| {});
+        let (asked, answered) = (vec![1; 300_000], vec![2; 400_000]);
+        let near = async {
+            near.write_all(&asked).await.unwrap();
+            near.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            near.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let far = async {
+            let mut question = Vec::new();
+            far.read_to_end(&mut question).await.unwrap();
+            far.write_all(&answered).await.unwrap();
+            far.shutdown().await.unwrap();
+            question
+        };
+        let (a, b, answer, question) = tokio::join!(caller, callee, near, far);
+        a.unwrap();
+        b.unwrap();
+        assert!(question == asked && answer == answered);
+        assert_eq!((forth, back), (300_000, 400_000));
+    }
+
+    #[tokio::test]
+    async fn a_wire_that_is_cut_is_no_end() {
+        let (client, server) = testing::Pki::new().configs(&rustls::version::TLS13, None);
+        let ((ours, theirs), (outer, _app)) = (duplex(30_000), duplex(16));
+        let (up, down) = tokio::join!(
+            tls::connect(Arc::new(client), "reviews".try_into().unwrap(), Plain::memory(ours)),
+            tls::accept(Arc::new(server), Plain::memory(theirs), Duration::from_secs(5)),
+        );
+        drop(down);
+        let mut outer = Stream::plain(Plain::memory(outer));
+        let error = carry(&mut outer, &mut up.unwrap().stream, Duration::from_secs(5), |_| {}).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]

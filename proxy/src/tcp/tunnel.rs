@@ -12,8 +12,6 @@ pub use server::{Asked, serve};
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use crate::http::h2::{ClientStream, Limits, ServerStream, Tunnel};
 use crate::stream::{Plain, Stream};
 
@@ -38,7 +36,7 @@ fn limits() -> Limits {
 }
 
 /// A tunnel as the stream that codecs of HTTP read and write.
-pub fn into_stream(mut tunnel: impl AsyncRead + AsyncWrite + Unpin + 'static) -> Stream {
+pub fn into_stream(mut tunnel: impl super::End + 'static) -> Stream {
     let (mut ours, theirs) = tokio::io::duplex(PIPE);
     tokio::task::spawn_local(async move {
         // Whoever holds the other end knows how long it may be silent.
