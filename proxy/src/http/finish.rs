@@ -23,6 +23,7 @@ pub(super) struct Exchange {
     result: RequestResult,
     began: Instant,
     ended: bool,
+    exhausted: bool,
     moved: (u64, u64),
     log: Option<Box<Logged>>,
 }
@@ -68,7 +69,17 @@ impl Exchange {
         let flow = connection.flow.clone();
         let log = (!connection.logs().is_empty()).then(Box::default);
         let connection = connection.clone();
-        Self { connection, head, flow, result, began: Instant::now(), ended: false, moved: (0, 0), log }
+        Self {
+            connection,
+            head,
+            flow,
+            result,
+            began: Instant::now(),
+            ended: false,
+            exhausted: false,
+            moved: (0, 0),
+            log,
+        }
     }
 
     /// What it counts for.
@@ -109,10 +120,16 @@ impl Exchange {
         }
     }
 
+    /// No retry is left, and it needed one.
+    pub(super) fn gave_up(&mut self) {
+        self.exhausted = true;
+    }
+
     /// It has an answer.
     pub(super) fn answered(&mut self, flags: &'static str, response: &ResponseHead, details: &'static str) {
         self.result.status = response.status;
-        self.result.flags = flags;
+        let exhausted = if self.exhausted { Flags::URX } else { Flags::NONE };
+        self.result.flags = (Flags::named(flags).unwrap_or(Flags::NONE) | exhausted).short();
         if self.result.grpc {
             let text = response.fields.known(Known::GrpcStatus).and_then(|v| std::str::from_utf8(v).ok());
             self.result.grpc_status = text.and_then(|v| v.parse().ok());

@@ -189,6 +189,9 @@ impl Call<'_> {
                         }
                         None => {
                             drop(retrying);
+                            if tries.is_exhausted() && tries.asks_for(event) {
+                                exchange.gave_up();
+                            }
                             self.count(&mut exchange, &target);
                             let answered = relay::Answered { response, sender, body, limits };
                             return self.answer(server, exchange, cluster, answered, &weighted.ops).await;
@@ -216,6 +219,9 @@ impl Call<'_> {
             match self.may_retry(cluster, &mut tries, event, &body, &mut retrying) {
                 Some(wait) => pause(wait, limits.deadline()).await,
                 None => {
+                    if tries.is_exhausted() {
+                        exchange.gave_up();
+                    }
                     self.count(&mut exchange, &target);
                     return send(server, exchange, answer).await;
                 }

@@ -82,6 +82,16 @@ impl<'p> Tries<'p> {
         Some(ceiling.mul_f64(f64::from(chance) / f64::from(u32::MAX)))
     }
 
+    /// Whether all retries that a route asked for are used up.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.policy.is_some_and(|p| p.most > 0 && self.retried >= p.most)
+    }
+
+    /// Whether the route asks for a retry after it.
+    pub(super) fn asks_for(&self, event: Event) -> bool {
+        self.policy.is_some_and(|p| asked(p, event))
+    }
+
     /// Retries so far.
     pub(super) fn retried(&self) -> u32 {
         self.retried
