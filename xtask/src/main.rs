@@ -38,6 +38,9 @@ enum Task {
     },
     /// Load a changing mesh for a long time, in release builds: nothing may fail, grow or leak
     Soak {
+        /// In debug builds, which are there after the tests
+        #[arg(long)]
+        debug: bool,
         /// Handed on to hawser-bench soak
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -87,10 +90,11 @@ fn run(task: Task) -> Result<()> {
             bench.args(args);
             must(bench)
         }
-        Task::Soak { args } => {
+        Task::Soak { debug, args } => {
             tools::install(tools::SOAK)?;
-            cargo(&["build", "--release", "--workspace", "--bins"])?;
-            let mut soak = Command::new(target().join("release/hawser-bench"));
+            let (profile, folder) = if debug { ("dev", "debug") } else { ("release", "release") };
+            cargo(&["build", "--profile", profile, "--workspace", "--bins"])?;
+            let mut soak = Command::new(target().join(folder).join("hawser-bench"));
             soak.arg("soak").args(args);
             must(soak)
         }
