@@ -192,9 +192,13 @@ impl Pool {
 }
 
 impl Shared {
-    /// The connection with the fewest requests that has room for another one.
-    pub fn pick(&self) -> Option<h2::Connection> {
+    /// The connection with the fewest requests that has room for another one; those that carried `most` requests are
+    /// taken out of use, if that is not 0.
+    pub fn pick(&self, most: u32) -> Option<h2::Connection> {
         let mut all = self.connections.borrow_mut();
+        if most > 0 {
+            all.iter().filter(|c| c.requests() >= most).for_each(h2::Connection::retire);
+        }
         all.retain(|c| !c.is_closed());
         all.iter().filter(|c| c.has_room()).min_by_key(|c| c.active()).cloned()
     }

@@ -179,7 +179,7 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
             Way::Hbone => (Way::Hbone, hbone::said(&config, came.arrival.peer)),
             way => (way, Fields::default()),
         };
-        let problem = match tunnels::open(worker, &config, &target, way, &said).await {
+        let problem = match Box::pin(tunnels::open(worker, &config, &target, way, &said)).await {
             Ok(opened) => {
                 let endpoint = target.endpoint().cloned();
                 return Some(Reached { cluster: cluster.clone(), endpoint, opened, attempts: attempt, began });

@@ -131,11 +131,11 @@ pub async fn serve(
                 refuse_underscores: spec.refuse_underscores,
                 ..Default::default()
             };
-            h1::serve(stream, limits, handler, progress).await
+            Box::pin(h1::serve(stream, limits, handler, progress)).await
         }
         Carries::Http2 | Carries::Hawser => {
             let limits = h2::Limits { fields: spec.max_headers, streams: spec.max_streams, ..Default::default() };
-            h2::serve(stream, limits, handler, progress).await
+            Box::pin(h2::serve(stream, limits, handler, progress)).await
         }
     };
     if let Err(e) = served {
@@ -159,5 +159,21 @@ impl Handler for Connection {
 
     fn rejected(&self, status: u16) {
         forward::rejected(self, status);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::h2::ServerStream;
+
+    fn size<S: Server + 'static, T>(_: impl FnOnce(Rc<Connection>, RequestHead, &'static mut S) -> T) -> usize {
+        size_of::<T>()
+    }
+
+    #[test]
+    fn what_waits_for_a_request_is_small() {
+        let handling = size::<ServerStream, _>(|c, head, s| c.handle(head, s));
+        assert!(handling <= 2560, "{handling}");
     }
 }

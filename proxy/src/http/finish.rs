@@ -64,12 +64,13 @@ impl Drop for InFlight {
 
 impl Exchange {
     /// A request that began now.
-    pub(super) fn new(connection: &Rc<Connection>, head: RequestHead) -> Self {
+    /// In a place of its own: it is handed from step to step.
+    pub(super) fn new(connection: &Rc<Connection>, head: RequestHead) -> Box<Self> {
         let result = RequestResult { grpc: false, status: 0, grpc_status: None, flags: "-" };
         let flow = connection.flow.clone();
         let log = (!connection.logs().is_empty()).then(Box::default);
         let connection = connection.clone();
-        Self {
+        Box::new(Self {
             connection,
             head,
             flow,
@@ -79,7 +80,7 @@ impl Exchange {
             exhausted: false,
             moved: (0, 0),
             log,
-        }
+        })
     }
 
     /// What it counts for.

@@ -104,7 +104,7 @@ fn redirected(head: &RequestHead, route: &Route, redirect: &Redirect) -> Respons
 /// Answers as a route says.
 async fn own<S: Server>(
     server: &mut S,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     config: &Arc<Config>,
     (mut response, body): (ResponseHead, &[u8]),
     ops: &HeaderOps,
@@ -149,7 +149,7 @@ struct Call<'c> {
 }
 
 impl Call<'_> {
-    async fn run<S: Server>(&self, server: &mut S, mut exchange: Exchange) -> Then {
+    async fn run<S: Server>(&self, server: &mut S, mut exchange: Box<Exchange>) -> Then {
         let weighted = route::cluster(self.forward, chance());
         let Some(cluster) = self.config.clusters.get(&weighted.name) else {
             count_nowhere(&mut exchange, self.config);
@@ -232,7 +232,7 @@ impl Call<'_> {
     async fn refuse<S: Server>(
         &self,
         server: &mut S,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         cluster: &Arc<Cluster>,
         answer: Answer,
     ) -> Then {
@@ -245,7 +245,7 @@ impl Call<'_> {
     async fn answer<S: Server>(
         &self,
         server: &mut S,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         cluster: &Arc<Cluster>,
         mut answered: relay::Answered,
         ops: &HeaderOps,
@@ -264,7 +264,7 @@ impl Call<'_> {
             return send(server, exchange, answer::NONSENSE).await;
         }
         if switched {
-            return switch::carry(server, exchange, answered, upgrade).await;
+            return Box::pin(switch::carry(server, exchange, answered, upgrade)).await;
         }
         let timeout = cluster.spec.idle_timeout;
         relay::relay(server, exchange, answered, timeout).await

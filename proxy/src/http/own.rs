@@ -12,7 +12,7 @@ use super::head::is_grpc;
 use super::message::ResponseHead;
 
 /// Ends a request with an answer of our own.
-pub(super) async fn send<S: Server>(server: &mut S, mut exchange: Exchange, answer: Answer) -> Then {
+pub(super) async fn send<S: Server>(server: &mut S, mut exchange: Box<Exchange>, answer: Answer) -> Then {
     let (response, body) = answer.response(is_grpc(&exchange.head.fields));
     exchange.answered(answer.flags, &response, answer.details);
     send_bytes(server, exchange, &response, body).await
@@ -21,7 +21,7 @@ pub(super) async fn send<S: Server>(server: &mut S, mut exchange: Exchange, answ
 /// Sends a response that is whole.
 pub(super) async fn send_bytes<S: Server>(
     server: &mut S,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     response: &ResponseHead,
     body: &[u8],
 ) -> Then {

@@ -25,7 +25,7 @@ pub(super) struct Answered {
 /// Hands a response on to its end; the connection it came by is kept for `keep`.
 pub(super) async fn relay<S: Server>(
     server: &mut S,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     answered: Answered,
     keep: Duration,
 ) -> Then {

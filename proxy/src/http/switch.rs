@@ -17,7 +17,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// Answers the client, and carries bytes between both ends until they have ended; the exchange ends with them.
 pub(super) async fn carry<S: Server>(
     server: &mut S,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     answered: Answered,
     upgrade: Option<Vec<u8>>,
 ) -> Then {
@@ -54,7 +54,7 @@ pub(super) async fn carry<S: Server>(
     Then::Next
 }
 
-async fn between<C: tcp::End>(client: &mut C, far: &mut Box<dyn tcp::End>, mut exchange: Exchange) {
+async fn between<C: tcp::End>(client: &mut C, far: &mut Box<dyn tcp::End>, mut exchange: Box<Exchange>) {
     let (mut up, mut down) = (0, 0);
     let _ = tcp::carry(client, far, IDLE, |moved| {
         up += moved.forth;

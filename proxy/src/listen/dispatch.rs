@@ -115,7 +115,7 @@ async fn serve(
     let http = candidates.iter().any(by_protocol);
     let tls = http || candidates.iter().any(by_transport) || candidates.iter().any(|c| c.tls.is_some());
     let (looked, bytes) = if tls {
-        match look(&mut plain, true, http, listener.detect).await {
+        match Box::pin(look(&mut plain, true, http, listener.detect)).await {
             Ok(found) => found,
             Err(NoAnswer::Gone) => return,
             Err(NoAnswer::Slow) => return worker.counters().refuse(Refusal::Slow),
@@ -154,7 +154,7 @@ async fn serve(
     let (Some(made), Some(credentials)) = (made, credentials) else {
         return worker.counters().refuse(Refusal::NoSecret);
     };
-    let made = match tls::accept(made, plain, HANDSHAKE).await {
+    let made = match Box::pin(tls::accept(made, plain, HANDSHAKE)).await {
         Ok(made) => made,
         Err(e) => {
             tracing::debug!(to = %arrival.to, peer = ?arrival.peer, error = %e, "TLS handshake failed");
@@ -171,7 +171,7 @@ async fn serve(
     };
     let stream = made.stream;
     if selected.as_deref() == Some(alpn::HAWSER_TUNNEL.as_bytes()) {
-        return tcp::serve_tunnels(worker, stream, arrival, &chain, peer).await;
+        return Box::pin(tcp::serve_tunnels(worker, stream, arrival, &chain, peer)).await;
     }
     filter(worker, stream, arrival, side, &chain, peer, carries).await;
 }
@@ -213,11 +213,12 @@ async fn filter(
     carries: Option<Carries>,
 ) {
     match &chain.filter {
-        Filter::Tcp(spec) => tcp::proxy(worker, stream, arrival, side, spec, chain, peer).await,
+        // In places of their own: a connection is as small as what it became.
+        Filter::Tcp(spec) => Box::pin(tcp::proxy(worker, stream, arrival, side, spec, chain, peer)).await,
         Filter::Http(spec) => {
             let carries = match carries.or(fixed(spec)) {
                 Some(carries) => carries,
-                None => match look(&mut stream, false, true, FIRST_REQUEST).await {
+                None => match Box::pin(look(&mut stream, false, true, FIRST_REQUEST)).await {
                     Ok((looked, bytes)) => {
                         stream = stream.unread(bytes);
                         match looked {
@@ -228,7 +229,7 @@ async fn filter(
                     Err(_) => return,
                 },
             };
-            http::serve(worker, stream, carries, (arrival, side), chain, spec, peer).await;
+            Box::pin(http::serve(worker, stream, carries, (arrival, side), chain, spec, peer)).await;
         }
     }
 }

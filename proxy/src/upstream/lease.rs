@@ -76,7 +76,7 @@ pub async fn lease(
         if shared.speaks_http1.get() {
             return exclusive(worker, config, target, Key { offer: Offer::Http1, ..key }, fresh).await;
         }
-        if let Some(connection) = shared.pick() {
+        if let Some(connection) = shared.pick(target.cluster.spec.requests_per_connection) {
             if !connection.is_alive(crate::clock::now_ms()).await {
                 continue;
             }
@@ -101,7 +101,8 @@ pub async fn lease(
     }
     let _pending = pending.map_or_else(|| Pending::begin(target), Ok)?;
     let connecting = Connecting::begin(&shared);
-    let made = match connect(worker, config, target, offer).await {
+    // Apart, as it is rare: what waits for requests is small.
+    let made = match Box::pin(connect(worker, config, target, offer)).await {
         Ok(made) => made,
         Err(problem) => {
             shared.failures.set(shared.failures.get() + 1);
@@ -163,7 +164,7 @@ async fn exclusive(
         }
     }
     let _pending = Pending::begin(target)?;
-    let made = connect(worker, config, target, Offer::Http1).await?;
+    let made = Box::pin(connect(worker, config, target, Offer::Http1)).await?;
     let progress = worker.watch.endpoint(target.endpoint().map(|e| &e.state));
     let kept = Kept::new(made.stream, progress, made.counted, key);
     Ok(Lease { sender: Sender::Http1(kept), reused: false, hawser: false })
