@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod http1;
+pub(crate) mod records;
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -98,9 +98,16 @@ fn header_blocks() {
 }
 
 #[test]
+fn records_of_tls() {
+    for (name, bytes) in seeds("tls_records") {
+        verdict(&name, driver::records::records(&bytes).is_some());
+    }
+}
+
+#[test]
 fn there_are_enough_of_them() {
     let targets = ["client_hello", "http_preface", "http_head", "h1_request", "h1_response", "path"];
-    let targets = targets.iter().chain(&["h2_server", "h2_client", "hpack"]);
+    let targets = targets.iter().chain(&["h2_server", "h2_client", "hpack", "tls_records"]);
     let count: usize = targets.map(|t| seeds(t).len()).sum();
-    assert!(count >= 145, "{count}");
+    assert!(count >= 180, "{count}");
 }

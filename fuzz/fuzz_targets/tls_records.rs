@@ -1,0 +1,7 @@
+#![no_main]
+#[path = "../driver.rs"]
+mod driver;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    driver::records::records(bytes);
+});
