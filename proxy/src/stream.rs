@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::tls::TlsStream;
-use buffer::Buffer;
+use buffer::{Buffer, DATA};
 
 /// A connection.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Stream {
         match &mut self.kind {
             Kind::Tls(tls) => tls.poll_fill(cx, usize::MAX >> 1),
             Kind::Plain(plain, buffer) if buffer.is_empty() => {
-                let mut buf = ReadBuf::new(buffer.room());
+                let mut buf = ReadBuf::new(&mut buffer.room()[..DATA]);
                 let polled = Pin::new(plain).poll_read(cx, &mut buf);
                 let n = buf.filled().len();
                 if n == 0 {

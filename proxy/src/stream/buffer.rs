@@ -5,8 +5,12 @@
 
 use std::cell::RefCell;
 
-/// Bytes of a whole buffer: what four full records of TLS 1.3 take, and a short one before them.
-pub(crate) const SIZE: usize = 4 * (16 * 1024 + 22) + 64;
+/// Bytes that are read at once at most: what four full records of TLS carry.
+pub(crate) const DATA: usize = 4 * 16 * 1024;
+/// What these records take on the wire.
+pub(crate) const WIRE: usize = DATA + 4 * 22;
+/// Bytes of a whole buffer: these records, and short ones before and behind them.
+pub(crate) const SIZE: usize = WIRE + 64;
 /// A worker keeps so many for the next one.
 const SPARE: usize = 8;
 /// What is worth a whole buffer while it waits.

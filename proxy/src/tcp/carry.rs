@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use crate::http::h2::Tunnel;
 use crate::stream::Stream;
-use crate::stream::buffer::Buffer;
+use crate::stream::buffer::{Buffer, DATA};
 
 /// When one end has finished, the other has this long of silence, not the whole idle time.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(300);
@@ -77,7 +77,7 @@ pub trait End: AsyncRead + AsyncWrite + Unpin {
         if !buffer.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let mut buf = ReadBuf::new(buffer.room());
+        let mut buf = ReadBuf::new(&mut buffer.room()[..DATA]);
         let polled = Pin::new(self).poll_read(cx, &mut buf);
         let n = buf.filled().len();
         if n == 0 {

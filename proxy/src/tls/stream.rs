@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use super::record::legacy::Legacy;
 use super::record::{Fault, MOST, OVERHEAD, Opened, Records};
 use crate::stream::Plain;
-use crate::stream::buffer::Buffer;
+use crate::stream::buffer::{Buffer, WIRE};
 
 /// Slices of data that can wait at a time.
 pub(crate) const SLICES: usize = 8;
@@ -97,8 +97,10 @@ impl TlsStream {
                     continue;
                 }
             }
+            // No further than whole records are likely to reach: the rest of one would have to be moved.
+            let usual = WIRE.saturating_sub(self.wire.filled().len()).max(1);
             let room = self.wire.room();
-            let most = most.saturating_add((most / MOST + 1) * OVERHEAD).min(room.len());
+            let most = most.saturating_add((most / MOST + 1) * OVERHEAD).min(usual).min(room.len());
             let mut buf = ReadBuf::new(&mut room[..most]);
             let polled = Pin::new(&mut self.io).poll_read(cx, &mut buf);
             let n = buf.filled().len();
