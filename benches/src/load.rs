@@ -97,6 +97,8 @@ pub(crate) struct Seen {
     pub(crate) p99: f64,
     /// The longest.
     pub(crate) max: f64,
+    /// Seconds that the loader itself stood still, as a machine without time for it makes it.
+    pub(crate) still: f64,
     /// Whether this is the last word.
     pub(crate) over: bool,
 }
@@ -114,6 +116,8 @@ struct Tally {
 const TELLS: Duration = Duration::from_secs(10);
 /// How long an answer may take before it counts as lost.
 const LOST: Duration = Duration::from_secs(10);
+/// A loop of the loader that takes longer did not run: nobody can be blamed for what came late then.
+const STILL: Duration = Duration::from_secs(1);
 /// Connections are made, pools filled and caches warm before anything is measured.
 const WARM: Duration = Duration::from_millis(150);
 

@@ -84,11 +84,9 @@ impl Hosts {
         let mut lab = Lab::new()?;
         let (mesh, caller, server) = if meshed {
             let mesh = setup::mesh(&mut lab, services)?;
-            let proxy = setup::proxy(&lab)?;
-            let (caller, server) = (lab.host("caller")?, lab.host("server")?);
-            (Some(mesh), Member::on_with(caller, proxy.clone())?, Member::on_with(server, proxy)?)
+            (Some(mesh), Member::new(&mut lab, "caller")?, Member::new(&mut lab, "server")?)
         } else {
-            let mut plain = |name| Ok(Member { host: lab.host(name)?, agent: None, apps: vec![], proxy: None });
+            let mut plain = |name| Ok(Member { host: lab.host(name)?, agent: None, apps: vec![] });
             let members: anyhow::Result<(Member, Member)> = plain("caller").and_then(|c| Ok((c, plain("server")?)));
             let (caller, server) = members?;
             (None, caller, server)

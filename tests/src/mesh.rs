@@ -62,8 +62,6 @@ pub struct Member {
     pub agent: Option<Process>,
     /// Its programs.
     pub apps: Vec<Process>,
-    /// What the agent starts in place of the built hawser-proxy.
-    pub proxy: Option<PathBuf>,
 }
 
 /// Whether the lab has several users: as real root it has.
@@ -255,15 +253,7 @@ impl Member {
     /// # Errors
     /// If the agent does not start.
     pub fn on(host: Host) -> Result<Self> {
-        Self::on_with(host, None)
-    }
-
-    /// An agent on a host that is there, which starts another program as its proxy.
-    ///
-    /// # Errors
-    /// If the agent does not start.
-    pub fn on_with(host: Host, proxy: Option<PathBuf>) -> Result<Self> {
-        let mut member = Self { host, agent: None, apps: Vec::new(), proxy };
+        let mut member = Self { host, agent: None, apps: Vec::new() };
         member.start_agent()?;
         Ok(member)
     }
@@ -303,7 +293,7 @@ impl Member {
             "--proxy-user".to_owned(),
             if has_users() { PROXY_USER.to_string() } else { "0".to_owned() },
             "--proxy-binary".to_owned(),
-            self.proxy.clone().map_or_else(|| programs::find("hawser-proxy"), Ok)?.display().to_string(),
+            programs::find("hawser-proxy")?.display().to_string(),
         ]
         .into();
         // What a unit with the proxy as a child would give: the firewall, and another user for the proxy.

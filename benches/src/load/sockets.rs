@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
 use super::answer::{Answer, look};
-use super::{Kind, LOST, Load, Pace, Seen, TELLS, Tally, WARM};
+use super::{Kind, LOST, Load, Pace, STILL, Seen, TELLS, Tally, WARM};
 use crate::bodies;
 
 /// One connection at a time, and its request.
@@ -62,8 +62,15 @@ fn drive(slots: &mut [Slot], plan: &mut Plan, rate: u32, span: Duration, tells: 
         slot.pace = Pace::new(start, rate, index, count);
     }
     let mut ready = Vec::with_capacity(count);
+    let (mut last, mut still) = (start, Duration::ZERO);
     loop {
         let now = Instant::now();
+        let gap = now.saturating_duration_since(last);
+        if gap > STILL {
+            still += gap;
+            tally.seen.still = still.as_secs_f64();
+        }
+        last = now;
         let (mut next, mut out) = (None::<Instant>, false);
         for slot in slots.iter_mut() {
             // In an open loop what was due is sent, however late.
@@ -71,7 +78,7 @@ fn drive(slots: &mut [Slot], plan: &mut Plan, rate: u32, span: Duration, tells: 
                 slot.send(plan, now, &mut tally);
             }
             match slot.waiting {
-                Some(due) if now > due + LOST => slot.fail(&mut tally, "no answer in 10 s"),
+                Some(due) if now > due + LOST + still => slot.fail(&mut tally, "no answer in 10 s"),
                 Some(_) => out = true,
                 None if slot.pace.next < end => next = Some(next.map_or(slot.pace.next, |n| n.min(slot.pace.next))),
                 None => {}
@@ -80,7 +87,7 @@ fn drive(slots: &mut [Slot], plan: &mut Plan, rate: u32, span: Duration, tells: 
         if next.is_none() && !out {
             return Ok(tally.finish());
         }
-        if now > end + LOST {
+        if now > end + LOST + still {
             tally.bad("10 s after its end the load still has requests to send");
             return Ok(tally.finish());
         }

@@ -1,13 +1,11 @@
 //! What the mesh is told: the service with its ports and routes, many more services, access logs.
 
 use std::fmt::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hawser_tests::mesh::{Member, Mesh};
-use hawser_tests::{Lab, programs, wait};
+use hawser_tests::{Lab, wait};
 
 use super::{Door, SERVICE, UNDECLARED};
 
@@ -18,22 +16,13 @@ pub(crate) const REGEX: &str = "^(curl|wget)/[0-9]+\\.[0-9]+.*$";
 /// The route that answers by itself: who gets its status knows that the routes are there.
 const TEAPOT: u16 = 418;
 
-/// How our proxy is told to write access logs.
-#[derive(PartialEq, Eq)]
-enum AccessLog {
-    /// By its flag, given by a script around it.
-    Flag,
-    /// By `accessLogFile` of the mesh's configuration, as operators do.
-    MeshConfig,
-}
-
-/// The one place to switch.
-const ACCESS_LOG: AccessLog = AccessLog::Flag;
+/// The mesh's configuration: our proxies log every request. Their stdout is their agent's.
+const MESH_CONFIG: &str = "accessLogFile: /dev/stdout\n";
 
 /// Discovery, told of everything before it starts.
 pub(super) fn mesh(lab: &mut Lab, services: usize) -> anyhow::Result<Mesh> {
     let config = lab.work().join("mesh.yaml");
-    std::fs::write(&config, if ACCESS_LOG == AccessLog::MeshConfig { "accessLogFile: /dev/stdout\n" } else { "{}\n" })?;
+    std::fs::write(&config, MESH_CONFIG)?;
     let files = lab.work().join("control/config.d");
     std::fs::create_dir_all(&files)?;
     if services > 0 {
@@ -42,18 +31,6 @@ pub(super) fn mesh(lab: &mut Lab, services: usize) -> anyhow::Result<Mesh> {
     }
     let mesh = Mesh::start_with(lab, &["--mesh-config", &config.display().to_string()])?;
     Ok(mesh)
-}
-
-/// What the agents start as their proxy, if not the built program itself.
-pub(super) fn proxy(lab: &Lab) -> anyhow::Result<Option<PathBuf>> {
-    if ACCESS_LOG == AccessLog::MeshConfig {
-        return Ok(None);
-    }
-    let script = lab.work().join("proxy-with-access-log");
-    let proxy = programs::find("hawser-proxy")?;
-    std::fs::write(&script, format!("#!/bin/sh\nexec {} --access-log \"$@\"\n", proxy.display()))?;
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
-    Ok(Some(script))
 }
 
 /// Both hosts become members, and the service gets its routes.
