@@ -1,3 +1,5 @@
+//! Bytes of a stranger: h2 client.
+
 #![no_main]
 #[path = "../driver.rs"]
 mod driver;

@@ -1,3 +1,5 @@
+//! Bytes of a stranger: h2 server.
+
 #![no_main]
 #[path = "../driver.rs"]
 mod driver;

@@ -1,3 +1,5 @@
+//! Bytes of a stranger: http head.
+
 #![no_main]
 #[path = "../driver.rs"]
 mod driver;

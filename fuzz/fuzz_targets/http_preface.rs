@@ -1,3 +1,5 @@
+//! Bytes of a stranger: http preface.
+
 #![no_main]
 #[path = "../driver.rs"]
 mod driver;

@@ -1,3 +1,5 @@
+//! Bytes of a stranger: path.
+
 #![no_main]
 #[path = "../driver.rs"]
 mod driver;

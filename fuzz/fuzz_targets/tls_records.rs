@@ -1,3 +1,5 @@
+//! Bytes of a stranger: tls records.
+
 #![no_main]
 #[path = "../driver.rs"]
 mod driver;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The longest time between two looks at the clocks.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// A certificate begins so long before it was made for the sake of clocks that are late: that part of its life is over.
+const BACKDATED: Duration = Duration::from_secs(120);
 /// How far in front of its first second a certificate is still believed to be new.
 const SKEW: Duration = Duration::from_secs(300);
 
@@ -41,7 +43,7 @@ pub(crate) enum Due {
 impl Life {
     /// When it is renewed if the clocks behave: between 45 % and 50 % of its life.
     pub(crate) fn renews_at(&self) -> SystemTime {
-        self.not_before + self.share()
+        self.made() + self.share()
     }
 
     /// Whether it is over.
@@ -59,8 +61,14 @@ impl Life {
         if too_early || wait.is_zero() { Due::Now } else { Due::In(wait.min(LONGEST_SLEEP)) }
     }
 
-    fn share(&self) -> Duration {
+    /// When it was made, as far as its dates tell.
+    fn made(&self) -> SystemTime {
         let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        if life > BACKDATED { self.not_before + BACKDATED } else { self.not_before }
+    }
+
+    fn share(&self) -> Duration {
+        let life = self.not_after.duration_since(self.made()).unwrap_or_default();
         life.mul_f64(0.5 - 0.05 * self.jitter.clamp(0.0, 1.0))
     }
 }
@@ -80,7 +88,8 @@ mod tests {
 
     fn life() -> (Life, Clocks) {
         let now = Clocks::read();
-        let life = Life { not_before: now.wall, not_after: now.wall + DAY, obtained: now.monotonic, jitter: 0.0 };
+        let not_before = now.wall - BACKDATED;
+        let life = Life { not_before, not_after: now.wall + DAY, obtained: now.monotonic, jitter: 0.0 };
         (life, now)
     }
 
