@@ -1,2 +1,9 @@
 //! Requests of HTTP/1 and their bodies, as a server reads them.
 
+#![no_main]
+#[path = "../driver.rs"]
+mod driver;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    driver::http1::request(bytes);
+});

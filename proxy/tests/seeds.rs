@@ -111,3 +111,17 @@ fn there_are_enough_of_them() {
     let count: usize = targets.map(|t| seeds(t).len()).sum();
     assert!(count >= 180, "{count}");
 }
+
+/// Nothing but this replay is built everywhere, so that a target could be broken and nobody would see it.
+#[test]
+fn every_folder_of_seeds_has_a_target_that_is_built() {
+    let fuzz = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+    for folder in std::fs::read_dir(fuzz.join("seeds")).unwrap() {
+        let name = folder.unwrap().file_name().into_string().unwrap();
+        let path = format!("fuzz_targets/{name}.rs");
+        assert!(manifest.contains(&format!("path = \"{path}\"")), "{name} is not in fuzz/Cargo.toml");
+        let text = std::fs::read_to_string(fuzz.join(&path)).unwrap();
+        assert!(text.contains("fuzz_target!") && text.contains("driver::"), "{path} fuzzes nothing");
+    }
+}
