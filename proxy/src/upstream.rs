@@ -8,7 +8,7 @@ mod lease;
 mod sender;
 
 pub use connect::{Counted, Made, connect};
-pub use lease::{Kept, Lease, Sender, lease};
+pub use lease::{Kept, Lease, Rest, Sender, lease};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -11,8 +11,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::answer::{self, Answer};
 use super::channel::{Broken, Client as _, End, Pump, Server};
-use super::head::{self, Shape, Wire};
-use super::message::{RequestHead, ResponseHead};
+use super::head::{self, Shape, Switch, Wire};
+use super::message::{Length, RequestHead, ResponseHead, Version};
 use super::retry::Event;
 use crate::config::Config;
 use crate::tls::Offer;
@@ -152,7 +152,11 @@ pub(super) async fn attempt<S: Server>(
         (Sender::Http2(_), false) => Wire::Http2,
     };
     head::fit(head, shape, wire, attempt_count);
-    let length = head.length;
+    // What HTTP/2 sends behind a CONNECT is no body: it waits until both ends have agreed.
+    let tunnel = shape.switch != Switch::No && head.version == Version::Http2;
+    let length = if tunnel { Length::None } else { head.length };
+    let mut none = Pump::new(true);
+    let body = if tunnel { &mut none } else { body };
     let waited = match sender.request(head, length) {
         Ok(()) => poll_fn(|cx| response(cx, server, &mut sender, body, &mut timer)).await,
         Err(why) => Err(Stop::Server(why)),

@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::message::{Known, RequestHead, ResponseHead};
 use crate::access_log::{Details, Flags, Record};
 use crate::config::{Cluster, Route};
+use crate::tcp::Active;
 use crate::telemetry::{Flow, RequestResult};
 use crate::upstream::Target;
 
@@ -25,6 +26,7 @@ pub(super) struct Exchange {
     ended: bool,
     exhausted: bool,
     moved: (u64, u64),
+    held: Option<(InFlight, Option<Active>)>,
     log: Option<Box<Logged>>,
 }
 
@@ -79,6 +81,7 @@ impl Exchange {
             ended: false,
             exhausted: false,
             moved: (0, 0),
+            held: None,
             log,
         })
     }
@@ -124,6 +127,11 @@ impl Exchange {
     /// No retry is left, and it needed one.
     pub(super) fn gave_up(&mut self) {
         self.exhausted = true;
+    }
+
+    /// It counts as one of its cluster and its endpoint, until it is dropped: what it has switched to counts too.
+    pub(super) fn holds(&mut self, request: InFlight, endpoint: Option<Active>) {
+        self.held = Some((request, endpoint));
     }
 
     /// It has an answer.

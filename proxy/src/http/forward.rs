@@ -155,7 +155,7 @@ impl Call<'_> {
             count_nowhere(&mut exchange, self.config);
             return send(server, exchange, answer::NO_CLUSTER).await;
         };
-        let Some(_in_flight) = InFlight::begin(cluster, |c| &c.state.requests, cluster.spec.limits.requests) else {
+        let Some(in_flight) = InFlight::begin(cluster, |c| &c.state.requests, cluster.spec.limits.requests) else {
             return self.refuse(server, exchange, cluster, answer::OVERFLOW).await;
         };
         self.shape(&mut exchange, &weighted.ops);
@@ -165,6 +165,10 @@ impl Call<'_> {
         let mut tried = Tried::new();
         let mut retrying = None;
         loop {
+            if !body.is_touched() {
+                // A try that failed may have given it up before it took any.
+                body = Pump::new(server.is_received());
+            }
             let Some(target) = self.target(cluster, &mut tried) else {
                 return self.refuse(server, exchange, cluster, answer::NO_ENDPOINT).await;
             };
@@ -192,6 +196,7 @@ impl Call<'_> {
                             if tries.is_exhausted() && tries.asks_for(event) {
                                 exchange.gave_up();
                             }
+                            exchange.holds(in_flight, active);
                             self.count(&mut exchange, &target);
                             let answered = relay::Answered { response, sender, body, limits };
                             return self.answer(server, exchange, cluster, answered, &weighted.ops).await;

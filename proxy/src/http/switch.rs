@@ -1,6 +1,7 @@
 //! Connections that stop being HTTP: after both ends have agreed, bytes are carried.
 
 use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::channel::{Server, Then};
@@ -9,7 +10,7 @@ use super::h2::Tunnel;
 use super::message::{Known, Length};
 use super::relay::Answered;
 use crate::tcp;
-use crate::upstream::Sender;
+use crate::upstream::{Rest, Sender};
 
 /// A connection that was switched may be silent so long.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -41,9 +42,12 @@ pub(super) async fn carry<S: Server>(
         exchange.broke("DC", "downstream_remote_disconnect");
         return Then::Next;
     }
-    let mut far: Box<dyn tcp::End> = match sender {
-        Sender::Http1(kept) => Box::new(kept.connection.into_stream()),
-        Sender::Http2(stream) => Box::new(Tunnel::new(stream)),
+    let mut far = match sender {
+        Sender::Http1(kept) => {
+            let (stream, rest) = kept.into_stream();
+            Far { bytes: Box::new(stream), rest: Some(rest) }
+        }
+        Sender::Http2(stream) => Far { bytes: Box::new(Tunnel::new(stream)), rest: None },
     };
     if own {
         return Then::Become(Box::new(move |mut client| {
@@ -54,13 +58,30 @@ pub(super) async fn carry<S: Server>(
     Then::Next
 }
 
-async fn between<C: tcp::End>(client: &mut C, far: &mut Box<dyn tcp::End>, mut exchange: Box<Exchange>) {
+/// The server's end.
+struct Far {
+    bytes: Box<dyn tcp::End>,
+    /// Of a connection that has no task of its own which sees to it.
+    rest: Option<Rest>,
+}
+
+async fn between<C: tcp::End>(client: &mut C, far: &mut Far, mut exchange: Box<Exchange>) {
     let (mut up, mut down) = (0, 0);
-    let _ = tcp::carry(client, far, IDLE, |moved| {
-        up += moved.forth;
-        down += moved.back;
-    })
-    .await;
+    let whole = {
+        let mut carrying = std::pin::pin!(tcp::carry(client, &mut far.bytes, IDLE, |moved| {
+            up += moved.forth;
+            down += moved.back;
+        }));
+        poll_fn(|cx| match &far.rest {
+            Some(rest) if rest.is_lost(cx) => Poll::Ready(false),
+            _ => carrying.as_mut().poll(cx).map(|_| true),
+        })
+        .await
+    };
     exchange.moved(up, down);
-    exchange.ended();
+    if whole {
+        exchange.ended();
+    } else {
+        exchange.broke("UC", "upstream_reset_after_response_started{connection_termination}");
+    }
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::Context;
 
 use super::connect::Counted;
 use super::{Problem, Target, connect, is_hawser_h2};
@@ -28,7 +29,7 @@ pub struct Kept {
     pub requests: u32,
     /// Since when nobody uses it, in milliseconds of [`crate::clock`].
     pub idle_since: Cell<u64>,
-    _counted: Rc<Counted>,
+    counted: Rc<Counted>,
 }
 
 /// A connection for one request.
@@ -170,10 +171,29 @@ async fn exclusive(
     Ok(Lease { sender: Sender::Http1(kept), reused: false, hawser: false })
 }
 
+/// What stays of a connection that is HTTP no more: it counts, and ends with its endpoint.
+#[derive(Debug)]
+pub struct Rest {
+    progress: Rc<Progress>,
+    _counted: Rc<Counted>,
+}
+
+impl Rest {
+    /// Whether the endpoint is lost. The task that asks is woken when it is.
+    pub fn is_lost(&self, cx: &Context<'_>) -> bool {
+        self.progress.ending(cx) == Ending::Now
+    }
+}
+
 impl Kept {
+    /// The stream with all that was read of it, when the last response has ended HTTP.
+    pub fn into_stream(self) -> (Stream, Rest) {
+        (self.connection.into_stream(), Rest { progress: self.progress, _counted: self.counted })
+    }
+
     fn new(stream: Stream, progress: Rc<Progress>, counted: Rc<Counted>, key: Key) -> Box<Self> {
         let connection = h1::Http1::new(stream);
-        Box::new(Self { connection, progress, key, requests: 1, idle_since: Cell::new(0), _counted: counted })
+        Box::new(Self { connection, progress, key, requests: 1, idle_since: Cell::new(0), counted })
     }
 }
 

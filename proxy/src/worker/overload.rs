@@ -16,6 +16,11 @@ impl Overload {
         self.0.load(Relaxed)
     }
 
+    /// Turns requests away, or takes them again, until memory is looked at next.
+    pub fn set(&self, on: bool) {
+        self.0.store(on, Relaxed);
+    }
+
     /// Looks for ever. Above `limit` bytes resident requests are turned away, until a tenth is free again.
     pub async fn run(&self, limit: u64) {
         let mut every = tokio::time::interval(EVERY);
