@@ -1,0 +1,103 @@
+//! Times and numbers that end requests.
+
+use std::time::Duration;
+
+use hawser_api::proto::cluster::circuit_breakers::Thresholds;
+
+use crate::wire::Server;
+use crate::world::{Setup, run};
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: a.b\r\n\r\n";
+const RPC: &str = "POST /s/m HTTP/1.1\r\nhost: a.b\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n";
+
+#[test]
+fn a_call_of_grpc_ends_when_its_caller_said() {
+    run(async {
+        let server = Server::new().await;
+        let world = Setup::to(&[server.at()]).start();
+        let mut client = world.client();
+        client.send(&RPC.replace("content-length", "grpc-timeout: 50m\r\ncontent-length")).await;
+        let mut silent = server.accept().await;
+        assert!(silent.head().await.contains("grpc-timeout: 50m\r\n"));
+        let answer = client.head().await;
+        assert!(answer.starts_with("http/1.1 200 ok\r\n") && answer.contains("grpc-status: 4\r\n"), "{answer}");
+        assert_eq!(silent.rest().await, "", "the server hears that nobody waits");
+        world.counted("DT").await;
+    });
+}
+
+#[test]
+fn a_route_ends_what_takes_longer_than_it_says() {
+    run(async {
+        let server = Server::new().await;
+        let mut setup = Setup::to(&[server.at()]);
+        setup.action.timeout = Some(Duration::from_millis(50).try_into().unwrap());
+        let world = setup.start();
+        let mut client = world.client();
+        client.send(GET).await;
+        let answer = client.head().await;
+        assert!(answer.starts_with("http/1.1 504 "), "{answer}");
+        let mut rpc = world.client();
+        rpc.send(RPC).await;
+        let answer = rpc.head().await;
+        assert!(answer.contains("grpc-status: 4\r\n"), "{answer}");
+        world.counted("UT").await;
+    });
+}
+
+#[test]
+fn a_cluster_takes_so_many_requests_and_not_one_more() {
+    run(async {
+        let server = Server::new().await;
+        let limits = Thresholds { max_requests: Some(1), ..Default::default() };
+        let world = Setup::to(&[server.at()]).limits(limits).start();
+        let (mut first, mut second, mut rpc) = (world.client(), world.client(), world.client());
+        first.send(GET).await;
+        let mut served = server.accept().await;
+        served.head().await;
+        second.send(GET).await;
+        let answer = second.head().await;
+        assert!(answer.starts_with("http/1.1 503 ") && answer.contains("x-envoy-overloaded: true\r\n"), "{answer}");
+        rpc.send(RPC).await;
+        let answer = rpc.head().await;
+        assert!(answer.contains("grpc-status: 8\r\n"), "{answer}");
+        world.counted("UO").await;
+        served.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert!(first.head().await.starts_with("http/1.1 204 "));
+        first.send(GET).await;
+        served.head().await;
+        served.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert!(first.head().await.starts_with("http/1.1 204 "), "there is room again");
+    });
+}
+
+#[test]
+fn a_cluster_where_nobody_may_wait_takes_what_has_a_connection_alone() {
+    run(async {
+        let server = Server::new().await;
+        let limits = Thresholds { max_pending_requests: Some(0), ..Default::default() };
+        let world = Setup::to(&[server.at()]).limits(limits).start();
+        let mut client = world.client();
+        client.send(GET).await;
+        let answer = client.head().await;
+        assert!(answer.starts_with("http/1.1 503 ") && answer.contains("x-envoy-overloaded: true\r\n"), "{answer}");
+        assert!(server.is_alone());
+    });
+}
+
+#[test]
+fn a_proxy_short_of_memory_turns_requests_away() {
+    run(async {
+        let server = Server::new().await;
+        let world = Setup::to(&[server.at()]).start();
+        world.worker.shared.overload.set(true);
+        let (mut client, mut rpc) = (world.client(), world.client());
+        client.send(GET).await;
+        let answer = client.head().await;
+        assert!(answer.starts_with("http/1.1 503 ") && answer.contains("x-envoy-overloaded: true\r\n"), "{answer}");
+        rpc.send(RPC).await;
+        assert!(rpc.head().await.contains("grpc-status: 8\r\n"));
+        world.counted("OM").await;
+        assert!(server.is_alone());
+    });
+}
