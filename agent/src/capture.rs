@@ -34,6 +34,8 @@ struct Inner {
     config: Config,
     redirection: Mutex<Redirection>,
     installed: AtomicBool,
+    /// Whether this host was ever captured since we started.
+    protected: watch::Sender<bool>,
     inputs: Inputs,
 }
 
@@ -55,7 +57,10 @@ impl Capture {
     ) -> Self {
         let redirection = Mutex::new(Redirection::new(&state.path("")));
         let inputs = Inputs { identity, captured, upstreams };
-        Self(Arc::new(Inner { config: config.clone(), redirection, installed: AtomicBool::new(false), inputs }))
+        // What an earlier run has confirmed is in the kernel still, or is loaded at boot before anybody can call.
+        let confirmed = state.path("redirect.json").exists();
+        let (installed, protected) = (AtomicBool::new(false), watch::Sender::new(confirmed));
+        Self(Arc::new(Inner { config: config.clone(), redirection, installed, protected, inputs }))
     }
 
     /// Settles what an earlier run left, and installs again what it had confirmed. Whether it had.
@@ -65,8 +70,18 @@ impl Capture {
             return Ok(false);
         }
         note(redirection.apply(&self.intent()).await?);
-        self.0.installed.store(true, Ordering::Release);
+        self.set_installed();
         Ok(true)
+    }
+
+    fn set_installed(&self) {
+        self.0.installed.store(true, Ordering::Release);
+        self.0.protected.send_replace(true);
+    }
+
+    /// Whether the host's ports are behind the proxy, or have been since we started: nobody is to be sent to them before.
+    pub(crate) fn protected(&self) -> watch::Receiver<bool> {
+        self.0.protected.subscribe()
     }
 
     /// What should be installed now.

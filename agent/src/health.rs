@@ -56,6 +56,34 @@ impl Prober {
     }
 }
 
+/// The health as discovery hears it: while `protected` says no, no port takes calls, whatever its probes say. A caller that
+/// came before our proxy does would meet the bare application.
+pub(crate) fn behind(
+    mut health: watch::Receiver<Vec<WorkloadHealth>>,
+    mut protected: watch::Receiver<bool>,
+) -> (AbortOnDropHandle<()>, watch::Receiver<Vec<WorkloadHealth>>) {
+    let told = |health: &[WorkloadHealth], protected: bool| {
+        let mut told = health.to_vec();
+        for port in told.iter_mut().flat_map(|w| &mut w.ports).filter(|_| !protected) {
+            port.health = State::Unhealthy.into();
+            port.reason = "calls are not protected yet".to_owned();
+        }
+        told
+    };
+    let (out, heard) = watch::channel(told(&health.borrow_and_update(), *protected.borrow_and_update()));
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Ok(()) = health.changed() => {}
+                Ok(()) = protected.changed() => {}
+                else => return,
+            }
+            out.send_replace(told(&health.borrow_and_update(), *protected.borrow_and_update()));
+        }
+    });
+    (AbortOnDropHandle::new(task), heard)
+}
+
 fn adapt(running: &mut BTreeMap<Key, (Option<Probe>, Option<AbortOnDropHandle<()>>)>, record: &Record, board: &Board) {
     let address = Ipv4Addr::LOCALHOST.into();
     let mut wanted: BTreeMap<Key, &Port> = BTreeMap::new();

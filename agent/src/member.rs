@@ -20,7 +20,7 @@ use crate::capture::{Capture, chain};
 use crate::config::Config;
 use crate::discovery::{Link, Reach};
 use crate::dns::{self, Dns, Names};
-use crate::health::Prober;
+use crate::health::{self, Prober};
 use crate::host::Steps;
 use crate::identity::{Holder, Renewal};
 use crate::mark::OwnMark;
@@ -78,18 +78,20 @@ impl Member {
         let (renew, renew_requests) = mpsc::channel(4);
         let (commands, receiver) = mpsc::channel(4);
         let (status, session_status) = watch::channel(SessionStatus::default());
+        let (gate, told) = health::behind(health.clone(), capture.protected());
         let session = Session {
             holder: holder.clone(),
             link: link.clone(),
             epochs,
             renewal: renewal.clone(),
             renew,
-            health: health.clone(),
+            health: told,
             commands: receiver,
             status,
             mark,
         };
         let tasks = vec![
+            gate,
             AbortOnDropHandle::new(tokio::spawn(renewal.run(renew_requests))),
             AbortOnDropHandle::new(tokio::spawn(session.run())),
             AbortOnDropHandle::new(tokio::spawn(capture.clone().follow(supervisor.state.clone()))),

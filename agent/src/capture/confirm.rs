@@ -1,7 +1,6 @@
 //! The first installation: kept only if the host can still reach discovery, and can still be reached.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hawser_api::proto::host::connect_back_result::Outcome;
@@ -60,7 +59,7 @@ impl Capture {
         let why = match timeout(CONFIRM, confirm).await {
             Ok(Ok(lost)) if lost.is_empty() => {
                 pending.confirm().await.map_err(|error| failed(&error))?;
-                self.0.installed.store(true, Ordering::Release);
+                self.set_installed();
                 steps.say("confirm", "discovery is reached by a new connection, and reaches this host");
                 return Ok(());
             }
