@@ -211,7 +211,8 @@ fn response<S: Server>(
     }
     loop {
         match sender.poll_response(cx) {
-            Poll::Ready(Ok(head)) if head.status < 200 && head.status != 101 => {
+            Poll::Ready(Ok(mut head)) if head.status < 200 && head.status != 101 => {
+                head::clean_response(&mut head);
                 if server.interim(&head).is_err() {
                     return Poll::Ready(Err(Stop::Client));
                 }

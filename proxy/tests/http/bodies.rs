@@ -324,3 +324,41 @@ fn requests_sent_ahead_are_answered_in_their_order() {
         }
     });
 }
+
+#[test]
+fn an_early_answer_reaches_a_client_of_http2_that_still_sends() {
+    run(async {
+        let server = Server::new().await;
+        let world = Setup::to(&[server.at()]).http1().start();
+        let mut client = world.http2().await;
+        let (answer, mut body) = client.send_request(Request::post("http://a.b/").body(()).unwrap(), false).unwrap();
+        body.send_data(Bytes::from_static(b"begin"), false).unwrap();
+        let mut far = server.accept().await;
+        far.head().await;
+        far.send("HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!").await;
+        drop(far);
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 413);
+        assert_eq!(collect(&mut answer.into_body()).await.0, b"no!");
+        // RFC 9113, 8.1: it need not send the rest.
+        assert_eq!(poll_fn(|cx| body.poll_reset(cx)).await.unwrap(), h2::Reason::NO_ERROR);
+    });
+}
+
+#[test]
+fn hints_come_before_the_answer() {
+    run(async {
+        let server = Server::new().await;
+        let world = Setup::to(&[server.at()]).start();
+        let mut client = world.client();
+        client.send(GET).await;
+        let mut far = server.accept().await;
+        far.head().await;
+        far.send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nconnection: x\r\n\r\n").await;
+        let hints = client.head().await;
+        assert!(hints.starts_with("http/1.1 103 ") && hints.contains("link: </a>\r\n"), "{hints}");
+        assert!(!hints.contains("connection"), "{hints}");
+        far.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert!(client.head().await.starts_with("http/1.1 204 "));
+    });
+}

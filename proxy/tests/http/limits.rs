@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hawser_api::proto::cluster::circuit_breakers::Thresholds;
+use hawser_api::proto::route::RetryPolicy;
 
 use crate::wire::Server;
 use crate::world::{Setup, run};
@@ -42,6 +43,46 @@ fn a_route_ends_what_takes_longer_than_it_says() {
         let answer = rpc.head().await;
         assert!(answer.contains("grpc-status: 4\r\n"), "{answer}");
         world.counted("UT").await;
+    });
+}
+
+#[test]
+fn a_request_that_takes_too_long_to_arrive_is_ended() {
+    run(async {
+        let server = Server::new().await;
+        let mut setup = Setup::to(&[server.at()]);
+        setup.manager.request_timeout = Some(Duration::from_millis(50).try_into().unwrap());
+        let world = setup.start();
+        let mut client = world.client();
+        client.send("POST / HTTP/1.1\r\nhost: a.b\r\ncontent-length: 4\r\n\r\nbo").await;
+        assert!(client.head().await.starts_with("http/1.1 408 "));
+        let mut far = server.accept().await;
+        far.head().await;
+        assert_eq!(far.rest().await, "bo");
+    });
+}
+
+#[test]
+fn a_try_ends_when_its_route_says_and_another_follows() {
+    run(async {
+        let server = Server::new().await;
+        let mut setup = Setup::to(&[server.at()]);
+        setup.action.retry_policy = Some(RetryPolicy {
+            retry_on: "gateway-error".into(),
+            num_retries: Some(1),
+            per_try_timeout: Some(Duration::from_millis(200).try_into().unwrap()),
+            ..Default::default()
+        });
+        let world = setup.start();
+        let mut client = world.client();
+        client.send(GET).await;
+        let mut silent = server.accept().await;
+        silent.head().await;
+        let mut quick = server.accept().await;
+        quick.head().await;
+        quick.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert!(client.head().await.starts_with("http/1.1 204 "));
+        assert_eq!(silent.rest().await, "");
     });
 }
 
