@@ -30,7 +30,9 @@ pub(crate) fn hello_bytes(server_name: &str, alpn: &[&str]) -> Vec<u8> {
 pub(crate) struct Pki {
     roots: Arc<Roots>,
     pub(crate) leaf: CertificateDer<'static>,
-    pub(crate) key: Vec<u8>,
+    key: Vec<u8>,
+    /// Root, certificate and key as text.
+    pub(crate) pem: [String; 3],
 }
 
 /// Who that certificate belongs to.
@@ -51,7 +53,8 @@ impl Pki {
         let leaf = params.signed_by(&key, &issuer).unwrap();
         let anchor = webpki::anchor_from_trusted_cert(root.der()).unwrap().to_owned();
         let roots = Arc::new(Roots { anchors: vec![anchor], generation: 1 });
-        Self { roots, leaf: leaf.der().clone(), key: key.serialize_der() }
+        let pem = [root.pem(), leaf.pem(), key.serialize_pem()];
+        Self { roots, leaf: leaf.der().clone(), key: key.serialize_der(), pem }
     }
 
     /// Configurations for both ends that agree on a version and a suite.

@@ -1,5 +1,7 @@
 //! Our streams with rustls at the other end.
 
+mod openssl;
+
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
