@@ -1,0 +1,124 @@
+//! The last state of a source, in a file, so that a restart while the source is away empties nothing.
+//!
+//! In: parts with their objects. Out: the same, a run later. The file is eight bytes that name it and its version, the
+//! checksum of the rest, and a message. Invariant: a file that is not whole, or of another registry, is not read; one
+//! is replaced by renaming, so that there is always an old or a new one. Resources of Istio's API are not stored.
+
+mod objects;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use prost::Message as _;
+
+use crate::ledger::Remembered;
+
+/// A state as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// Whose it is.
+    pub registry: String,
+    /// Of the source's settings then.
+    pub settings: u64,
+    /// When it was written.
+    pub written: SystemTime,
+    /// What it is.
+    pub parts: Vec<Remembered>,
+}
+
+/// Why a stored state is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoredError {
+    /// The file can't be read or written.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is not one of ours, or of a later version.
+    #[error("it is no stored state of this version")]
+    Foreign,
+    /// It is not what was written.
+    #[error("its checksum is wrong")]
+    Damaged,
+    /// It is larger than any of ours.
+    #[error("it is larger than {} MiB", MOST >> 20)]
+    TooLarge,
+    /// It is of another registry.
+    #[error("it is of registry {0}")]
+    Other(String),
+}
+
+const MAGIC: &[u8; 7] = b"HWSTATE";
+const VERSION: u8 = 1;
+const CHECKSUM: usize = 32;
+/// Largest file: about two million instances.
+const MOST: u64 = 512 << 20;
+
+/// Reads the stored state of `registry`; `None` if there is none.
+///
+/// # Errors
+/// If there is one that can't be used, and why.
+pub fn read(file: &Path, registry: &str) -> Result<Option<Stored>, StoredError> {
+    let opened = match File::open(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    opened.take(MOST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST {
+        return Err(StoredError::TooLarge);
+    }
+    let rest = bytes.strip_prefix(MAGIC.as_slice()).and_then(|rest| rest.strip_prefix(&[VERSION]));
+    let (checksum, message) = rest.and_then(|rest| rest.split_at_checked(CHECKSUM)).ok_or(StoredError::Foreign)?;
+    if digest(&SHA256, message).as_ref() != checksum {
+        return Err(StoredError::Damaged);
+    }
+    let state = objects::State::decode(message).map_err(|_| StoredError::Damaged)?;
+    if state.registry != registry {
+        return Err(StoredError::Other(state.registry));
+    }
+    let parts = state.parts.into_iter().map(objects::Part::into_remembered).collect();
+    let written = UNIX_EPOCH + Duration::from_secs(state.written);
+    Ok(Some(Stored { registry: state.registry, settings: state.settings, written, parts }))
+}
+
+/// Writes a state in the place of the last one. Takes as long as its size asks for: not on an async thread.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write(file: &Path, stored: &Stored) -> Result<(), StoredError> {
+    let written = stored.written.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let parts = stored.parts.iter().map(objects::Part::from_remembered).collect();
+    let state = objects::State { registry: stored.registry.clone(), settings: stored.settings, written, parts };
+    let head = MAGIC.len() + 1 + CHECKSUM;
+    let length = head + state.encoded_len();
+    if length as u64 > MOST {
+        return Err(StoredError::TooLarge);
+    }
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(MAGIC);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&[0; CHECKSUM]);
+    // A vector takes as much as it is given.
+    let _ = state.encode(&mut bytes);
+    let (start, message) = bytes.split_at_mut(head);
+    start[MAGIC.len() + 1..].copy_from_slice(digest(&SHA256, message).as_ref());
+    replace(file, &bytes)?;
+    Ok(())
+}
+
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let beside = file.with_extension("new");
+    let mut new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    new.write_all(bytes)?;
+    new.sync_all()?;
+    fs::rename(&beside, file)?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;
