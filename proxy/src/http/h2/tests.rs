@@ -1,7 +1,6 @@
 //! Whole connections: our two ends, and each of them with another implementation.
 
 mod conformance;
-mod cost;
 mod floods;
 mod histories;
 mod interop;
