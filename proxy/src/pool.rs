@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::http::h2;
 use crate::tls::Offer;
-use crate::upstream::Kept;
+use crate::upstream::{Fault, Kept};
 
 /// The most idle HTTP/1.1 connections of a key.
 const MOST_IDLE: usize = 256;
@@ -109,6 +109,8 @@ pub struct Shared {
     pub connecting: Cell<bool>,
     /// How many attempts failed.
     pub failures: Cell<u64>,
+    /// Why the last one did.
+    pub fault: Cell<Fault>,
     /// The other end turned out to speak HTTP/1.1.
     pub speaks_http1: Cell<bool>,
     /// The other end turned out to be a hawser-proxy.
@@ -151,6 +153,7 @@ impl Pool {
             connections: RefCell::default(),
             connecting: Cell::new(false),
             failures: Cell::new(0),
+            fault: Cell::new(Fault::Other),
             speaks_http1: Cell::new(false),
             hawser: Cell::new(false),
             changed: Notify::new(),

@@ -143,7 +143,14 @@ async fn run<S: End>(
         _ => Flags::NONE,
     };
     let address = endpoint.as_ref().map_or(came.arrival.to, |e| e.spec.address);
-    let went = Went { cluster: &cluster.spec.name, endpoint: Some(address), attempts, flags, lasted: began.elapsed() };
+    let went = Went {
+        cluster: &cluster.spec.name,
+        endpoint: Some(address),
+        attempts,
+        flags,
+        failure: None,
+        lasted: began.elapsed(),
+    };
     came.log(&bytes, &went);
     if let Err(e) = ended {
         tracing::debug!(to = %came.arrival.to, error = %e, "connection broke");
@@ -163,7 +170,8 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
     let began = Instant::now();
     let name = weighted(came.spec);
     let mut tried = Tried::new();
-    let mut failed = Went { cluster: name, endpoint: None, attempts: 0, flags: Flags::NC, lasted: Duration::ZERO };
+    let mut failed =
+        Went { cluster: name, endpoint: None, attempts: 0, flags: Flags::NC, failure: None, lasted: Duration::ZERO };
     for attempt in 1..=came.spec.attempts.max(1) {
         // Each attempt sees the newest health.
         let config = worker.config();
@@ -188,7 +196,11 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
         };
         failed.endpoint = Some(target.address());
         failed.attempts = attempt;
-        failed.flags = if problem == Problem::Limit { Flags::UO } else { Flags::UF };
+        (failed.flags, failed.failure) = match problem {
+            Problem::Limit => (Flags::UO, None),
+            Problem::NoSecret => (Flags::UF | Flags::URX, None),
+            Problem::Connect(fault) => (Flags::UF | Flags::URX, fault.words()),
+        };
         let Some(endpoint) = target.endpoint() else { break };
         tried.push(endpoint.state.id);
         if balance::report(cluster, endpoint, Outcome::NoAnswer, crate::clock::now_ms()) {

@@ -4,10 +4,12 @@
 //! leaves here over mTLS leaves to the identity that discovery named, or not at all.
 
 mod connect;
+mod fault;
 mod lease;
 mod sender;
 
 pub use connect::{Counted, Made, connect};
+pub use fault::Fault;
 pub use lease::{Kept, Lease, Rest, Sender, lease};
 
 use std::net::SocketAddr;
@@ -40,7 +42,7 @@ pub enum To<'c> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// Nobody answers, or with a wrong identity.
-    Connect,
+    Connect(Fault),
     /// Our certificate or the roots are not there.
     NoSecret,
     /// The cluster's limit.

@@ -7,12 +7,16 @@
 mod bodies;
 #[path = "http/endings.rs"]
 mod endings;
+#[path = "http/expectations.rs"]
+mod expectations;
 #[path = "http/grpc.rs"]
 mod grpc;
 #[path = "http/heads.rs"]
 mod heads;
 #[path = "http/limits.rs"]
 mod limits;
+#[path = "http/lines.rs"]
+mod lines;
 #[path = "http/retries.rs"]
 mod retries;
 #[path = "http/upgrades.rs"]

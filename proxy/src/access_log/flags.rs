@@ -1,4 +1,5 @@
-//! Envoy's response flags: what went wrong with a request or connection, as a set.
+//! Envoy's response flags: what went wrong with a request or connection, as a set that is written in the order in which
+//! it came to be, as Envoy's is: a request whose retries are used up and that then fails is `URX,UF`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,15 +9,23 @@ use parking_lot::Mutex;
 
 /// A set of response flags; empty is written `-`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Flags(u32);
+pub struct Flags {
+    set: u32,
+    /// The first ones of the set in their order: each is its bit's number and one, five bits long; the first is lowest.
+    order: u32,
+}
+
+/// Bits of one place in the order, and how many places there are.
+const PLACE: u32 = 5;
+const PLACES: u32 = 6;
 
 macro_rules! flags {
     ($($short:ident = $bit:literal $long:literal, $doc:literal;)+) => {
         impl Flags {
-            $(#[doc = $doc] pub const $short: Self = Self(1 << $bit);)+
+            $(#[doc = $doc] pub const $short: Self = Self { set: 1 << $bit, order: $bit + 1 };)+
         }
 
-        /// In the order in which a set is written.
+        /// By the numbers of their bits.
         const ALL: &[(Flags, &str, &str)] = &[$((Flags::$short, stringify!($short), $long),)+];
     };
 }
@@ -60,7 +69,7 @@ static SETS: Mutex<BTreeMap<Flags, &'static str>> = Mutex::new(BTreeMap::new());
 
 impl Flags {
     /// Nothing went wrong.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self { set: 0, order: 0 };
 
     /// Every flag.
     pub fn all() -> Self {
@@ -69,12 +78,12 @@ impl Flags {
 
     /// Whether it is empty.
     pub fn is_empty(self) -> bool {
-        self == Self::NONE
+        self.set == 0
     }
 
     /// Whether one of `others` is in it.
     pub fn has_any(self, others: Self) -> bool {
-        self.0 & others.0 != 0
+        self.set & others.set != 0
     }
 
     /// A flag by its short name.
@@ -82,12 +91,17 @@ impl Flags {
         ALL.iter().find(|(_, short, _)| *short == name).map(|(flag, ..)| *flag)
     }
 
-    /// The set as it is written, short: `-`, `UH`, `UF,URX`.
+    /// A set as [`Flags::short`] writes it.
+    pub fn parse(text: &str) -> Self {
+        text.split(',').filter_map(Self::named).fold(Self::NONE, |all, one| all | one)
+    }
+
+    /// The set as it is written, short: `-`, `UH`, `URX,UF`.
     pub fn short(self) -> &'static str {
         if self.is_empty() {
             return "-";
         }
-        if self.0.is_power_of_two() {
+        if self.set.is_power_of_two() {
             return self.each().next().map_or("-", |(_, short, _)| short);
         }
         let mut sets = SETS.lock();
@@ -132,11 +146,15 @@ impl Flags {
     }
 
     fn each(self) -> impl Iterator<Item = &'static (Self, &'static str, &'static str)> {
-        let mut left = self.0;
+        let (mut left, mut order) = (self.set, self.order);
         std::iter::from_fn(move || {
-            // Flags stand in the order of their bits.
-            let bit = left.trailing_zeros();
-            left &= left.wrapping_sub(1);
+            let bit = match order & ((1 << PLACE) - 1) {
+                // What has no place follows by the numbers of the bits.
+                0 => left.trailing_zeros(),
+                place => place - 1,
+            };
+            order >>= PLACE;
+            left &= !1_u32.checked_shl(bit)?;
             ALL.get(bit as usize)
         })
     }
@@ -145,14 +163,23 @@ impl Flags {
 impl BitOr for Flags {
     type Output = Self;
 
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    /// Those of `other` that are not there yet follow.
+    fn bitor(mut self, other: Self) -> Self {
+        let before = self;
+        for (flag, ..) in other.each().filter(|(flag, ..)| !before.has_any(*flag)) {
+            let count = self.set.count_ones();
+            if count < PLACES {
+                self.order |= flag.order << (count * PLACE);
+            }
+            self.set |= flag.set;
+        }
+        self
     }
 }
 
 impl BitOrAssign for Flags {
     fn bitor_assign(&mut self, other: Self) {
-        self.0 |= other.0;
+        *self = *self | other;
     }
 }
 
@@ -178,7 +205,7 @@ mod tests {
     #[test]
     fn each_flag_has_a_bit_of_its_own_and_its_name() {
         for (i, (flag, short, _)) in ALL.iter().enumerate() {
-            assert_eq!(flag.0, 1 << i);
+            assert_eq!((flag.set, flag.order), (1 << i, i as u32 + 1));
             assert_eq!(Flags::named(short), Some(*flag));
             assert_eq!(flag.short(), *short);
         }
@@ -186,13 +213,25 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_joined_by_commas_in_envoys_order() {
+    fn a_set_is_joined_by_commas_in_the_order_it_came_to_be() {
         let set = Flags::URX | Flags::UF;
         let mut long = Vec::new();
         set.write_long(&mut long);
-        assert_eq!((set.short(), set.to_string().as_str()), ("UF,URX", "UF,URX"));
-        assert_eq!(long, b"UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
-        assert!(std::ptr::eq(set.short(), (Flags::UF | Flags::URX).short()), "it is kept once");
+        assert_eq!((set.short(), set.to_string().as_str()), ("URX,UF", "URX,UF"));
+        assert_eq!(long, b"UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
+        assert_eq!((Flags::parse("URX,UF"), Flags::parse("-")), (set, Flags::NONE));
+        assert_eq!((Flags::UF | Flags::URX | Flags::UF).short(), "UF,URX");
+        assert!(std::ptr::eq(set.short(), (Flags::URX | Flags::UF | Flags::URX).short()), "it is kept once");
         assert_eq!((Flags::NONE.short(), Flags::NONE.to_string().as_str()), ("-", "-"));
+    }
+
+    #[test]
+    fn more_than_have_a_place_are_all_there() {
+        let all = Flags::all();
+        let mut names: Vec<_> = all.each().map(|(_, short, _)| *short).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        assert!(ALL.iter().all(|(flag, ..)| all.has_any(*flag)));
     }
 }

@@ -66,7 +66,7 @@ impl Parts {
             status: 503,
             grpc: true,
             grpc_status: Some(5),
-            flags: Flags::UF | Flags::URX,
+            flags: Flags::URX | Flags::UF,
             details: Some(&self.details),
             termination: Some("idle_timeout"),
             transport_failure: Some("certificate unknown"),
@@ -132,8 +132,8 @@ fn each_operator_writes_what_is_known() {
             "-",
         ),
         ("CONNECTION_TERMINATION_DETAILS", "idle_timeout", "-"),
-        ("RESPONSE_FLAGS", "UF,URX", "-"),
-        ("RESPONSE_FLAGS_LONG", "UpstreamConnectionFailure,UpstreamRetryLimitExceeded", "-"),
+        ("RESPONSE_FLAGS", "URX,UF", "-"),
+        ("RESPONSE_FLAGS_LONG", "UpstreamRetryLimitExceeded,UpstreamConnectionFailure", "-"),
         ("UPSTREAM_TRANSPORT_FAILURE_REASON", "certificate_unknown", "-"),
         ("BYTES_RECEIVED", "7", "0"),
         ("BYTES_SENT", "91", "0"),
@@ -211,7 +211,7 @@ fn the_default_formats_are_istios_and_envoys() {
     let parts = Parts::new();
     assert_eq!(
         written(&Format::istio_text(), &parts.record()),
-        "[2025-12-31T23:59:59.012Z] \"POST /old?q=1 HTTP/1.1\" 503 UF,URX \
+        "[2025-12-31T23:59:59.012Z] \"POST /old?q=1 HTTP/1.1\" 503 URX,UF \
          upstream_reset_before_response_started{remote_connection_failure|certificate_unknown} idle_timeout \
          \"certificate_unknown\" 7 91 15 12 \"10.0.0.9\" \"curl/8\" \"a-b-c\" \"reviews:9080\" \"10.1.0.1:80\" \
          outbound|9080||reviews 10.0.0.1:50000 240.240.0.1:9080 10.0.0.9:0 outbound_.9080_._.reviews default\n"
@@ -222,7 +222,7 @@ fn the_default_formats_are_istios_and_envoys() {
     );
     assert_eq!(
         written(&Format::envoy_text(), &parts.record()),
-        "[2025-12-31T23:59:59.012Z] \"POST /old?q=1 HTTP/1.1\" 503 UF,URX 7 91 15 12 \"10.0.0.9\" \"curl/8\" \
+        "[2025-12-31T23:59:59.012Z] \"POST /old?q=1 HTTP/1.1\" 503 URX,UF 7 91 15 12 \"10.0.0.9\" \"curl/8\" \
          \"a-b-c\" \"reviews:9080\" \"10.1.0.1:80\"\n"
     );
     let json = written(&Format::istio_json(), &parts.record());
@@ -360,33 +360,5 @@ fn no_bytes_of_a_stranger_forge_a_line_or_break_json() {
         assert_eq!(line.matches('\n').count(), 1, "{line:?}");
         assert!(!line.trim_end().contains(char::is_control), "{line:?}");
         serde_json::from_str::<serde_json::Value>(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
-    }
-}
-
-/// What a line of the default format costs: `cargo test --release ... -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_a_line() {
-    let mut parts = Parts::new();
-    parts.details = Details::ViaUpstream;
-    let record =
-        Record { flags: Flags::NONE, transport_failure: None, termination: None, status: 200, ..parts.record() };
-    for (name, format) in [
-        ("istio text", Format::istio_text()),
-        ("istio json", Format::istio_json()),
-        ("envoy text", Format::envoy_text()),
-    ] {
-        let (mut clock, mut out) = (Clock::default(), Vec::with_capacity(64 * 1024));
-        // The shortest of many, as other programs run too.
-        let mut shortest = Duration::MAX;
-        for _ in 0..20_000 {
-            out.clear();
-            let began = std::time::Instant::now();
-            for _ in 0..50 {
-                format.write(std::hint::black_box(&record), &mut clock, &mut out);
-            }
-            shortest = shortest.min(began.elapsed() / 50);
-        }
-        println!("{name}: {shortest:?} a line of {} bytes", out.len() / 50);
     }
 }

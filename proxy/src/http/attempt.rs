@@ -28,7 +28,7 @@ pub(super) enum Outcome {
     /// The request has had its time.
     Late(Answer),
     /// The client went away, or sent what is no HTTP.
-    ClientGone,
+    ClientGone(Broken),
 }
 
 /// Until when things may take.
@@ -141,9 +141,8 @@ pub(super) async fn attempt<S: Server>(
     let Lease { mut sender, reused, hawser } = match leased {
         Ok(Ok(lease)) => lease,
         Ok(Err(Problem::Limit)) => return Outcome::Failed(Event::Overflow, answer::OVERFLOW),
-        Ok(Err(Problem::Connect | Problem::NoSecret)) => {
-            return Outcome::Failed(Event::NoConnection, answer::NO_CONNECTION);
-        }
+        Ok(Err(Problem::NoSecret)) => return Outcome::Failed(Event::NoConnection, answer::NO_CONNECTION),
+        Ok(Err(Problem::Connect(fault))) => return Outcome::Failed(Event::NoConnection, Answer::unreached(fault)),
         Err(fired) => return late(fired),
     };
     let wire = match (&sender, hawser) {
@@ -163,13 +162,13 @@ pub(super) async fn attempt<S: Server>(
     };
     match waited {
         Ok(response) => Outcome::Answered(response, sender),
-        Err(Stop::Client) => Outcome::ClientGone,
+        Err(Stop::Client(why)) => Outcome::ClientGone(why),
         Err(Stop::Late(fired)) => late(fired),
         Err(Stop::Server(why)) => {
             let unsent = !sender.was_sent() && !body.is_touched();
             let (event, answer) = match why {
                 _ if unsent && reused => (Event::Dead, answer::BROKEN),
-                Broken::Refused => (Event::Refused, answer::BROKEN),
+                Broken::Refused => (Event::Refused, answer::REFUSED),
                 _ if unsent => (Event::NoConnection, answer::NO_CONNECTION),
                 Broken::Gone | Broken::Slow => (Event::Broken, answer::BROKEN),
                 Broken::Reset => (Event::Broken, answer::RESET),
@@ -190,7 +189,7 @@ fn late(fired: Fired) -> Outcome {
 }
 
 enum Stop {
-    Client,
+    Client(Broken),
     Server(Broken),
     Late(Fired),
 }
@@ -204,7 +203,7 @@ fn response<S: Server>(
     timer: &mut Timer,
 ) -> Poll<Result<ResponseHead, Stop>> {
     match body.poll(server, sender, cx) {
-        Poll::Ready(Err(End::From(_))) => return Poll::Ready(Err(Stop::Client)),
+        Poll::Ready(Err(End::From(why))) => return Poll::Ready(Err(Stop::Client(why))),
         // A server may answer and not want the rest: what it says comes first.
         Poll::Ready(Err(End::To(_))) => body.give_up(),
         Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -213,11 +212,11 @@ fn response<S: Server>(
         match sender.poll_response(cx) {
             Poll::Ready(Ok(mut head)) if head.status < 200 && head.status != 101 => {
                 head::clean_response(&mut head);
-                if server.interim(&head).is_err() {
-                    return Poll::Ready(Err(Stop::Client));
+                if let Err(why) = server.interim(&head) {
+                    return Poll::Ready(Err(Stop::Client(why)));
                 }
-                if let Poll::Ready(Err(_)) = server.poll_flush(cx) {
-                    return Poll::Ready(Err(Stop::Client));
+                if let Poll::Ready(Err(why)) = server.poll_flush(cx) {
+                    return Poll::Ready(Err(Stop::Client(why)));
                 }
             }
             Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
@@ -228,8 +227,10 @@ fn response<S: Server>(
     if let Poll::Ready(fired) = timer.poll(cx, !body.is_ended()) {
         return Poll::Ready(Err(Stop::Late(fired)));
     }
-    if body.is_ended() && server.poll_gone(cx).is_ready() {
-        return Poll::Ready(Err(Stop::Client));
+    if body.is_ended()
+        && let Poll::Ready(why) = server.poll_gone(cx)
+    {
+        return Poll::Ready(Err(Stop::Client(why)));
     }
     Poll::Pending
 }

@@ -17,9 +17,10 @@ pub trait Handler: 'static {
     /// Serves one request, up to the end of its response. Of HTTP/1 one is served after the other, of HTTP/2 each in a task.
     fn handle<S: Server>(self: Rc<Self>, head: RequestHead, server: &mut S) -> impl Future<Output = Then>;
 
-    /// What came was no request: the codec has answered with `status` and closes the connection.
-    fn rejected(&self, status: u16) {
-        let _ = status;
+    /// What came was no request: the codec has answered with `status` and closes the connection; `details` says why, as
+    /// access logs have it.
+    fn rejected(&self, status: u16, details: &'static str) {
+        let _ = (status, details);
     }
 }
 

@@ -157,8 +157,8 @@ impl Handler for Connection {
         forward::handle(&self, head, server).await
     }
 
-    fn rejected(&self, status: u16) {
-        forward::rejected(self, status);
+    fn rejected(&self, status: u16, details: &'static str) {
+        forward::rejected(self, status, details);
     }
 }
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::answer;
+use super::channel::Broken;
 use super::connection::Connection;
 use super::message::{Known, RequestHead, ResponseHead};
-use crate::access_log::{Details, Flags, Record};
+use crate::access_log::{Details, Flags, Record, Reset};
 use crate::config::{Cluster, Route};
 use crate::tcp::Active;
 use crate::telemetry::{Flow, RequestResult};
@@ -24,7 +26,8 @@ pub(super) struct Exchange {
     result: RequestResult,
     began: Instant,
     ended: bool,
-    exhausted: bool,
+    /// What became of it before it was answered: its retries were used up, or there were too many.
+    before: Flags,
     moved: (u64, u64),
     held: Option<(InFlight, Option<Active>)>,
     log: Option<Box<Logged>>,
@@ -35,6 +38,7 @@ pub(super) struct Exchange {
 struct Logged {
     response: Option<ResponseHead>,
     details: Option<&'static str>,
+    failure: Option<&'static str>,
     attempts: u32,
     endpoint: Option<SocketAddr>,
     response_duration: Option<Duration>,
@@ -79,7 +83,7 @@ impl Exchange {
             result,
             began: Instant::now(),
             ended: false,
-            exhausted: false,
+            before: Flags::NONE,
             moved: (0, 0),
             held: None,
             log,
@@ -124,9 +128,16 @@ impl Exchange {
         }
     }
 
-    /// No retry is left, and it needed one.
-    pub(super) fn gave_up(&mut self) {
-        self.exhausted = true;
+    /// It needed a retry, and all that it may have were used up (`URX`), or all that the cluster may have are (`UO`).
+    pub(super) fn gave_up(&mut self, why: Flags) {
+        self.before |= why;
+    }
+
+    /// Why nobody was reached.
+    pub(super) fn failed_for(&mut self, failure: Option<&'static str>) {
+        if let Some(log) = &mut self.log {
+            log.failure = failure;
+        }
     }
 
     /// It counts as one of its cluster and its endpoint, until it is dropped: what it has switched to counts too.
@@ -137,8 +148,7 @@ impl Exchange {
     /// It has an answer.
     pub(super) fn answered(&mut self, flags: &'static str, response: &ResponseHead, details: &'static str) {
         self.result.status = response.status;
-        let exhausted = if self.exhausted { Flags::URX } else { Flags::NONE };
-        self.result.flags = (Flags::named(flags).unwrap_or(Flags::NONE) | exhausted).short();
+        self.flags(flags);
         if self.result.grpc {
             let text = response.fields.known(Known::GrpcStatus).and_then(|v| std::str::from_utf8(v).ok());
             self.result.grpc_status = text.and_then(|v| v.parse().ok());
@@ -164,11 +174,26 @@ impl Exchange {
 
     /// It broke off.
     pub(super) fn broke(&mut self, flags: &'static str, details: &'static str) {
-        self.result.flags = flags;
+        self.flags(flags);
         self.ended = true;
         if let Some(log) = &mut self.log {
             log.details = Some(details);
         }
+    }
+
+    /// Its client went away, gave it up, or sent what is no HTTP.
+    #[cold]
+    pub(super) fn client_gone(&mut self, why: Broken) {
+        match why {
+            Broken::Reset => self.broke("DR", "http2.remote_reset"),
+            Broken::Malformed(_) | Broken::TooLarge => self.broke("DPE", "http1.codec_error"),
+            Broken::Gone | Broken::Refused | Broken::Slow => self.broke("DC", "downstream_remote_disconnect"),
+        }
+    }
+
+    fn flags(&mut self, flags: &'static str) {
+        let empty = self.before.is_empty();
+        self.result.flags = if empty { flags } else { (self.before | Flags::parse(flags)).short() };
     }
 
     /// Its response was sent to the end.
@@ -184,7 +209,11 @@ impl Exchange {
     fn log(&self, log: &Logged, duration: Duration) {
         let connection = &self.connection;
         let start = SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH);
-        let details = log.details.map(Details::Other);
+        let details = log.details.map(|text| match text {
+            // Here the reason follows in the same word.
+            _ if text == answer::NO_CONNECTION.details => Details::ResetBefore(Reset::ConnectionFailure),
+            text => Details::Other(text),
+        });
         let record = Record {
             response_duration: log.response_duration,
             request: Some(&self.head),
@@ -193,8 +222,9 @@ impl Exchange {
             status: self.result.status,
             grpc: self.result.grpc,
             grpc_status: self.result.grpc_status,
-            flags: self.result.flags.split(',').filter_map(Flags::named).fold(Flags::NONE, |all, one| all | one),
+            flags: Flags::parse(self.result.flags),
             details: details.as_ref(),
+            transport_failure: log.failure,
             received: self.moved.0,
             sent: self.moved.1,
             attempts: log.attempts,

@@ -1,21 +1,24 @@
 //! One request, from its head to the end of its response: checked, routed, tried, answered.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::answer::{self, Answer};
 use super::attempt::{Limits, Outcome, attempt};
-use super::channel::{Pump, Server, Then};
+use super::channel::{Broken, Pump, Server, Then};
 use super::connection::Connection;
 use super::finish::{Exchange, InFlight};
 use super::head::{self, Shape, Switch};
-use super::message::{Known, Length, RequestHead, ResponseHead};
+use super::message::{Known, Length, RequestHead, ResponseHead, Version};
 use super::own::{send, send_bytes};
 use super::retry::{Event, Tries};
 use super::{relay, switch};
+use crate::access_log::{Details, Flags, Record};
 use crate::balance::{self, Outcome as Blame, Tried};
 use crate::config::{Action, Cluster, Config, Discovery, Forward, HeaderOps, HttpProtocol, Redirect, Route};
 use crate::listen::Side;
@@ -78,12 +81,20 @@ pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: Request
     }
 }
 
-/// Counts what came and was no request.
-pub(super) fn rejected(connection: &Connection, status: u16) {
+/// Counts and logs what came and was no request.
+pub(super) fn rejected(connection: &Connection, status: u16, details: &'static str) {
     let config = connection.worker.config();
     let flow = connection.flow.clone().unwrap_or_else(|| nowhere(connection, &config, None));
-    let flags = if status == 408 { "SI" } else { "DPE" };
-    flow.request(RequestResult { grpc: false, status, grpc_status: None, flags }, 0);
+    // A client that is slow, or names no host, breaks no rule of the protocol.
+    let quiet = matches!(details, "request_header_timeout" | "missing_host_header");
+    let flags = if quiet { Flags::NONE } else { Flags::DPE };
+    flow.request(RequestResult { grpc: false, status, grpc_status: None, flags: flags.short() }, 0);
+    let logs = connection.logs();
+    if !logs.is_empty() {
+        let details = Details::Other(details);
+        let new = Record::new(connection.downstream(), SystemTime::now(), Duration::ZERO);
+        connection.worker.lines.write(logs, &Record { status, flags, details: Some(&details), ..new });
+    }
 }
 
 fn asked(head: &RequestHead) -> Asked<'_> {
@@ -164,6 +175,10 @@ impl Call<'_> {
         let mut body = Pump::new(server.is_received());
         let mut tried = Tried::new();
         let mut retrying = None;
+        if self.shape.expects && exchange.head.version == Version::Http2 && !server.is_received() {
+            // We ask for the body, not the server: it never hears of the expectation. (HTTP/1 asks when it reads.)
+            let _ = server.interim(&ResponseHead::new(100));
+        }
         loop {
             if !body.is_touched() {
                 // A try that failed may have given it up before it took any.
@@ -184,18 +199,17 @@ impl Call<'_> {
                 Outcome::Answered(response, sender) => {
                     self.blame(&target, Blame::Status(response.status));
                     let event = Event::Answer(response.status, grpc_status(&response));
-                    match self.may_retry(cluster, &mut tries, event, &body, &mut retrying) {
+                    match self.may_retry(cluster, &mut tries, event, &body, &mut exchange, &mut retrying) {
                         Some(wait) => {
                             tried.extend(target.endpoint().map(|e| e.state.id));
                             drop((response, sender, active));
-                            pause(wait, limits.deadline()).await;
+                            if let Some(why) = pause(server, wait, limits.deadline()).await {
+                                return self.client_gone(exchange, &target, why);
+                            }
                             continue;
                         }
                         None => {
                             drop(retrying);
-                            if tries.is_exhausted() && tries.asks_for(event) {
-                                exchange.gave_up();
-                            }
                             exchange.holds(in_flight, active);
                             self.count(&mut exchange, &target);
                             let answered = relay::Answered { response, sender, body, limits };
@@ -211,27 +225,30 @@ impl Call<'_> {
                     self.count(&mut exchange, &target);
                     return send(server, exchange, answer).await;
                 }
-                Outcome::ClientGone => {
-                    self.count(&mut exchange, &target);
-                    exchange.broke("DC", "downstream_remote_disconnect");
-                    return Then::Next;
-                }
+                Outcome::ClientGone(why) => return self.client_gone(exchange, &target, why),
             };
             if event != Event::Dead {
                 self.blame(&target, if event == Event::TryTimeout { Blame::Status(504) } else { Blame::NoAnswer });
                 tried.extend(target.endpoint().map(|e| e.state.id));
             }
-            match self.may_retry(cluster, &mut tries, event, &body, &mut retrying) {
-                Some(wait) => pause(wait, limits.deadline()).await,
-                None => {
-                    if tries.is_exhausted() {
-                        exchange.gave_up();
+            match self.may_retry(cluster, &mut tries, event, &body, &mut exchange, &mut retrying) {
+                Some(wait) => {
+                    if let Some(why) = pause(server, wait, limits.deadline()).await {
+                        return self.client_gone(exchange, &target, why);
                     }
+                }
+                None => {
                     self.count(&mut exchange, &target);
                     return send(server, exchange, answer).await;
                 }
             }
         }
+    }
+
+    fn client_gone(&self, mut exchange: Box<Exchange>, target: &Target<'_>, why: Broken) -> Then {
+        self.count(&mut exchange, target);
+        exchange.client_gone(why);
+        Then::Next
     }
 
     async fn refuse<S: Server>(
@@ -268,6 +285,10 @@ impl Call<'_> {
         if status == 101 && !switched {
             return send(server, exchange, answer::NONSENSE).await;
         }
+        if self.shape.expects && status >= 300 && !answered.body.is_touched() {
+            // The server refused before anything of the body came: it gets none.
+            answered.body.give_up();
+        }
         if switched {
             return Box::pin(switch::carry(server, exchange, answered, upgrade)).await;
         }
@@ -281,11 +302,21 @@ impl Call<'_> {
         tries: &mut Tries<'_>,
         event: Event,
         body: &Pump,
+        exchange: &mut Exchange,
         retrying: &mut Option<InFlight>,
     ) -> Option<Duration> {
-        let wait = tries.again(event, !body.is_touched(), chance())?;
+        let Some(wait) = tries.again(event, !body.is_touched(), chance()) else {
+            if tries.is_exhausted() && tries.asks_for(event) {
+                exchange.gave_up(Flags::URX);
+            }
+            return None;
+        };
         if event != Event::Dead && retrying.is_none() {
-            *retrying = Some(InFlight::begin(cluster, |c| &c.state.retries, cluster.spec.limits.retries)?);
+            *retrying = InFlight::begin(cluster, |c| &c.state.retries, cluster.spec.limits.retries);
+            if retrying.is_none() {
+                exchange.gave_up(Flags::UO);
+                return None;
+            }
         }
         self.connection.worker.counters().retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Some(wait)
@@ -405,9 +436,16 @@ fn grpc_status(response: &ResponseHead) -> Option<u8> {
     std::str::from_utf8(response.fields.known(Known::GrpcStatus)?).ok()?.parse().ok()
 }
 
-async fn pause(wait: Duration, deadline: Option<Instant>) {
-    if !wait.is_zero() {
-        let until = Instant::now() + wait;
-        tokio::time::sleep_until(deadline.map_or(until, |d| d.min(until))).await;
+/// Waits before a retry; ends early, and says why, when there is nobody any more who waits for it.
+async fn pause<S: Server>(server: &mut S, wait: Duration, deadline: Option<Instant>) -> Option<Broken> {
+    if wait.is_zero() {
+        return None;
     }
+    let until = Instant::now() + wait;
+    let mut sleep = std::pin::pin!(tokio::time::sleep_until(deadline.map_or(until, |d| d.min(until))));
+    poll_fn(|cx| match server.poll_gone(cx) {
+        Poll::Ready(why) => Poll::Ready(Some(why)),
+        Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }

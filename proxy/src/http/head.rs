@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use http::Method;
 
-use super::answer::{Answer, BAD_REQUEST, NO_UPGRADE};
+use super::answer::{Answer, BAD_NAME, BAD_PATH, BAD_REQUEST, NO_HOST, NO_UPGRADE};
 use super::connection::Connection;
 use super::message::{Fields, Known, RequestHead, ResponseHead, Version};
 use crate::config::{Escapes, Forward, Xfcc};
@@ -21,6 +21,8 @@ pub(super) struct Shape {
     pub(super) http2: bool,
     /// It is gRPC.
     pub(super) grpc: bool,
+    /// The client holds its body back until it is asked for it.
+    pub(super) expects: bool,
     /// What the connection is to become.
     pub(super) switch: Switch,
 }
@@ -52,7 +54,7 @@ pub(super) fn take(connection: &Connection, head: &mut RequestHead) -> Result<Sh
     let spec = &connection.spec;
     let seen = Seen::of(&head.fields);
     if spec.refuse_underscores && head.fields.iter().any(|field| field.name.contains(&b'_')) {
-        return Err(BAD_REQUEST);
+        return Err(BAD_NAME);
     }
     authority(connection, head)?;
     path(connection, head)?;
@@ -65,7 +67,9 @@ pub(super) fn take(connection: &Connection, head: &mut RequestHead) -> Result<Sh
     }
     let switch = switch(head);
     strip(&mut head.fields, &seen);
+    let mut expects = false;
     if seen.has(Known::Expect) {
+        expects = head.fields.known(Known::Expect).is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
         head.fields.remove_known(Known::Expect);
     }
     forwarded_client(connection, &mut head.fields, &seen);
@@ -83,7 +87,7 @@ pub(super) fn take(connection: &Connection, head: &mut RequestHead) -> Result<Sh
         append(&mut head.fields, Known::ForwardedFor, &text);
     }
     let grpc = seen.has(Known::ContentType) && is_grpc(&head.fields);
-    Ok(Shape { http2, grpc, switch })
+    Ok(Shape { http2, grpc, expects, switch })
 }
 
 /// Which known fields there are: one look instead of many.
@@ -114,7 +118,7 @@ fn authority(connection: &Connection, head: &mut RequestHead) -> Result<(), Answ
     if head.authority().is_empty() {
         let default = connection.spec.http10_host.as_deref().unwrap_or_default();
         if head.version != Version::Http10 {
-            return Err(BAD_REQUEST);
+            return Err(NO_HOST);
         }
         if !default.is_empty() {
             head.set_authority(default.as_bytes());
@@ -145,10 +149,10 @@ fn path(connection: &Connection, head: &mut RequestHead) -> Result<(), Answer> {
     if spec.escapes == Escapes::Reject && path.contains('%') {
         let lower = path.to_ascii_lowercase();
         if lower.contains("%2f") || lower.contains("%5c") {
-            return Err(BAD_REQUEST);
+            return Err(BAD_PATH);
         }
     }
-    let plain = normalize(path, spec.normalize_path, spec.merge_slashes).map_err(|_| BAD_REQUEST)?;
+    let plain = normalize(path, spec.normalize_path, spec.merge_slashes).map_err(|_| BAD_PATH)?;
     if plain == path {
         return Ok(());
     }

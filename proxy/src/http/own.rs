@@ -15,6 +15,7 @@ use super::message::ResponseHead;
 pub(super) async fn send<S: Server>(server: &mut S, mut exchange: Box<Exchange>, answer: Answer) -> Then {
     let (response, body) = answer.response(is_grpc(&exchange.head.fields));
     exchange.answered(answer.flags, &response, answer.details);
+    exchange.failed_for(answer.failure);
     send_bytes(server, exchange, &response, body).await
 }
 
@@ -34,7 +35,7 @@ pub(super) async fn send_bytes<S: Server>(
     };
     match sent {
         Ok(()) => exchange.ended(),
-        Err(_) => exchange.broke("DC", "downstream_remote_disconnect"),
+        Err(why) => exchange.client_gone(why),
     }
     Then::Next
 }

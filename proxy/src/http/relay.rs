@@ -4,8 +4,9 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::answer::{self, Answer};
 use super::attempt::{Fired, Limits, Timer};
-use super::channel::{Channel as _, End, Pump, Server, Then};
+use super::channel::{Broken, Channel as _, End, Pump, Server, Then};
 use super::finish::Exchange;
 use super::message::ResponseHead;
 use crate::upstream::Sender;
@@ -35,8 +36,8 @@ pub(super) async fn relay<S: Server>(
         down.give_up();
     }
     let sent = match server.respond(&response) {
-        Err(_) => Err("DC"),
-        Ok(()) if down.is_ended() && server.finish(None).is_err() => Err("DC"),
+        Err(why) => Err(Cut::Client(why)),
+        Ok(()) if down.is_ended() && server.finish(None).is_err() => Err(Cut::Client(Broken::Gone)),
         Ok(()) => {
             let mut timer = limits.of_response();
             poll_fn(|cx| both(cx, server, &mut sender, &mut body, &mut down, &mut timer)).await
@@ -54,17 +55,36 @@ pub(super) async fn relay<S: Server>(
                 exchange.connection.worker.pool.put(kept, keep);
             }
         }
-        Err(flags) => {
-            let details = match flags {
-                "UC" => "upstream_reset_after_response_started{connection_termination}",
-                "DC" => "downstream_remote_disconnect",
-                _ => "upstream_max_stream_duration_reached",
-            };
-            exchange.broke(flags, details);
+        Err(cut) => {
+            match cut {
+                Cut::Client(why) => exchange.client_gone(why),
+                Cut::Server(why) => {
+                    let (flags, details) = after(why);
+                    exchange.broke(flags, details);
+                }
+                Cut::Late(answer) => exchange.broke(answer.flags, answer.details),
+            }
             server.abort();
         }
     }
     Then::Next
+}
+
+/// Why a response ends before its end.
+enum Cut {
+    Client(Broken),
+    Server(Broken),
+    Late(Answer),
+}
+
+/// A server that breaks off within its response, as access logs have it.
+fn after(why: Broken) -> (&'static str, &'static str) {
+    match why {
+        Broken::Reset => ("UR", "upstream_reset_after_response_started{remote_reset}"),
+        Broken::Refused => ("UR", "upstream_reset_after_response_started{remote_refused_stream_reset}"),
+        Broken::Malformed(_) | Broken::TooLarge => ("UPE", "upstream_reset_after_response_started{protocol_error}"),
+        Broken::Gone | Broken::Slow => ("UC", "upstream_reset_after_response_started{connection_termination}"),
+    }
 }
 
 /// Moves both ways; ready when the response has ended.
@@ -75,28 +95,30 @@ fn both<S: Server>(
     body: &mut Pump,
     down: &mut Pump,
     timer: &mut Timer,
-) -> Poll<Result<(), &'static str>> {
+) -> Poll<Result<(), Cut>> {
     if !body.is_ended() {
         match body.poll(server, sender, cx) {
-            Poll::Ready(Err(End::From(_))) => return Poll::Ready(Err("DC")),
+            Poll::Ready(Err(End::From(why))) => return Poll::Ready(Err(Cut::Client(why))),
             Poll::Ready(Err(End::To(_))) => body.give_up(),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
     }
     match down.poll(sender, server, cx) {
         Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-        Poll::Ready(Err(End::From(_))) => return Poll::Ready(Err("UC")),
-        Poll::Ready(Err(End::To(_))) => return Poll::Ready(Err("DC")),
+        Poll::Ready(Err(End::From(why))) => return Poll::Ready(Err(Cut::Server(why))),
+        Poll::Ready(Err(End::To(why))) => return Poll::Ready(Err(Cut::Client(why))),
         Poll::Pending => {}
     }
     if let Poll::Ready(fired) = timer.poll(cx, false) {
-        return Poll::Ready(Err(match fired {
-            Fired::Whole(answer) => answer.flags,
-            Fired::Try | Fired::Request => "UT",
-        }));
+        return Poll::Ready(Err(Cut::Late(match fired {
+            Fired::Whole(answer) => answer,
+            Fired::Try | Fired::Request => answer::TIMEOUT,
+        })));
     }
-    if body.is_ended() && server.poll_gone(cx).is_ready() {
-        return Poll::Ready(Err("DC"));
+    if body.is_ended()
+        && let Poll::Ready(why) = server.poll_gone(cx)
+    {
+        return Poll::Ready(Err(Cut::Client(why)));
     }
     Poll::Pending
 }

@@ -106,7 +106,8 @@ fn asked(policy: &RetryPolicy, event: Event) -> bool {
         Event::Refused => on.refused_stream || on.reset || on.server_error,
         Event::Broken => on.reset || on.server_error || on.gateway_error,
         Event::TryTimeout => on.reset || on.server_error || on.gateway_error,
-        Event::Overflow => on.server_error || on.gateway_error || on.statuses.contains(&503),
+        // More tries are the last thing that a cluster at its limit needs.
+        Event::Overflow => false,
         Event::Answer(status, grpc) => {
             on.statuses.contains(&status)
                 || on.server_error && status >= 500

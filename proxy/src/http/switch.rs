@@ -38,8 +38,8 @@ pub(super) async fn carry<S: Server>(
         Ok(()) => poll_fn(|cx| server.poll_flush(cx)).await,
         Err(why) => Err(why),
     };
-    if flushed.is_err() {
-        exchange.broke("DC", "downstream_remote_disconnect");
+    if let Err(why) = flushed {
+        exchange.client_gone(why);
         return Then::Next;
     }
     let mut far = match sender {

@@ -41,6 +41,7 @@ pub(super) struct Went<'w> {
     pub(super) endpoint: Option<SocketAddr>,
     pub(super) attempts: u32,
     pub(super) flags: Flags,
+    pub(super) failure: Option<&'static str>,
     pub(super) lasted: Duration,
 }
 
@@ -66,6 +67,7 @@ impl Came<'_> {
         let start = SystemTime::now().checked_sub(went.lasted).unwrap_or(SystemTime::UNIX_EPOCH);
         let record = Record {
             flags: went.flags,
+            transport_failure: went.failure,
             received: bytes.received.get(),
             sent: bytes.sent.get(),
             attempts: went.attempts,

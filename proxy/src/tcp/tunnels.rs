@@ -18,7 +18,7 @@ use super::tunnel::{Connection, Outward, Refused};
 use crate::config::{Config, Transport};
 use crate::http::message::Fields;
 use crate::tls::Offer;
-use crate::upstream::{self, Counted, Made, Problem, Target};
+use crate::upstream::{self, Counted, Fault, Made, Problem, Target};
 use crate::worker::Worker;
 
 /// The most connections of a key; beyond, each connection is its own.
@@ -129,18 +129,18 @@ pub async fn open(
             Ok(tunnel) => return Ok(Opened::Tunnel(tunnel, counted)),
             Err(Refused::Status(status)) => {
                 tracing::debug!(to = %endpoint.spec.address, status, "the tunnel is refused");
-                return Err(Problem::Connect);
+                return Err(Problem::Connect(Fault::Tunnel));
             }
             Err(Refused::Connection) => {}
         }
     }
-    Err(Problem::Connect)
+    Err(Problem::Connect(Fault::Reset))
 }
 
 /// The other end connects to its application meanwhile, which may take as long as any connection.
 async fn within<T>(target: &Target<'_>, opening: impl Future<Output = T>) -> Result<T, Problem> {
     let limit = target.cluster.spec.connect_timeout;
-    tokio::time::timeout(limit, opening).await.map_err(|_| Problem::Connect)
+    tokio::time::timeout(limit, opening).await.map_err(|_| Problem::Connect(Fault::Slow))
 }
 
 enum Opening {
@@ -167,7 +167,7 @@ async fn make(
     };
     group.refuses.set(!agreed);
     if !agreed {
-        return if offer == Offer::Hbone { Err(failed(Problem::Connect)) } else { Ok(Opening::Own(made)) };
+        return if offer == Offer::Hbone { Err(failed(Problem::Connect(Fault::Tls))) } else { Ok(Opening::Own(made)) };
     }
     let lost = target.endpoint().map(|e| e.state.lost.clone());
     let connection = Connection::start(made.stream, lost);
@@ -193,7 +193,7 @@ impl Group {
             self.changed.notified().await;
             if self.failures.get() != failures {
                 // What was waited for failed: nobody waits in line for the next failure.
-                return Err(Problem::Connect);
+                return Err(Problem::Connect(Fault::Other));
             }
         }
     }

@@ -11,7 +11,7 @@ use rustls::pki_types::{DnsName, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Problem, Target, own_identity};
+use super::{Fault, Problem, Target, own_identity};
 use crate::config::{Cluster, Config, Transport, UpstreamTls};
 use crate::hbone;
 use crate::listen;
@@ -86,7 +86,7 @@ pub async fn connect(
         Some(endpoint) => {
             tokio::select! {
                 made = attempt => made,
-                () = endpoint.state.lost.cancelled() => Ok(Err(Problem::Connect)),
+                () = endpoint.state.lost.cancelled() => Ok(Err(Problem::Connect(Fault::Lost))),
             }
         }
     };
@@ -99,7 +99,7 @@ pub async fn connect(
         }
         Err(_) => {
             worker.counters().connect_failures.fetch_add(1, Relaxed);
-            Err(Problem::Connect)
+            Err(Problem::Connect(Fault::Slow))
         }
     }
 }
@@ -117,7 +117,7 @@ async fn dial(
     let address = tunnels::door(target.address(), offer);
     let tcp = tcp(address, target.cluster.spec.source, target.endpoint().is_some()).await.map_err(|e| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "no connection");
-        Problem::Connect
+        Problem::Connect(Fault::of_tcp(&e))
     })?;
     let Some((tls, tls_config)) = tls else { return Ok((Stream::plain(Plain::tcp(tcp)), None)) };
     let name = match DnsName::try_from(tls.sni.clone()) {
@@ -127,7 +127,7 @@ async fn dial(
     };
     let made = tls::connect(tls_config, name, Plain::tcp(tcp)).await.map_err(|e| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "TLS failed");
-        Problem::Connect
+        Problem::Connect(Fault::of_tls(&e))
     })?;
     Ok((made.stream, made.protocol))
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Context;
 
 use super::connect::Counted;
-use super::{Problem, Target, connect, is_hawser_h2};
+use super::{Fault, Problem, Target, connect, is_hawser_h2};
 use crate::config::{ClusterState, Config, Transport};
 use crate::http::progress::{Ending, Progress};
 use crate::http::{h1, h2};
@@ -94,7 +94,7 @@ pub async fn lease(
         shared.changed.notified().await;
         if shared.failures.get() != failures {
             // What was waited for failed: nobody waits in line for the next failure.
-            return Err(Problem::Connect);
+            return Err(Problem::Connect(shared.fault.get()));
         }
     }
     if !shared.has_room() {
@@ -107,6 +107,7 @@ pub async fn lease(
         Ok(made) => made,
         Err(problem) => {
             shared.failures.set(shared.failures.get() + 1);
+            shared.fault.set(if let Problem::Connect(fault) = problem { fault } else { Fault::Other });
             return Err(problem);
         }
     };
@@ -120,7 +121,7 @@ pub async fn lease(
     let sender = if http2 {
         let secure = !matches!(target.transport(), Transport::Raw);
         let connection = start(made.stream, secure, progress, made.counted);
-        let stream = connection.open().map_err(|_| Problem::Connect)?;
+        let stream = connection.open().map_err(|_| Problem::Connect(Fault::Reset))?;
         shared.hawser.set(hawser);
         shared.connections.borrow_mut().push(connection);
         Sender::Http2(stream)

@@ -149,7 +149,7 @@ fn an_answer_that_breaks_off_does_not_look_whole() {
         assert_eq!(client.exact(8).await, "3\r\none\r\n");
         drop(far);
         assert_eq!(client.rest().await, "", "no last chunk");
-        world.counted("UC").await;
+        world.counted("UPE").await;
     });
 }
 

@@ -38,7 +38,7 @@ fn a_server_hears_that_its_http2_client_has_reset_the_stream() {
         drop((answer, body));
         let reason = poll_fn(|cx| respond.poll_reset(cx)).await.unwrap();
         assert_eq!(reason, h2::Reason::CANCEL);
-        world.counted("DC").await;
+        world.counted("DR").await;
     });
 }
 

@@ -23,7 +23,6 @@ fn a_call_of_grpc_ends_when_its_caller_said() {
         let answer = client.head().await;
         assert!(answer.starts_with("http/1.1 200 ok\r\n") && answer.contains("grpc-status: 4\r\n"), "{answer}");
         assert_eq!(silent.rest().await, "", "the server hears that nobody waits");
-        world.counted("DT").await;
     });
 }
 

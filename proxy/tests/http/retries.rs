@@ -1,6 +1,6 @@
 //! Connections that break, and requests that are tried again or not.
 
-use hawser_api::proto::route::RetryPolicy;
+use hawser_api::proto::route::{RetryPolicy, retry_policy::RetryBackOff};
 
 use crate::wire::Server;
 use crate::world::{Setup, run};
@@ -133,5 +133,31 @@ fn a_request_that_http2_refused_unseen_is_sent_again_with_its_body() {
         assert_eq!(body, b"body");
         respond.send_response(http::Response::new(()), true).unwrap();
         assert!(client.head().await.starts_with("http/1.1 200 "));
+    });
+}
+
+#[test]
+fn a_retry_that_nobody_waits_for_is_not_made() {
+    run(async {
+        let server = Server::new().await;
+        let mut setup = Setup::to(&[server.at()]);
+        let wait = |millis| Some(std::time::Duration::from_millis(millis).try_into().unwrap());
+        setup.action.retry_policy = Some(RetryPolicy {
+            retry_on: "503".into(),
+            num_retries: Some(1),
+            // The pause is anything up to that: hours, but for a chance of one in many thousands.
+            retry_back_off: Some(RetryBackOff { base_interval: wait(300_000_000), max_interval: wait(600_000_000) }),
+            ..Default::default()
+        });
+        let world = setup.start();
+        let mut client = world.client();
+        client.send(GET).await;
+        let mut only = server.accept().await;
+        only.head().await;
+        only.send(BUSY).await;
+        assert_eq!(only.rest().await, "", "the first try is over");
+        drop(client);
+        world.counted("DC").await;
+        assert!(server.is_alone());
     });
 }

@@ -109,7 +109,7 @@ fn a_server_hears_that_nobody_waits_for_its_tunnel() {
         far.head().await;
         drop(gone);
         assert_eq!(far.rest().await, "");
-        world.counted("DC").await;
+        world.counted("DR").await;
     });
 }
 

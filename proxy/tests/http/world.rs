@@ -18,7 +18,7 @@ use hawser_api::proto::http_connection_manager::HttpConnectionManager;
 use hawser_api::proto::http_connection_manager::http_connection_manager::RouteSpecifier;
 use hawser_api::proto::listener::{Filter, FilterChain, Listener, filter};
 use hawser_api::proto::route::{self, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost};
-use hawser_proxy::access_log::{AccessLogs, Writer};
+use hawser_proxy::access_log::{AccessLog, AccessLogs, Filter as Lets, Format, Writer};
 use hawser_proxy::config::{Kind, Store};
 use hawser_proxy::listen::hand_over;
 use hawser_proxy::stream::Plain;
@@ -115,6 +115,18 @@ impl Setup {
 
     /// A worker that has it.
     pub(crate) fn start(self) -> World {
+        self.start_with(None)
+    }
+
+    /// A worker that has it, and writes a line of this format of each request.
+    pub(crate) fn logging(self, format: &str) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("log").to_str().unwrap().into();
+        let format = Arc::new(Format::text(&format!("{format}\n"), false).unwrap());
+        self.start_with(Some((AccessLog { filter: Lets::All, format, file }, dir)))
+    }
+
+    fn start_with(self, log: Option<(AccessLog, tempfile::TempDir)>) -> World {
         let (demand, _) = Demand::channel();
         let (trigger, drain) = hawser_daemon::drain::channel();
         let mut store = Store::default();
@@ -128,12 +140,12 @@ impl Setup {
             overload: Arc::default(),
             most_connections: 100,
             tcp_tunnels: true,
-            access_logs: AccessLogs::off(),
+            access_logs: log.as_ref().map_or_else(AccessLogs::off, |(log, _)| AccessLogs::instead(log.clone())),
             log_writer: Writer::new(Arc::default()),
         };
         let registry = Arc::new(Registry::default());
         let worker = Worker::new(shared, registry.clone());
-        World { worker, store: RefCell::new(store), registry, _trigger: trigger }
+        World { worker, store: RefCell::new(store), registry, _trigger: trigger, log }
     }
 
     fn put(mut self, store: &mut Store) {
@@ -175,6 +187,7 @@ pub(crate) struct World {
     store: RefCell<Store>,
     registry: Arc<Registry>,
     _trigger: hawser_daemon::drain::Trigger,
+    log: Option<(AccessLog, tempfile::TempDir)>,
 }
 
 impl World {
@@ -202,6 +215,20 @@ impl World {
         let (sender, connection) = h2::client::handshake(self.connect(Offer::Http2)).await.unwrap();
         tokio::task::spawn_local(async move { drop(connection.await) });
         sender.ready().await.unwrap()
+    }
+
+    /// The first line of the log that is not empty, and no other.
+    pub(crate) async fn line(&self) -> String {
+        let (log, _) = self.log.as_ref().unwrap();
+        loop {
+            assert!(self.worker.shared.log_writer.flush(LONGEST));
+            let text = std::fs::read_to_string(&*log.file).unwrap_or_default();
+            if !text.is_empty() {
+                assert_eq!(text.lines().count(), 1, "{text}");
+                return text.trim_end().to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Waits until a request with these flags was counted.

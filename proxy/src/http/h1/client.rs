@@ -15,6 +15,8 @@ use crate::http::channel::{Broken, Channel, Client, Piece};
 use crate::http::message::{Fields, Known, Length, RequestHead, ResponseHead};
 use crate::stream::Stream;
 
+/// A server that closes has no other way to say that it is done.
+const CUT: Broken = Broken::Malformed("the connection ended within a response");
 /// Most interim responses of a request.
 const INTERIM: u8 = 32;
 const LIMITS: Limits = Limits { headers: RESPONSE_FIELDS, head: LONGEST_HEAD, refuse_underscores: false };
@@ -40,7 +42,7 @@ impl Http1 {
     /// On a stream of which nothing was read.
     pub fn new(stream: Stream) -> Self {
         Self {
-            wire: Wire::new(stream),
+            wire: Wire::new(stream, CUT),
             asked: Asked::Other,
             waits: false,
             keep: true,

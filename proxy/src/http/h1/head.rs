@@ -64,6 +64,25 @@ pub(super) struct Refusal {
     pub(super) why: &'static str,
 }
 
+const TOO_LONG: &str = "the head is too long";
+const TOO_MANY: &str = "too many fields";
+const NO_HOST: &str = "host is missing";
+const UNDERSCORE: &str = "the name of a field has an underscore";
+
+impl Refusal {
+    /// It as access logs have it.
+    pub(super) fn details(&self) -> &'static str {
+        match (self.status, self.why) {
+            (408, _) => "request_header_timeout",
+            (_, TOO_LONG) => "http1.headers_too_large",
+            (_, TOO_MANY) => "http1.too_many_headers",
+            (_, UNDERSCORE) => "http1.unexpected_underscore",
+            (_, NO_HOST) => "missing_host_header",
+            _ => "http1.codec_error",
+        }
+    }
+}
+
 const fn refuse<T>(status: u16, why: &'static str) -> Result<T, Refusal> {
     Err(Refusal { status, why })
 }
@@ -89,8 +108,8 @@ fn request_in<'b>(
     let used = match line.parse_with_uninit_headers(bytes, places) {
         Ok(Status::Complete(used)) if used <= limits.head => used,
         Ok(Status::Partial) if bytes.len() < limits.head => return Ok(None),
-        Ok(_) => return refuse(431, "the head is too long"),
-        Err(Error::TooManyHeaders) => return refuse(431, "too many fields"),
+        Ok(_) => return refuse(431, TOO_LONG),
+        Err(Error::TooManyHeaders) => return refuse(431, TOO_MANY),
         Err(Error::Version) => match version(bytes) {
             Some(true) => return refuse(505, "the version is not known"),
             None if bytes.len() < limits.head => return Ok(None),
@@ -115,11 +134,11 @@ fn request_in<'b>(
     let mut facts = Facts::new();
     let host = fields(&mut head.fields, bytes, used, line.headers, &mut facts);
     if limits.refuse_underscores && line.headers.iter().any(|f| f.name.contains('_')) {
-        return refuse(400, "the name of a field has an underscore");
+        return refuse(400, UNDERSCORE);
     }
     match (facts.hosts, host) {
         (0, _) if !http11 => {}
-        (0, _) => return refuse(400, "host is missing"),
+        (0, _) => return refuse(400, NO_HOST),
         (1, Some(host)) if target::is_authority(host) => {
             if target.authority.is_none() {
                 head.set_authority(host);

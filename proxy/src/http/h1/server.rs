@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use self::exchange::{Exchange, Next};
 use super::wire::Wire;
 use super::{LONGEST_HEAD, Limits};
-use crate::http::channel::{Handler, Server as _, Then};
+use crate::http::channel::{Broken, Handler, Server as _, Then};
 use crate::http::progress::{Ending, Progress};
 use crate::stream::Stream;
 
@@ -30,7 +30,7 @@ pub async fn serve<H: Handler>(
     progress: Rc<Progress>,
 ) -> io::Result<()> {
     let limits = Limits { head: limits.head.min(LONGEST_HEAD), ..limits };
-    let mut server = Exchange::new(Wire::new(stream), limits, progress.clone());
+    let mut server = Exchange::new(Wire::new(stream, Broken::Gone), limits, progress.clone());
     loop {
         let head = match poll_fn(|cx| server.poll_head(cx)).await? {
             Next::Request(head) => head,
@@ -39,7 +39,7 @@ pub async fn serve<H: Handler>(
                 return Ok(());
             }
             Next::Refused(refusal) => {
-                handler.rejected(refusal.status);
+                handler.rejected(refusal.status, refusal.details());
                 server.refuse(refusal.status).await;
                 return Err(io::Error::new(io::ErrorKind::InvalidData, refusal.why));
             }

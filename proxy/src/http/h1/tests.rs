@@ -97,7 +97,7 @@ impl Handler for Echo {
         Then::Next
     }
 
-    fn rejected(&self, status: u16) {
+    fn rejected(&self, status: u16, _: &'static str) {
         self.rejected.borrow_mut().push(status);
     }
 }

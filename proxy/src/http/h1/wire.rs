@@ -24,6 +24,8 @@ pub(super) struct Wire {
     pub(super) output: Output,
     pub(super) inbound: Inbound,
     pub(super) outbound: Outbound,
+    /// What it is if the connection ends within a body.
+    cut: Broken,
 }
 
 /// The body that goes out.
@@ -44,13 +46,14 @@ pub(super) enum Outbound {
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, cut: Broken) -> Self {
         Self {
             stream,
             input: Input::default(),
             output: Output::default(),
             inbound: Inbound::Ended,
             outbound: Outbound::Before,
+            cut,
         }
     }
 
@@ -72,7 +75,8 @@ impl Wire {
                 Found::End => return Poll::Ready(Ok(Piece::End)),
                 Found::More => match ready!(self.poll_fill(cx)) {
                     Ok(0) if self.inbound.closed() => return Poll::Ready(Ok(Piece::End)),
-                    Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Gone)),
+                    Ok(0) => return Poll::Ready(Err(self.cut)),
+                    Err(_) => return Poll::Ready(Err(Broken::Gone)),
                     Ok(_) => {}
                 },
             }

@@ -34,7 +34,7 @@ pub async fn serve<H: Handler>(
             handler.handle(head, &mut stream).await;
         });
     };
-    let rejected = |status| handler.rejected(status);
+    let rejected = |status, details| handler.rejected(status, details);
     let shared = Shared::new(State::new(Side::Server, limits, crate::clock::now_ms));
     driver::run(stream, shared, Accepting { progress, give, rejected }).await
 }
@@ -50,7 +50,7 @@ pub async fn accept(
     give: impl FnMut(RequestHead, ServerStream),
 ) -> io::Result<()> {
     let shared = Shared::new(State::new(Side::Server, limits, crate::clock::now_ms));
-    driver::run(stream, shared, Accepting { progress, give, rejected: |_| {} }).await
+    driver::run(stream, shared, Accepting { progress, give, rejected: |_, _| {} }).await
 }
 
 struct Accepting<F, R> {
@@ -59,7 +59,7 @@ struct Accepting<F, R> {
     rejected: R,
 }
 
-impl<F: FnMut(RequestHead, ServerStream), R: Fn(u16)> Role for Accepting<F, R> {
+impl<F: FnMut(RequestHead, ServerStream), R: Fn(u16, &'static str)> Role for Accepting<F, R> {
     const ASKS: bool = true;
 
     fn before(&mut self, shared: &Shared, cx: &Context<'_>) -> io::Result<()> {
@@ -79,8 +79,8 @@ impl<F: FnMut(RequestHead, ServerStream), R: Fn(u16)> Role for Accepting<F, R> {
             (self.give)(head, ServerStream { stream, progress: self.progress.clone() });
         }
         let [malformed, too_large] = shared.drive(State::take_rejected);
-        (0..malformed).for_each(|_| (self.rejected)(400));
-        (0..too_large).for_each(|_| (self.rejected)(431));
+        (0..malformed).for_each(|_| (self.rejected)(400, "http2.violation.of.messaging.rule"));
+        (0..too_large).for_each(|_| (self.rejected)(431, "http2.headers_too_large"));
         if shared.drive(|state| state.in_head()) {
             self.progress.head_begun();
         }

@@ -43,6 +43,8 @@ pub(super) struct Exchange {
     pub(super) keep: bool,
     /// The client waits for a 100.
     expects: bool,
+    /// It was sent one, and nothing of the body has come since.
+    asked: bool,
     upgrades: bool,
     /// The final head is written.
     answered: bool,
@@ -71,6 +73,7 @@ impl Exchange {
             method: Kind::Other,
             keep: true,
             expects: false,
+            asked: false,
             upgrades: false,
             answered: false,
             switched: false,
@@ -155,7 +158,7 @@ impl Exchange {
             _ => Kind::Other,
         };
         self.keep = keep_alive;
-        (self.expects, self.upgrades) = (expects, upgrades);
+        (self.expects, self.asked, self.upgrades) = (expects, false, upgrades);
         (self.answered, self.switched, self.aborted) = (false, false, false);
         self.drained = 0;
         head
@@ -269,6 +272,7 @@ impl Channel for Exchange {
             // Who has begun to send needs not be asked.
             if self.wire.input.is_empty() {
                 self.wire.output.buffer().extend_from_slice(write::CONTINUE);
+                self.asked = true;
             }
         }
         if !self.answered && !self.wire.output.is_empty() {
@@ -279,6 +283,7 @@ impl Channel for Exchange {
     }
 
     fn consume(&mut self, n: usize) {
+        self.asked = false;
         self.wire.consume(n);
     }
 
@@ -313,6 +318,7 @@ impl Server for Exchange {
         }
         if head.status == 100 {
             self.expects = false;
+            self.asked = true;
         }
         let out = self.wire.output.buffer();
         write::response(out, head, true);
@@ -329,8 +335,10 @@ impl Server for Exchange {
             self.switched = false;
             return Err(Broken::Malformed("nobody asked for another protocol"));
         }
-        // A client that was not asked for its body may send it or not: what comes next can't be told.
-        let doubtful = std::mem::take(&mut self.expects);
+        // A client that was not asked for its body may send it or not: what comes next can't be told. Nor of one that was
+        // asked, and hears before it begins that its body is not wanted.
+        let refused = self.asked && head.status >= 300 && self.wire.input.is_empty();
+        let doubtful = std::mem::take(&mut self.expects) || refused;
         self.keep &= !doubtful && !self.switched && !self.progress.is_ending();
         self.answered = true;
         let said = write::response(self.wire.output.buffer(), head, self.http11);
