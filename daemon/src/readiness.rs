@@ -1,5 +1,6 @@
 //! Readiness by guards: a daemon is ready when nothing is missing, and what is missing has a name.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 /// What a daemon still waits for. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Readiness {
-    missing: Arc<Mutex<BTreeMap<&'static str, u32>>>,
+    missing: Arc<Mutex<BTreeMap<Cow<'static, str>, u32>>>,
     ready: watch::Sender<bool>,
 }
 
@@ -17,7 +18,7 @@ pub struct Readiness {
 #[derive(Debug)]
 pub struct Guard {
     readiness: Readiness,
-    name: &'static str,
+    name: Cow<'static, str>,
 }
 
 impl Default for Readiness {
@@ -33,15 +34,16 @@ impl Readiness {
     }
 
     /// Not ready until the guard is dropped.
-    pub fn guard(&self, name: &'static str) -> Guard {
-        *self.missing.lock().entry(name).or_default() += 1;
+    pub fn guard(&self, name: impl Into<Cow<'static, str>>) -> Guard {
+        let name = name.into();
+        *self.missing.lock().entry(name.clone()).or_default() += 1;
         self.ready.send_replace(false);
         Guard { readiness: self.clone(), name }
     }
 
     /// What is missing, sorted.
-    pub fn missing(&self) -> Vec<&'static str> {
-        self.missing.lock().keys().copied().collect()
+    pub fn missing(&self) -> Vec<Cow<'static, str>> {
+        self.missing.lock().keys().cloned().collect()
     }
 
     /// Whether nothing is.
@@ -60,10 +62,10 @@ impl Readiness {
 impl Drop for Guard {
     fn drop(&mut self) {
         let mut missing = self.readiness.missing.lock();
-        if let Some(count) = missing.get_mut(self.name) {
+        if let Some(count) = missing.get_mut(&self.name) {
             *count -= 1;
             if *count == 0 {
-                missing.remove(self.name);
+                missing.remove(&self.name);
             }
         }
         let ready = missing.is_empty();

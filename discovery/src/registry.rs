@@ -13,6 +13,7 @@ mod rules;
 mod shards;
 mod snapshot;
 mod tables;
+mod twins;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -18,7 +18,7 @@ use hawser_api::proto::host::host_server::HostServer;
 use hawser_api::proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use hawser_daemon::drain;
 use hawser_daemon::readiness::{Guard, Readiness};
-use hawser_mesh::{Publisher, RegistryAdapter, RegistryId, RegistryKind};
+use hawser_mesh::{Publisher, RegistryAdapter, RegistryId};
 use hawser_registry_files::FilesAdapter;
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -85,7 +85,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let mut expected: Vec<RegistryId> = vec![ApiSource::id(), hosts::registry_id()];
     expected.extend(files.as_ref().map(FilesAdapter::id));
     let waiting: Vec<(RegistryId, Guard)> =
-        expected.iter().map(|id| (id.clone(), readiness.guard(awaited(id.kind)))).collect();
+        expected.iter().map(|id| (id.clone(), readiness.guard(format!("registry {id}")))).collect();
     let book = Box::new(Addresses::new(store.clone()));
     let (events, snapshots) = registry::spawn(settings.clone(), expected, book)?;
 
@@ -168,17 +168,6 @@ async fn open(dir: &Path) -> Result<Store, StoreError> {
             }
             result => return result,
         }
-    }
-}
-
-/// What is missing while a registry has not said what it holds.
-fn awaited(kind: RegistryKind) -> &'static str {
-    match kind {
-        RegistryKind::Kubernetes => "registry kubernetes",
-        RegistryKind::Files => "registry files",
-        RegistryKind::Api => "registry api",
-        RegistryKind::Hosts => "registry hosts",
-        RegistryKind::Consul => "registry consul",
     }
 }
 

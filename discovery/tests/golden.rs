@@ -54,6 +54,7 @@ fn joined(group: &str, number: u8, version: &str, health: Health) -> Event {
         transport: Transport::Mtls,
         hawser: true,
         instance: Some(InstanceRef { instance_id: format!("host-{number}").into(), workload_id: group.into() }),
+        node: None,
         group: Some(group.to_owned()),
         services: Vec::new(),
     })))

@@ -21,6 +21,34 @@ pub enum RegistryKind {
     Hosts,
     /// Consul.
     Consul,
+    /// Target lists by HTTP.
+    HttpSd,
+    /// Target lists in files.
+    FileSd,
+    /// SRV records of DNS.
+    DnsSrv,
+}
+
+impl RegistryKind {
+    /// As people write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Files => "files",
+            Self::Api => "api",
+            Self::Hosts => "hosts",
+            Self::Consul => "consul",
+            Self::HttpSd => "http_sd",
+            Self::FileSd => "file_sd",
+            Self::DnsSrv => "dns_srv",
+        }
+    }
+
+    /// Its instances are of a world that knows nothing of ours: they belong to the services that they name, never to a
+    /// selector's, and may be the same as a joined host's.
+    pub fn is_outside(self) -> bool {
+        matches!(self, Self::Consul | Self::HttpSd | Self::FileSd | Self::DnsSrv)
+    }
 }
 
 /// One registry: a kind, and which of that kind (a cluster, a datacenter).
@@ -41,13 +69,7 @@ impl RegistryId {
 
 impl fmt::Display for RegistryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            RegistryKind::Kubernetes => "kubernetes",
-            RegistryKind::Files => "files",
-            RegistryKind::Api => "api",
-            RegistryKind::Hosts => "hosts",
-            RegistryKind::Consul => "consul",
-        };
+        let kind = self.kind.as_str();
         if self.name.is_empty() { f.write_str(kind) } else { write!(f, "{kind}/{}", self.name) }
     }
 }

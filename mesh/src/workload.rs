@@ -96,6 +96,8 @@ pub struct Workload {
     pub hawser: bool,
     /// The joined host it lives on.
     pub instance: Option<InstanceRef>,
+    /// Name of the machine it runs on, as its registry knows it.
+    pub node: Option<Arc<str>>,
     /// WorkloadGroup it was made from: implies the service of that name.
     pub group: Option<String>,
     /// Services that it names itself, besides those whose selector takes it.

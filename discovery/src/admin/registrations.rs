@@ -153,6 +153,7 @@ fn workload(of: &Registration, host: &Hostname, settings: &Settings) -> Workload
         transport: Transport::Plaintext,
         hawser: false,
         instance: None,
+        node: None,
         group: None,
         services: vec![host.clone()],
     }

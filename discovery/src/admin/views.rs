@@ -1,5 +1,7 @@
 //! Listings of the newest snapshot.
 
+use std::borrow::Cow;
+
 use hawser_api::proto::admin::{
     EndpointInfo, HostInfo, ProxyInfo, RegistryStatus, Root, ServiceInfo, StatusResponse, TypeStatus, WorkloadInfo,
 };
@@ -102,8 +104,10 @@ impl AdminService {
         let snapshot = self.snapshot();
         let counts = self.inner.hosts.counts();
         let sum = |states: &[LeaseState]| count(states.iter().filter_map(|s| counts.get(s)).sum());
-        let mut missing: Vec<String> = self.inner.readiness.missing().into_iter().map(str::to_owned).collect();
+        let mut missing: Vec<String> = self.inner.readiness.missing().into_iter().map(Cow::into_owned).collect();
         missing.extend(snapshot.missing().into_iter().map(|name| format!("registry {name}")));
+        missing.sort();
+        missing.dedup();
         let freezes = self.inner.hosts.freezes();
         let registry = |r: &crate::registry::model::RegistryStatus| RegistryStatus {
             name: r.id.to_string(),

@@ -36,13 +36,14 @@ pub(super) fn declared(snapshot: &Snapshot, member: &Member) -> BTreeMap<u16, Pr
         all.insert(*number, Protocol::from_port_name(port));
     }
     for state in snapshot.services_of(&member.id) {
-        let Some(instance) = state.instances.iter().find(|i| i.member.id == member.id) else { continue };
-        for port in &state.service.ports {
-            if let Some(target) = state.service.target(port, instance) {
-                // The first service that says something of a port is believed.
-                let known = all.entry(target).or_insert(Protocol::Auto);
-                if *known == Protocol::Auto {
-                    *known = port.protocol;
+        for instance in state.instances.iter().filter(|i| i.member.id == member.id) {
+            for port in &state.service.ports {
+                if let Some(target) = state.service.target(port, instance) {
+                    // The first service that says something of a port is believed.
+                    let known = all.entry(target).or_insert(Protocol::Auto);
+                    if *known == Protocol::Auto {
+                        *known = port.protocol;
+                    }
                 }
             }
         }

@@ -141,6 +141,7 @@ fn workload(
         transport: Transport::Mtls,
         hawser: record.hawser,
         instance: Some(InstanceRef { instance_id: instance_id.clone(), workload_id: own.id.as_str().into() }),
+        node: Some(record.hostname.as_str().into()).filter(|name: &Arc<str>| !name.is_empty()),
         group: (!own.group.is_empty()).then(|| own.group.clone()),
         services: Vec::new(),
     }

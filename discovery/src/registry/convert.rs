@@ -196,6 +196,7 @@ fn instance(
         transport,
         hawser: false,
         instance: None,
+        node: None,
         group: None,
         services: Vec::new(),
     }

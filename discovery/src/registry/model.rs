@@ -98,11 +98,30 @@ pub struct Instance {
     pub member: Arc<Member>,
     /// Which of the service's sources take it, as bits by index.
     pub via: u32,
+    /// The workload of another registry that it is found as: the same address and ports, said twice. Ports are those that
+    /// the other one has, everything else is the workload's own.
+    pub found_as: Option<Arc<Member>>,
+    /// Ports of the service that it serves, if not all that it could.
+    pub only: Option<Box<[u16]>>,
+}
+
+impl Instance {
+    /// A workload that a source takes, as it is.
+    pub fn new(member: Arc<Member>) -> Self {
+        Self { member, via: 0, found_as: None, only: None }
+    }
 }
 
 impl PartialEq for Instance {
     fn eq(&self, other: &Self) -> bool {
-        self.via == other.via && (Arc::ptr_eq(&self.member, &other.member) || self.member == other.member)
+        let same = |a: &Arc<Member>, b: &Arc<Member>| Arc::ptr_eq(a, b) || a == b;
+        self.via == other.via
+            && self.only == other.only
+            && same(&self.member, &other.member)
+            && match (&self.found_as, &other.found_as) {
+                (Some(a), Some(b)) => same(a, b),
+                (a, b) => a.is_none() && b.is_none(),
+            }
     }
 }
 
@@ -170,7 +189,10 @@ impl Service {
 
     /// The port on which an instance serves `port`; `None` if it does not.
     pub fn target(&self, port: &ServicePort, instance: &Instance) -> Option<u16> {
-        let workload = &instance.member.workload;
+        if instance.only.as_ref().is_some_and(|only| !only.contains(&port.port)) {
+            return None;
+        }
+        let workload = &instance.found_as.as_ref().unwrap_or(&instance.member).workload;
         if let Some(target) = workload.ports.get(&port.name) {
             return Some(*target);
         }
@@ -303,6 +325,8 @@ pub enum Rank {
     Group,
     /// Consul.
     Consul,
+    /// Lists of targets, which know least of a service.
+    Targets,
 }
 
 impl Rank {
@@ -313,6 +337,7 @@ impl Rank {
             RegistryKind::Files | RegistryKind::Api => Self::ServiceEntry,
             RegistryKind::Hosts => Self::Group,
             RegistryKind::Consul => Self::Consul,
+            RegistryKind::HttpSd | RegistryKind::FileSd | RegistryKind::DnsSrv => Self::Targets,
         }
     }
 }

@@ -77,6 +77,7 @@ fn workload(name: &str, app: &str, health: Health) -> Workload {
         transport: Transport::Mtls,
         hawser: false,
         instance: None,
+        node: None,
         group: None,
         services: Vec::new(),
     }
@@ -229,4 +230,30 @@ async fn a_thousand_events_cost_few_snapshots_and_touch_one_service() {
     let changes = after.changes_since(before.revision).unwrap();
     assert!(changes.defined.is_empty());
     assert_eq!(changes.populated.into_iter().collect::<Vec<_>>(), [REVIEWS.parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn what_consul_says_of_a_joined_host_is_the_host_until_it_leaves() {
+    use RegistryKind::{Consul, Hosts};
+    let (events, mut snapshots) = start(&[Consul, Hosts]);
+    let host: Hostname = "reviews.service.dc1.consul".parse().unwrap();
+    let mut named = workload("c1", "other", Health::Healthy);
+    (named.transport, named.services) = (Transport::Plaintext, vec![host.clone()]);
+    let mut joined = workload("vm", "reviews", Health::Healthy);
+    joined.addresses = named.addresses.clone();
+    joined.ports = BTreeMap::from([("web".to_owned(), 8081)]);
+    joined.instance = Some(hawser_mesh::InstanceRef { instance_id: "i".into(), workload_id: "w".into() });
+    let said = vec![service(host.as_str(), &[("http", 80, 8081)], None), upsert(named), Event::Synced];
+    events.send((id(Consul), said)).await.unwrap();
+    events.send((id(Hosts), vec![Event::Synced])).await.unwrap();
+    let is = |snapshot: &Snapshot, name: &str| endpoints(snapshot, host.as_str()) == [format!("80 {name}")];
+    until(&mut snapshots, |s| is(s, "c1:8081 Healthy")).await;
+    events.send((id(Hosts), vec![upsert(joined.clone())])).await.unwrap();
+    let snapshot = until(&mut snapshots, |s| is(s, "vm:8081 Healthy")).await;
+    assert_eq!(snapshot.endpoints_of(&host)[0].transport, Transport::Mtls);
+    joined.health = Health::Unhealthy;
+    events.send((id(Hosts), vec![upsert(joined.clone())])).await.unwrap();
+    until(&mut snapshots, |s| is(s, "vm:8081 Unhealthy")).await;
+    events.send((id(Hosts), vec![Event::Delete(ObjectKey::Workload(joined.key))])).await.unwrap();
+    until(&mut snapshots, |s| is(s, "c1:8081 Healthy")).await;
 }

@@ -202,6 +202,10 @@ fn precedence(kind: RegistryKind) -> u8 {
         RegistryKind::Files => 0,
         RegistryKind::Api => 1,
         RegistryKind::Kubernetes => 2,
-        RegistryKind::Hosts | RegistryKind::Consul => 3,
+        RegistryKind::Hosts
+        | RegistryKind::Consul
+        | RegistryKind::HttpSd
+        | RegistryKind::FileSd
+        | RegistryKind::DnsSrv => 3,
     }
 }

@@ -8,12 +8,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hawser_mesh::{Hostname, RegistryKind, WorkloadKey};
+use hawser_mesh::{Hostname, WorkloadKey};
 
 use super::Tables;
 use crate::registry::merge::{Definition, DefinitionKey, merge};
 use crate::registry::model::{Instance, Member, Service, WorkloadId};
 use crate::registry::snapshot::ServiceState;
+use crate::registry::twins::unite;
 
 impl Tables {
     pub(super) fn define(&mut self, host: Hostname, key: DefinitionKey, definition: Definition) {
@@ -47,6 +48,12 @@ impl Tables {
             && old.workload == *new
         {
             return;
+        }
+        if let Some(old) = &old {
+            self.touch_twins(&old.workload);
+        }
+        if let Some(new) = &workload {
+            self.touch_twins(new);
         }
         self.count(&id, i64::from(workload.is_some()) - i64::from(old.is_some()));
         if let Some(old) = &old {
@@ -103,7 +110,8 @@ impl Tables {
         let definitions = self.definitions.get(host).unwrap_or(&none);
         let (merged, apart) = merge(host, definitions, &self.settings);
         let new = merged.map(|(service, used)| {
-            let instances = self.gather(host, definitions, &used);
+            let found = self.gather(host, definitions, &used);
+            let instances = unite(&service, found, |address| self.joined_at(address));
             (service, instances)
         });
         if apart.is_empty() {
@@ -209,11 +217,11 @@ impl Tables {
         host: &Hostname,
         definitions: &BTreeMap<DefinitionKey, Definition>,
         used: &[DefinitionKey],
-    ) -> Vec<Instance> {
+    ) -> BTreeMap<WorkloadId, Instance> {
         let mut found: BTreeMap<WorkloadId, Instance> = BTreeMap::new();
         let mut add = |member: &Arc<Member>, index: usize| {
             let instance = found.entry(member.id.clone());
-            instance.or_insert_with(|| Instance { member: member.clone(), via: 0 }).via |= 1 << index;
+            instance.or_insert_with(|| Instance::new(member.clone())).via |= 1 << index;
         };
         for (index, key) in used.iter().enumerate() {
             let Some(definition) = definitions.get(key) else { continue };
@@ -233,10 +241,7 @@ impl Tables {
             match &definition.service.selector {
                 Some(selector) if !selector.is_empty() => {
                     let chosen = self.members.selected(namespace, selector);
-                    chosen
-                        .into_iter()
-                        .filter(|m| m.id.registry.kind != RegistryKind::Consul)
-                        .for_each(|m| add(m, index));
+                    chosen.into_iter().filter(|m| !m.id.registry.kind.is_outside()).for_each(|m| add(m, index));
                 }
                 _ => self.members.naming(host, Some(&key.registry)).for_each(|member| add(member, index)),
             }
@@ -247,7 +252,25 @@ impl Tables {
                 add(member, 0);
             }
         }
-        found.into_values().collect()
+        found
+    }
+
+    /// Workloads of joined hosts at an address.
+    fn joined_at(&self, address: &str) -> Vec<Arc<Member>> {
+        let ids = self.snapshot.by_workload_address.get(address).into_iter().flatten();
+        ids.filter_map(|id| self.members.get(id)).filter(|m| m.workload.instance.is_some()).cloned().collect()
+    }
+
+    /// A joined host came, changed or went: services that another registry says of its addresses.
+    fn touch_twins(&mut self, workload: &hawser_mesh::Workload) {
+        if workload.instance.is_none() {
+            return;
+        }
+        let ids = workload.addresses.values().flatten().filter_map(|a| self.snapshot.by_workload_address.get(a));
+        let outside = ids.flatten().filter(|id| id.registry.kind.is_outside());
+        let members = outside.filter_map(|id| self.members.get(id));
+        let hosts: BTreeSet<Hostname> = members.flat_map(|member| member.workload.services.iter().cloned()).collect();
+        self.dirty.extend(hosts);
     }
 
     fn group_host(&self, member: &Member) -> Option<Hostname> {

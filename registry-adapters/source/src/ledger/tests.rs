@@ -28,6 +28,7 @@ pub(super) fn workload(name: &str, weight: u32) -> Object {
         transport: Transport::Plaintext,
         hawser: false,
         instance: None,
+        node: None,
         group: None,
         services: Vec::new(),
     }))

@@ -110,6 +110,8 @@ struct StoredWorkload {
     group: String,
     #[prost(string, repeated, tag = "17")]
     services: Vec<String>,
+    #[prost(string, tag = "18")]
+    node: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -228,6 +230,7 @@ fn store_workload(workload: &Workload) -> StoredWorkload {
         hawser: workload.hawser,
         group: workload.group.clone().unwrap_or_default(),
         services: workload.services.iter().map(ToString::to_string).collect(),
+        node: workload.node.as_deref().unwrap_or_default().to_owned(),
     }
 }
 
@@ -258,6 +261,7 @@ fn workload(stored: StoredWorkload) -> Option<Workload> {
         },
         hawser: stored.hawser,
         instance: None,
+        node: Some(stored.node).filter(|node| !node.is_empty()).map(Into::into),
         group: Some(stored.group).filter(|group| !group.is_empty()),
         services: stored.services.iter().filter_map(|host| host.parse().ok()).collect(),
     })
