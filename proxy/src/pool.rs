@@ -20,6 +20,8 @@ use crate::upstream::{Fault, Kept};
 const MOST_IDLE: usize = 256;
 /// The most HTTP/2 connections of a key.
 pub const MOST_SHARED: usize = 8;
+/// The same, of those whose streams become something else: they carry few each, and these last.
+const MOST_SWITCHED: usize = 1024;
 
 /// What a connection is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +32,8 @@ pub struct Key {
     pub transport: u64,
     /// What is spoken.
     pub offer: Offer,
+    /// Of HTTP/2: its streams become something else than requests. These have connections of their own.
+    pub switches: bool,
 }
 
 /// Where a connection goes.
@@ -117,6 +121,7 @@ pub struct Shared {
     pub hawser: Cell<bool>,
     /// Told when one was made, or was not.
     pub changed: Notify,
+    most: usize,
     timeout: Duration,
 }
 
@@ -157,6 +162,7 @@ impl Pool {
             speaks_http1: Cell::new(false),
             hawser: Cell::new(false),
             changed: Notify::new(),
+            most: if key.switches { MOST_SWITCHED } else { MOST_SHARED },
             timeout,
         });
         self.shared.borrow_mut().entry(*key).or_insert(new).clone()
@@ -208,7 +214,7 @@ impl Shared {
 
     /// Whether another connection may be made.
     pub fn has_room(&self) -> bool {
-        self.connections.borrow().len() < MOST_SHARED
+        self.connections.borrow().len() < self.most
     }
 }
 

@@ -8,7 +8,7 @@ mod log;
 pub mod tunnel;
 pub mod tunnels;
 
-pub use carry::{Carried, End, carry};
+pub use carry::{Carried, End, Kept, carry};
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -198,7 +198,7 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
         failed.attempts = attempt;
         (failed.flags, failed.failure) = match problem {
             Problem::Limit => (Flags::UO, None),
-            Problem::NoSecret => (Flags::UF | Flags::URX, None),
+            Problem::NoSecret | Problem::NoSwitch => (Flags::UF | Flags::URX, None),
             Problem::Connect(fault) => (Flags::UF | Flags::URX, fault.words()),
         };
         let Some(endpoint) = target.endpoint() else { break };

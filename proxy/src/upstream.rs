@@ -47,6 +47,28 @@ pub enum Problem {
     NoSecret,
     /// The cluster's limit.
     Limit,
+    /// The server does not let streams become anything else.
+    NoSwitch,
+}
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A request.
+    Request,
+    /// A request that failed on a connection that was kept: another one.
+    Again,
+    /// CONNECT.
+    Connect,
+    /// An upgrade.
+    Upgrade,
+}
+
+impl Purpose {
+    /// Whether it becomes something else than a request.
+    pub fn switches(self) -> bool {
+        matches!(self, Self::Connect | Self::Upgrade)
+    }
 }
 
 impl<'c> Target<'c> {

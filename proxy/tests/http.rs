@@ -19,6 +19,8 @@ mod limits;
 mod lines;
 #[path = "http/retries.rs"]
 mod retries;
+#[path = "http/switches.rs"]
+mod switches;
 #[path = "http/upgrades.rs"]
 mod upgrades;
 #[path = "http/wire.rs"]

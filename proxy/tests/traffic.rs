@@ -101,9 +101,14 @@ async fn story() {
         timeout(Duration::from_secs(10), apps::half_close("240.240.0.1:9100", b"ping")).await.unwrap().unwrap();
     assert_eq!(answer, b"4 bytes");
 
-    // An upgrade.
-    let echoed = timeout(Duration::from_secs(10), apps::upgrade("240.240.0.1:9080")).await.unwrap().unwrap();
-    assert_eq!(echoed, b"echo");
+    // Upgrades: between the proxies they share connections, one a worker of the caller's.
+    let before = inbound_connections().await;
+    for _ in 0..8 {
+        let echoed = timeout(Duration::from_secs(10), apps::upgrade("240.240.0.1:9080")).await.unwrap().unwrap();
+        assert_eq!(echoed, b"echo");
+    }
+    let made = inbound_connections().await - before;
+    assert!((1..=2).contains(&made), "{made}");
 
     // Both ends counted.
     let metrics = apps::get("127.0.0.1:15000", "/metrics", &[]).await.unwrap();
@@ -148,6 +153,13 @@ async fn story() {
     drop((caller_ads, callee_ads));
     let alone = apps::get("240.240.0.1:9080", "/alone", &[]).await.unwrap();
     assert!(alone.contains("saw: GET /alone"), "{alone}");
+}
+
+/// How many connections the callee's proxy has taken.
+async fn inbound_connections() -> u64 {
+    let page = apps::get("127.0.0.1:15100", "/metrics", &[]).await.unwrap();
+    let line = page.lines().find(|l| l.starts_with("hawser_proxy_connections_total{direction=\"inbound\"}")).unwrap();
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
 fn rustls_provider() -> Result<(), std::sync::Arc<rustls::crypto::CryptoProvider>> {

@@ -41,6 +41,8 @@ answers! {
     BROKEN = 503 14 "UC" "upstream_reset_before_response_started{connection_termination}"
         "the upstream connection broke before an answer\n";
     RESET = 503 14 "UR" "upstream_reset_before_response_started{remote_reset}" "the upstream reset the request\n";
+    NO_SWITCH = 503 14 "UR" "upstream_reset_before_response_started{remote_reset}"
+        "the upstream does not take this protocol over HTTP/2\n";
     REFUSED = 503 14 "UR" "upstream_reset_before_response_started{remote_refused_stream_reset}"
         "the upstream refused the request\n";
     NONSENSE = 502 14 "UPE" "upstream_reset_before_response_started{protocol_error}" "the upstream's answer is no HTTP\n";

@@ -16,7 +16,7 @@ use super::message::{Length, RequestHead, ResponseHead, Version};
 use super::retry::Event;
 use crate::config::Config;
 use crate::tls::Offer;
-use crate::upstream::{self, Lease, Problem, Sender, Target};
+use crate::upstream::{self, Lease, Problem, Purpose, Sender, Target};
 use crate::worker::Worker;
 
 /// What a try came to.
@@ -117,11 +117,11 @@ impl Timer {
     }
 }
 
-type To<'t> = (&'t Rc<Worker>, &'t Arc<Config>, &'t Target<'t>, Offer, bool);
+type To<'t> = (&'t Rc<Worker>, &'t Arc<Config>, &'t Target<'t>, Offer, Purpose);
 
 /// Tries.
 pub(super) async fn attempt<S: Server>(
-    (worker, config, target, offer, fresh): To<'_>,
+    (worker, config, target, offer, purpose): To<'_>,
     head: &mut RequestHead,
     shape: &Shape,
     attempt_count: Option<u32>,
@@ -131,7 +131,7 @@ pub(super) async fn attempt<S: Server>(
 ) -> Outcome {
     let mut timer = Timer::new(*limits);
     let leased = {
-        let mut lease = std::pin::pin!(upstream::lease(worker, config, target, offer, fresh));
+        let mut lease = std::pin::pin!(upstream::lease(worker, config, target, offer, purpose));
         poll_fn(|cx| match lease.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => timer.poll(cx, !body.is_ended()).map(Err),
@@ -141,6 +141,7 @@ pub(super) async fn attempt<S: Server>(
     let Lease { mut sender, reused, hawser } = match leased {
         Ok(Ok(lease)) => lease,
         Ok(Err(Problem::Limit)) => return Outcome::Failed(Event::Overflow, answer::OVERFLOW),
+        Ok(Err(Problem::NoSwitch)) => return Outcome::Late(answer::NO_SWITCH),
         Ok(Err(Problem::NoSecret)) => return Outcome::Failed(Event::NoConnection, answer::NO_CONNECTION),
         Ok(Err(Problem::Connect(fault))) => return Outcome::Failed(Event::NoConnection, Answer::unreached(fault)),
         Err(fired) => return late(fired),
@@ -150,13 +151,19 @@ pub(super) async fn attempt<S: Server>(
         (Sender::Http2(_), true) => Wire::Hawser,
         (Sender::Http2(_), false) => Wire::Http2,
     };
-    head::fit(head, shape, wire, attempt_count);
+    let method = head::fit(head, shape, wire, attempt_count);
     // What HTTP/2 sends behind a CONNECT is no body: it waits until both ends have agreed.
-    let tunnel = shape.switch != Switch::No && head.version == Version::Http2;
+    let tunnel = shape.switch != Switch::No && (head.version == Version::Http2 || wire != Wire::Http1);
     let length = if tunnel { Length::None } else { head.length };
     let mut none = Pump::new(true);
     let body = if tunnel { &mut none } else { body };
-    let waited = match sender.request(head, length) {
+    let sent = sender.request(head, length);
+    if let Some(method) = method {
+        // As the client asked: so it is logged, and tried again.
+        head.method = method;
+        head.set_protocol(b"");
+    }
+    let waited = match sent {
         Ok(()) => poll_fn(|cx| response(cx, server, &mut sender, body, &mut timer)).await,
         Err(why) => Err(Stop::Server(why)),
     };

@@ -26,7 +26,7 @@ use crate::route::{self, Asked};
 use crate::tcp::Active;
 use crate::telemetry::{Flow, FlowLabels, Party, Reporter, RequestResult};
 use crate::tls::Offer;
-use crate::upstream::{Target, To};
+use crate::upstream::{Purpose, Sender, Target, To};
 use crate::worker::chance;
 
 /// Serves a request.
@@ -190,10 +190,15 @@ impl Call<'_> {
             exchange.tries(&target);
             let active = target.endpoint().map(Active::new);
             let attempt_count = self.attempt_count.then(|| tries.retried() + 1);
-            let offer = self.offer(&target);
-            let fresh = self.shape.switch != Switch::No || tries.retried() > 0;
+            let offer = self.offer(&target, &exchange.head);
+            let purpose = match self.shape.switch {
+                Switch::Upgrade(_) => Purpose::Upgrade,
+                Switch::Connect => Purpose::Connect,
+                Switch::No if tries.retried() > 0 => Purpose::Again,
+                Switch::No => Purpose::Request,
+            };
             let limits = limits.of_try(self.forward.retry.as_ref().and_then(|r| r.per_try));
-            let to = (&self.connection.worker, self.config, &target, offer, fresh);
+            let to = (&self.connection.worker, self.config, &target, offer, purpose);
             let outcome = attempt(to, &mut exchange.head, &self.shape, attempt_count, server, &mut body, &limits).await;
             let (event, answer) = match outcome {
                 Outcome::Answered(response, sender) => {
@@ -272,7 +277,22 @@ impl Call<'_> {
         mut answered: relay::Answered,
         ops: &HeaderOps,
     ) -> Then {
-        let upgrade = head::clean_response(&mut answered.response);
+        let mut upgrade = head::clean_response(&mut answered.response);
+        let http2 = matches!(answered.sender, Sender::Http2(_));
+        if let Switch::Upgrade(protocol) = &self.shape.switch
+            && http2
+            && (200..300).contains(&answered.response.status)
+        {
+            // HTTP/2 says with it what HTTP/1.1 says with a 101.
+            answered.response.status = 101;
+            upgrade = Some(protocol.clone().into_bytes());
+            if let Some(key) = exchange.head.fields.get("sec-websocket-key")
+                && answered.response.fields.get("sec-websocket-accept").is_none()
+            {
+                let accept = head::websocket_accept(key);
+                answered.response.fields.push(b"sec-websocket-accept", accept.as_bytes());
+            }
+        }
         route::change(&mut answered.response.fields, &ops.response);
         route::change(&mut answered.response.fields, &self.route.ops.response);
         let status = answered.response.status;
@@ -379,14 +399,15 @@ impl Call<'_> {
     }
 
     /// What is offered to an endpoint.
-    fn offer(&self, target: &Target<'_>) -> Offer {
+    fn offer(&self, target: &Target<'_>, head: &RequestHead) -> Offer {
         let http2 = match target.cluster.spec.protocol {
             HttpProtocol::AsReceived => self.shape.http2,
             HttpProtocol::Http1 => false,
             HttpProtocol::Http2 => true,
         };
         match (http2, target.is_hawser()) {
-            _ if self.shape.switch != Switch::No => Offer::Http1,
+            // A body before it becomes something else is a thing of HTTP/1.1 alone.
+            _ if self.shape.switch != Switch::No && has_body(head) => Offer::Http1,
             (false, false) => Offer::Http1,
             (true, false) => Offer::Http2,
             (false, true) => Offer::HawserHttp1,
@@ -430,6 +451,10 @@ impl Call<'_> {
         };
         exchange.counts_for(flow);
     }
+}
+
+fn has_body(head: &RequestHead) -> bool {
+    head.version != Version::Http2 && !matches!(head.length, Length::None | Length::Exact(0))
 }
 
 fn grpc_status(response: &ResponseHead) -> Option<u8> {

@@ -285,8 +285,9 @@ pub(super) enum Wire {
     Hawser,
 }
 
-/// Makes a head fit for its connection; called again for each try.
-pub(super) fn fit(head: &mut RequestHead, shape: &Shape, wire: Wire, attempt: Option<u32>) {
+/// Makes a head fit for its connection; called again for each try. The method that it had, if it is another one now, is
+/// to be put back after.
+pub(super) fn fit(head: &mut RequestHead, shape: &Shape, wire: Wire, attempt: Option<u32>) -> Option<Method> {
     if let Some(attempt) = attempt {
         let mut text = Text::new();
         let _ = write!(text, "{attempt}");
@@ -318,6 +319,24 @@ pub(super) fn fit(head: &mut RequestHead, shape: &Shape, wire: Wire, attempt: Op
             head.fields.push_known(Known::HawserProtocol, protocol);
         }
     }
+    match &shape.switch {
+        Switch::Upgrade(protocol) if wire != Wire::Http1 && head.method != Method::CONNECT => {
+            // As HTTP/1.1 asked for it, HTTP/2 asks for it so (RFC 8441). An earlier try may have been one of HTTP/1.1.
+            head.fields.remove_known(Known::Connection);
+            head.fields.remove_known(Known::Upgrade);
+            head.set_protocol(protocol.as_bytes());
+            Some(std::mem::replace(&mut head.method, Method::CONNECT))
+        }
+        _ => None,
+    }
+}
+
+/// The answer to a WebSocket's key (RFC 6455, 4.2.2), for a client of HTTP/1.1 whose server needed none.
+pub(super) fn websocket_accept(key: &[u8]) -> String {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+    use base64::Engine as _;
+    let text = [key, &b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"[..]].concat();
+    base64::engine::general_purpose::STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text))
 }
 
 /// RFC 6455, 4.1: 16 random bytes, which HTTP/2 does without.
@@ -412,6 +431,11 @@ mod smallstr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_websocket_is_accepted_as_its_standard_says() {
+        assert_eq!(websocket_accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
 
     #[test]
     fn a_time_of_grpc_has_digits_and_a_unit() {

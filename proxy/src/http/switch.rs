@@ -1,10 +1,14 @@
 //! Connections that stop being HTTP: after both ends have agreed, bytes are carried.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::channel::{Server, Then};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::channel::{Broken, Server, Then};
 use super::finish::Exchange;
 use super::h2::Tunnel;
 use super::message::{Known, Length};
@@ -67,21 +71,94 @@ struct Far {
 
 async fn between<C: tcp::End>(client: &mut C, far: &mut Far, mut exchange: Box<Exchange>) {
     let (mut up, mut down) = (0, 0);
-    let whole = {
-        let mut carrying = std::pin::pin!(tcp::carry(client, &mut far.bytes, IDLE, |moved| {
+    let (mut client, mut server) = (Noting::new(client), Noting::new(&mut far.bytes));
+    let ended = {
+        let mut carrying = std::pin::pin!(tcp::carry(&mut client, &mut server, IDLE, |moved| {
             up += moved.forth;
             down += moved.back;
         }));
         poll_fn(|cx| match &far.rest {
-            Some(rest) if rest.is_lost(cx) => Poll::Ready(false),
-            _ => carrying.as_mut().poll(cx).map(|_| true),
+            Some(rest) if rest.is_lost(cx) => Poll::Ready(None),
+            _ => carrying.as_mut().poll(cx).map(Some),
         })
         .await
     };
     exchange.moved(up, down);
-    if whole {
-        exchange.ended();
-    } else {
-        exchange.broke("UC", "upstream_reset_after_response_started{connection_termination}");
+    match ended {
+        Some(Ok(())) => exchange.ended(),
+        Some(Err(_)) if client.broke => exchange.client_gone(Broken::Gone),
+        Some(Err(e)) if e.kind() == io::ErrorKind::TimedOut && !server.broke => {
+            exchange.broke("SI", "stream_idle_timeout");
+        }
+        Some(Err(_)) | None => exchange.broke("UC", "upstream_reset_after_response_started{connection_termination}"),
+    }
+}
+
+/// An end that notes whether it was the one that broke.
+struct Noting<'e, E> {
+    end: &'e mut E,
+    broke: bool,
+}
+
+impl<'e, E: tcp::End> Noting<'e, E> {
+    fn new(end: &'e mut E) -> Self {
+        Self { end, broke: false }
+    }
+
+    fn note<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.broke |= matches!(polled, Poll::Ready(Err(_)));
+        polled
+    }
+}
+
+impl<E: tcp::End> AsyncRead for Noting<'_, E> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut *self.end).poll_read(cx, buf);
+        self.note(polled)
+    }
+}
+
+impl<E: tcp::End> AsyncWrite for Noting<'_, E> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *self.end).poll_write(cx, bytes);
+        self.note(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *self.end).poll_write_vectored(cx, slices);
+        self.note(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut *self.end).poll_flush(cx);
+        self.note(polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut *self.end).poll_shutdown(cx);
+        self.note(polled)
+    }
+}
+
+impl<E: tcp::End> tcp::End for Noting<'_, E> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, kept: &mut tcp::Kept) -> Poll<io::Result<()>> {
+        let polled = self.end.poll_fill(cx, kept);
+        self.note(polled)
+    }
+
+    fn slices<'a>(&'a self, kept: &'a tcp::Kept, to: &mut [IoSlice<'a>]) -> usize {
+        self.end.slices(kept, to)
+    }
+
+    fn taken(&mut self, kept: &mut tcp::Kept, n: usize) {
+        self.end.taken(kept, n);
+    }
+
+    fn settle(&mut self, kept: &mut tcp::Kept) {
+        self.end.settle(kept);
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Context;
 
 use super::connect::Counted;
-use super::{Fault, Problem, Target, connect, is_hawser_h2};
-use crate::config::{ClusterState, Config, Transport};
+use super::{Fault, Problem, Purpose, Target, connect, is_hawser_h2};
+use crate::config::{ClusterState, Config, HttpProtocol, Transport};
 use crate::http::progress::{Ending, Progress};
 use crate::http::{h1, h2};
 use crate::pool::{Connecting, Key};
@@ -52,7 +52,7 @@ pub enum Sender {
     Http2(h2::ClientStream),
 }
 
-/// Takes or makes a connection. `fresh` leaves the pool aside: for upgrades, and after a pooled one failed.
+/// Takes or makes a connection.
 ///
 /// # Errors
 /// If there is none.
@@ -61,25 +61,30 @@ pub async fn lease(
     config: &Arc<Config>,
     target: &Target<'_>,
     offer: Offer,
-    fresh: bool,
+    purpose: Purpose,
 ) -> Result<Lease, Problem> {
     let transport = match target.transport() {
         Transport::Raw => 0,
         Transport::Tls(tls) => tls.fingerprint,
     };
-    let key = Key { to: target.pool_to(), transport, offer };
+    let switches = purpose.switches() && offer != Offer::Http1;
+    let key = Key { to: target.pool_to(), transport, offer, switches };
+    let alone = Key { offer: Offer::Http1, switches: false, ..key };
     if offer == Offer::Http1 {
-        return exclusive(worker, config, target, key, fresh).await;
+        return exclusive(worker, config, target, alone, purpose).await;
     }
     let shared = worker.pool.shared(&key, target.cluster.spec.idle_timeout);
     let mut pending = None;
     loop {
         if shared.speaks_http1.get() {
-            return exclusive(worker, config, target, Key { offer: Offer::Http1, ..key }, fresh).await;
+            return exclusive(worker, config, target, alone, purpose).await;
         }
         if let Some(connection) = shared.pick(target.cluster.spec.requests_per_connection) {
             if !connection.is_alive(crate::clock::now_ms()).await {
                 continue;
+            }
+            if purpose == Purpose::Upgrade && !connection.takes_extended_connect() {
+                return as_http1(worker, config, target, alone, purpose).await;
             }
             let Ok(stream) = connection.open() else { continue };
             return Ok(Lease { sender: Sender::Http2(stream), reused: true, hawser: shared.hawser.get() });
@@ -98,7 +103,7 @@ pub async fn lease(
         }
     }
     if !shared.has_room() {
-        return Err(Problem::Limit);
+        return if switches { as_http1(worker, config, target, alone, purpose).await } else { Err(Problem::Limit) };
     }
     let _pending = pending.map_or_else(|| Pending::begin(target), Ok)?;
     let connecting = Connecting::begin(&shared);
@@ -120,23 +125,50 @@ pub async fn lease(
     let progress = worker.watch.endpoint(target.endpoint().map(|e| &e.state));
     let sender = if http2 {
         let secure = !matches!(target.transport(), Transport::Raw);
-        let connection = start(made.stream, secure, progress, made.counted);
+        let connection = start(made.stream, secure, switches, progress, made.counted);
+        if switches {
+            let settled = tokio::time::timeout(target.cluster.spec.connect_timeout, connection.settled());
+            settled.await.map_err(|_| Problem::Connect(Fault::Slow))?;
+        }
+        if purpose == Purpose::Upgrade && !connection.takes_extended_connect() {
+            shared.connections.borrow_mut().push(connection);
+            drop(connecting);
+            return as_http1(worker, config, target, alone, purpose).await;
+        }
         let stream = connection.open().map_err(|_| Problem::Connect(Fault::Reset))?;
         shared.hawser.set(hawser);
         shared.connections.borrow_mut().push(connection);
         Sender::Http2(stream)
     } else {
         shared.speaks_http1.set(true);
-        let key = Key { offer: Offer::Http1, ..key };
-        Sender::Http1(Kept::new(made.stream, progress, made.counted, key))
+        Sender::Http1(Kept::new(made.stream, progress, made.counted, alone))
     };
     drop(connecting);
     Ok(Lease { sender, reused: false, hawser })
 }
 
+/// What can't be switched to on a stream of HTTP/2, on a connection of its own, if the server speaks HTTP/1.1 too.
+async fn as_http1(
+    worker: &Rc<Worker>,
+    config: &Arc<Config>,
+    target: &Target<'_>,
+    alone: Key,
+    purpose: Purpose,
+) -> Result<Lease, Problem> {
+    if target.cluster.spec.protocol == HttpProtocol::Http2 && !target.is_hawser() {
+        return Err(Problem::NoSwitch);
+    }
+    exclusive(worker, config, target, alone, purpose).await
+}
+
 /// An HTTP/2 connection and its task.
-fn start(stream: Stream, secure: bool, progress: Rc<Progress>, counted: Rc<Counted>) -> h2::Connection {
-    let (connection, driver) = h2::connect(stream, h2::Limits::default(), secure);
+fn start(stream: Stream, secure: bool, switches: bool, progress: Rc<Progress>, counted: Rc<Counted>) -> h2::Connection {
+    let mut limits = h2::Limits::default();
+    if switches {
+        // As many as may all stand still, and leave the connection's window open.
+        limits.streams = (limits.connection_window / limits.stream_window).max(1);
+    }
+    let (connection, driver) = h2::connect(stream, limits, secure);
     tokio::task::spawn_local(async move {
         let _counted = counted;
         let mut driver = std::pin::pin!(driver);
@@ -156,10 +188,12 @@ async fn exclusive(
     config: &Arc<Config>,
     target: &Target<'_>,
     key: Key,
-    fresh: bool,
+    purpose: Purpose,
 ) -> Result<Lease, Problem> {
     let most = target.cluster.spec.requests_per_connection;
-    while !fresh && let Some(mut kept) = worker.pool.take(&key) {
+    while purpose == Purpose::Request
+        && let Some(mut kept) = worker.pool.take(&key)
+    {
         if most == 0 || kept.requests < most {
             kept.requests += 1;
             return Ok(Lease { sender: Sender::Http1(kept), reused: true, hawser: false });

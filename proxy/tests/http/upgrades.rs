@@ -10,12 +10,12 @@ use tokio::io::AsyncWriteExt as _;
 use crate::wire::Server;
 use crate::world::{Setup, run};
 
-const WEBSOCKET: &str =
+pub(crate) const WEBSOCKET: &str =
     "GET /chat HTTP/1.1\r\nhost: a.b\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: a2V5\r\n\r\n";
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                         sec-websocket-accept: yes\r\n\r\n";
 
-fn allowing(server: &Server, kind: &str) -> Setup {
+pub(crate) fn allowing(server: &Server, kind: &str) -> Setup {
     let mut setup = Setup::to(&[server.at()]);
     setup.manager.upgrade_configs = vec![UpgradeConfig { upgrade_type: kind.into(), enabled: None }];
     setup
@@ -50,7 +50,7 @@ fn a_websocket_passes_from_http1_to_http1() {
 fn a_websocket_passes_from_http2_to_http1() {
     run(async {
         let server = Server::new().await;
-        let world = allowing(&server, "websocket").start();
+        let world = allowing(&server, "websocket").http1().start();
         let mut client = world.http2().await;
         while !client.is_extended_connect_protocol_enabled() {
             tokio::task::yield_now().await;
@@ -101,7 +101,7 @@ fn a_websocket_counts_as_a_request_while_it_lasts() {
 fn a_server_hears_that_nobody_waits_for_its_tunnel() {
     run(async {
         let server = Server::new().await;
-        let world = allowing(&server, "CONNECT").start();
+        let world = allowing(&server, "CONNECT").http1().start();
         let mut client = world.http2().await;
         let request = Request::builder().method(Method::CONNECT).uri("a.b:1").body(()).unwrap();
         let gone = client.send_request(request, false).unwrap();
@@ -183,7 +183,7 @@ fn a_tunnel_carries_bytes_and_each_end_of_them() {
 fn a_tunnel_of_http2_carries_bytes_and_each_end_of_them() {
     run(async {
         let server = Server::new().await;
-        let world = allowing(&server, "CONNECT").start();
+        let world = allowing(&server, "CONNECT").http1().start();
         let mut client = world.http2().await;
         let request = Request::builder().method(Method::CONNECT).uri("a.b:1").body(()).unwrap();
         let (answer, mut up) = client.send_request(request, false).unwrap();

@@ -1,6 +1,8 @@
 //! Clients and servers of HTTP/1.1 that say and see every byte, and servers of HTTP/2.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -115,12 +117,22 @@ impl Server {
 
     /// Speaks HTTP/2 from now on; requests come as they are read.
     pub(crate) fn http2(self) -> mpsc::UnboundedReceiver<(Request<RecvStream>, SendResponse<Bytes>)> {
+        self.http2_with(h2::server::Builder::new(), Rc::default())
+    }
+
+    /// The same, told how, and counting its connections.
+    pub(crate) fn http2_with(
+        self,
+        how: h2::server::Builder,
+        connections: Rc<Cell<usize>>,
+    ) -> mpsc::UnboundedReceiver<(Request<RecvStream>, SendResponse<Bytes>)> {
         let (sender, requests) = mpsc::unbounded_channel();
         tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = self.0.accept().await {
-                let sender = sender.clone();
+                connections.set(connections.get() + 1);
+                let (sender, how) = (sender.clone(), how.clone());
                 tokio::task::spawn_local(async move {
-                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    let mut connection = how.handshake(stream).await.unwrap();
                     while let Some(Ok(request)) = connection.accept().await {
                         let _ = sender.send(request);
                     }

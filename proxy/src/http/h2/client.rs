@@ -108,6 +108,11 @@ impl Connection {
         self.inner.shared.drive(|state| state.takes_extended_connect())
     }
 
+    /// Waits for the server's SETTINGS. Only who made the connection may, before others have it.
+    pub async fn settled(&self) {
+        poll_fn(|cx| if self.inner.shared.drive(|s| s.is_settled(cx)) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
     /// A place for a request.
     ///
     /// # Errors

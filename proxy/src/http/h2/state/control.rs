@@ -56,6 +56,7 @@ impl State {
             self.setting(u16::from_be_bytes([*i0, *i1]), u32::from_be_bytes([*v0, *v1, *v2, *v3]))?;
         }
         self.peer.known = true;
+        self.woke |= self.pong.wake();
         frame::put(&mut self.out, kind::SETTINGS, flag::ACK, 0, &[]);
         self.answer()
     }

@@ -44,6 +44,15 @@ impl State {
         self.peer.extended_connect
     }
 
+    /// Whether the peer's SETTINGS have come, or nothing will come any more; one task is woken when they do.
+    pub(in crate::http::h2) fn is_settled(&mut self, cx: &Context<'_>) -> bool {
+        let settled = self.peer.known || self.retired;
+        if !settled {
+            self.pong.wait(cx);
+        }
+        settled
+    }
+
     /// Takes a connection out of use.
     pub(in crate::http::h2) fn retire(&mut self) {
         self.retired = true;
