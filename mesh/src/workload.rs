@@ -74,7 +74,7 @@ pub struct Workload {
     pub key: WorkloadKey,
     /// IP address, host name or `unix://` path by network; the empty network is the default one.
     pub addresses: BTreeMap<String, Vec<String>>,
-    /// Ports by name, where they differ from the service's target ports.
+    /// Ports by name, where they differ from the service's target ports; 0: it does not serve that one.
     pub ports: BTreeMap<String, u16>,
     /// What selectors look at.
     pub labels: BTreeMap<String, String>,

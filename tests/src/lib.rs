@@ -4,6 +4,7 @@
 //! process, waits with a deadline, looks at what went over the wire. Invariant: nothing is done to the machine's
 //! own namespaces, and nothing outlives the test, however it ends.
 
+pub mod consul;
 pub mod envoy;
 pub mod host;
 pub mod http;
@@ -16,6 +17,7 @@ pub mod testbeds;
 pub mod wait;
 pub mod wire;
 
+pub use consul::Consul;
 pub use host::{Host, Seen};
 pub use isolation::isolated;
 pub use lab::Lab;

@@ -1,7 +1,8 @@
-//! Programs of others that judge ours: Envoy and gRPC's Python client, from the ordinary package index, kept in
-//! `target/testbeds`.
+//! Programs of others that judge ours: Envoy and gRPC's Python client from the ordinary package index, Consul from a
+//! release of Debian that has it; kept in `target/testbeds`.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -55,6 +56,75 @@ impl Testbed {
     pub fn python(&self) -> String {
         self.venv.join("bin/python").display().to_string()
     }
+}
+
+/// The Debian release whose package archive holds Consul.
+const CONSUL_RELEASE: &str = "bullseye";
+
+/// A Consul server's program: that of `HAWSER_TEST_CONSUL`, or the one in `target/testbeds`, fetched if it is missing. The
+/// package is taken apart beside the system, which is not touched.
+///
+/// # Errors
+/// If it can't be had; says what is missing.
+pub fn consul() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("HAWSER_TEST_CONSUL") {
+        return Ok(program.into());
+    }
+    let dir = programs::source_root().join("target/testbeds/consul");
+    std::fs::create_dir_all(&dir)?;
+    let program = dir.join("root/usr/bin/consul");
+    let lock = std::fs::File::create(dir.join("lock"))?;
+    lock.lock().context("waiting for the test bed's lock")?;
+    if !program.is_file() {
+        let cure = "Consul comes from a Debian package; on another system name a program of it in HAWSER_TEST_CONSUL";
+        fetch(&dir, "consul").context(cure)?;
+        ensure!(program.is_file(), "the package holds no {}", program.display());
+    }
+    Ok(program)
+}
+
+/// Fetches a package of another release into a directory, with lists of its own, from the archive that this machine uses.
+fn fetch(dir: &Path, package: &str) -> Result<()> {
+    let targets = ["indextargets", "--format", "$(SITE)", "Created-By: Packages"];
+    let sites =
+        output("apt-get", &targets.map(OsStr::new), dir, None).context("apt-get is missing or knows no archive")?;
+    let site = sites.lines().next().context("apt-get knows no archive; fill in its list of sources")?;
+    for folder in ["lists/partial", "cache/archives/partial"] {
+        std::fs::create_dir_all(dir.join(folder))?;
+    }
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    std::fs::write(dir.join("sources.list"), format!("deb [signed-by={keyring}] {site} {CONSUL_RELEASE} main\n"))?;
+    let here = dir.display();
+    let config = format!(
+        "Dir::Etc::sourcelist \"{here}/sources.list\";\nDir::Etc::sourceparts \"-\";\nDir::State::lists \"{here}/lists\";\n\
+         Dir::Cache \"{here}/cache\";\nAPT::Sandbox::User \"root\";\n"
+    );
+    std::fs::write(dir.join("apt.conf"), config)?;
+    let config = dir.join("apt.conf");
+    output("apt-get", &["update".as_ref()], dir, Some(&config))?;
+    output("apt-get", &["download".as_ref(), package.as_ref()], dir, Some(&config))?;
+    let deb = std::fs::read_dir(dir)?
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .find(|p| p.extension().is_some_and(|e| e == "deb"));
+    let deb = deb.context("apt-get fetched no package")?;
+    // Complete or not there: a program that is half unpacked would be taken for a whole one.
+    let unpacked = dir.join("unpacked");
+    output("dpkg-deb", &["-x".as_ref(), deb.as_ref(), unpacked.as_ref()], dir, None)?;
+    std::fs::rename(unpacked, dir.join("root"))?;
+    Ok(())
+}
+
+/// What a command says, if it succeeds.
+fn output(program: &str, args: &[&OsStr], dir: &Path, apt: Option<&Path>) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(dir).stdin(Stdio::null());
+    if let Some(config) = apt {
+        command.env("APT_CONFIG", config);
+    }
+    let title = format!("{command:?}");
+    let seen = finish(command, None, Duration::from_secs(300)).with_context(|| title.clone())?;
+    ensure!(seen.ok(), "{title} ended with {}:\n{}{}", seen.code, seen.out, seen.err);
+    Ok(seen.out)
 }
 
 fn run(program: &str, args: &[&str]) -> Result<()> {

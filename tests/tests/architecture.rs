@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Who may know whom; test and task crates may know all.
-const MAY_KNOW: [(&str, &[&str]); 11] = [
+const MAY_KNOW: [(&str, &[&str]); 12] = [
     ("hawser-api", &[]),
     ("hawser-daemon", &[]),
     ("hawser-sockets", &[]),
@@ -13,6 +13,7 @@ const MAY_KNOW: [(&str, &[&str]); 11] = [
     ("hawser-mesh", &["hawser-api"]),
     ("hawser-registry-files", &["hawser-mesh", "hawser-api"]),
     ("hawser-registry-source", &["hawser-mesh", "hawser-api", "hawser-daemon"]),
+    ("hawser-registry-consul", &["hawser-registry-source", "hawser-mesh", "hawser-daemon"]),
     (
         "hawser-discovery",
         &["hawser-registry-files", "hawser-mesh", "hawser-xds", "hawser-api", "hawser-daemon", "hawser-sockets"],

@@ -194,13 +194,14 @@ impl Service {
         }
         let workload = &instance.found_as.as_ref().unwrap_or(&instance.member).workload;
         if let Some(target) = workload.ports.get(&port.name) {
-            return Some(*target);
+            return Some(*target).filter(|target| *target != 0);
         }
         let sources = self.sources.iter().enumerate().filter(|(index, _)| instance.via & (1 << index) != 0);
         sources
             .filter_map(|(_, source)| source.port(port))
             .map(|p| workload.ports.get(&p.name).copied().unwrap_or(p.target_port))
             .next()
+            .filter(|target| *target != 0)
     }
 
     /// Whether a proxy of `namespace` may see it.
