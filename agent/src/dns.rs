@@ -3,9 +3,9 @@
 //! In: queries on loopback, UDP and TCP, both families. Out: answers. A name of ours never leaves the host and never waits;
 //! a name that is not ours, unknown ones under the mesh's domain included, is answered as it was without us.
 
-mod answer;
+pub(crate) mod answer;
 mod forward;
-mod names;
+pub(crate) mod names;
 mod upstreams;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

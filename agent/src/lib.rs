@@ -9,6 +9,8 @@ mod capture;
 mod config;
 mod discovery;
 mod dns;
+#[doc(hidden)]
+pub mod doors;
 mod health;
 mod host;
 mod identity;

@@ -6,6 +6,8 @@
 
 mod address;
 mod connect_back;
+#[doc(hidden)]
+pub mod doors;
 mod epoch;
 mod group;
 mod join;

@@ -5,6 +5,8 @@
 
 mod answer;
 mod attempt;
+#[doc(hidden)]
+pub mod between;
 pub mod channel;
 mod connection;
 mod finish;

@@ -1,34 +1,16 @@
 //! The seeds of the fuzz targets, replayed: hostile bytes that every build must survive.
-//!
-//! A seed whose name begins with `ok-` must be served, one with `bad-` must not be; of others only an end is asked.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "../../fuzz/driver.rs"]
 mod driver;
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 
 use std::path::PathBuf;
 
 use hawser_proxy::detect::{HttpSniff, TlsSniff};
-
-fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
-    let mut all: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap()))
-        .collect();
-    all.sort();
-    all
-}
-
-fn verdict(name: &str, served: bool) {
-    if name.starts_with("ok-") {
-        assert!(served, "{name} must be taken");
-    } else if name.starts_with("bad-") {
-        assert!(!served, "{name} must be refused");
-    }
-}
+use replay::{seeds, verdict};
 
 #[test]
 fn client_hellos() {
@@ -70,6 +52,27 @@ fn responses_of_http1() {
 }
 
 #[test]
+fn requests_between_two_codecs() {
+    for (name, bytes) in seeds("forward_request") {
+        verdict(&name, driver::forward::request(&bytes) > 0);
+    }
+}
+
+#[test]
+fn responses_between_two_codecs() {
+    for (name, bytes) in seeds("forward_response") {
+        verdict(&name, driver::forward::response(&bytes));
+    }
+}
+
+#[test]
+fn lines_of_access_logs() {
+    for (_, bytes) in seeds("access_log") {
+        driver::access_log::lines(&bytes);
+    }
+}
+
+#[test]
 fn paths() {
     for (name, bytes) in seeds("path") {
         verdict(&name, driver::path(&bytes));
@@ -104,24 +107,23 @@ fn records_of_tls() {
     }
 }
 
+/// Nothing but the replay is built everywhere: without it a target could be broken, and nobody would see it.
 #[test]
-fn there_are_enough_of_them() {
-    let targets = ["client_hello", "http_preface", "http_head", "h1_request", "h1_response", "path"];
-    let targets = targets.iter().chain(&["h2_server", "h2_client", "hpack", "tls_records"]);
-    let count: usize = targets.map(|t| seeds(t).len()).sum();
-    assert!(count >= 180, "{count}");
-}
-
-/// Nothing but this replay is built everywhere, so that a target could be broken and nobody would see it.
-#[test]
-fn every_folder_of_seeds_has_a_target_that_is_built() {
-    let fuzz = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
-    let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
-    for folder in std::fs::read_dir(fuzz.join("seeds")).unwrap() {
-        let name = folder.unwrap().file_name().into_string().unwrap();
-        let path = format!("fuzz_targets/{name}.rs");
-        assert!(manifest.contains(&format!("path = \"{path}\"")), "{name} is not in fuzz/Cargo.toml");
-        let text = std::fs::read_to_string(fuzz.join(&path)).unwrap();
-        assert!(text.contains("fuzz_target!") && text.contains("driver::"), "{path} fuzzes nothing");
+fn every_target_has_seeds_that_are_replayed() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let manifest = read("fuzz/Cargo.toml");
+    let replays = ["agent", "api", "discovery", "proxy", "xds"].map(|name| read(&format!("{name}/tests/seeds.rs")));
+    let mut count = 0;
+    for target in std::fs::read_dir(root.join("fuzz/fuzz_targets")).unwrap() {
+        let path = target.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name} is not in fuzz/Cargo.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("fuzz_target!") && text.contains("driver::"), "{name} fuzzes nothing");
+        let named = format!("seeds(\"{name}\")");
+        assert!(replays.iter().any(|replay| replay.contains(&named)), "the seeds of {name} are not replayed");
+        count += seeds(name).len();
     }
+    assert!(count >= 450, "{count}");
 }

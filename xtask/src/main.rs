@@ -1,4 +1,4 @@
-//! The tasks of development: `cargo xtask demo | test | bench | soak | dist | docs`.
+//! The tasks of development: `cargo xtask demo | test | fuzz | bench | soak | dist | docs`.
 //!
 //! In: a task's name. Out: that task done with cargo and the programs of the workspace, its exit code ours.
 //! Invariant: nothing here but the order of things; what is done is done by cargo and by the workspace's programs.
@@ -6,6 +6,7 @@
 
 mod dist;
 mod docs;
+mod fuzz;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,13 @@ enum Task {
     /// Install what the tests need where that is possible, then run every test
     Test {
         /// Handed on to cargo test
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Feed the parsers of strangers' bytes with bytes that nobody thought of, for ten minutes each
+    #[command(disable_help_flag = true)]
+    Fuzz {
+        /// `[TARGET...] [--seconds N] [--shrink] [--build]`; --help says more
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -83,6 +91,7 @@ fn run(task: Task) -> Result<()> {
             all.extend(args.iter().map(String::as_str));
             cargo(&all)
         }
+        Task::Fuzz { args } => fuzz::run(&args),
         Task::Bench { args } => {
             tools::install(tools::BENCH)?;
             cargo(&["build", "--release", "--workspace", "--bins"])?;

@@ -26,11 +26,7 @@ impl Hosts {
         peer: &Peer,
         binding: &Binding,
     ) -> Result<host::Joined, Refusal> {
-        check_text(&request.hostname, "host name", 253)?;
-        check_text(&request.version, "version", 64)?;
-        proof::check_join(&request, binding)?;
-        let requests = Requests::check(&request.host_csr, &request.host_public_key, &request.workloads)?;
-        let locality = locality(request.locality.clone())?;
+        let Checked { requests, locality } = Checked::of(&request, binding)?;
 
         // Judged here for a quick answer, and again where the use is taken.
         let token: Option<TokenRecord> = self.inner.store.get(&shown(&request.token_id))?;
@@ -162,6 +158,24 @@ impl Hosts {
         }
         let why = format!("this host connects from {source}, and nobody answers discovery at the address it names");
         Err(Refusal::AddressRefused(first, why))
+    }
+}
+
+/// A join of which everything is right that can be seen without looking anything up.
+pub(super) struct Checked {
+    requests: Requests,
+    /// Region, zone, subzone.
+    locality: (String, String, String),
+}
+
+impl Checked {
+    /// Checks the texts, the proof and the certificate requests.
+    pub(super) fn of(request: &host::JoinRequest, binding: &Binding) -> Result<Self, Refusal> {
+        check_text(&request.hostname, "host name", 253)?;
+        check_text(&request.version, "version", 64)?;
+        proof::check_join(request, binding)?;
+        let requests = Requests::check(&request.host_csr, &request.host_public_key, &request.workloads)?;
+        Ok(Self { requests, locality: locality(request.locality.clone())? })
     }
 }
 

@@ -17,6 +17,7 @@ pub enum HttpSniff {
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Most bytes of a target.
 const LONGEST_LINE: usize = 8 * 1024;
 const LONGEST_METHOD: usize = 24;
 
@@ -40,7 +41,8 @@ pub fn http(bytes: &[u8]) -> HttpSniff {
     }
     let target = &rest[1..];
     let length = target.iter().take_while(|b| b.is_ascii_graphic() || **b >= 0x80).count();
-    if bytes.len() > LONGEST_LINE {
+    // Of the line, not of what came with it: that depends on how it was cut.
+    if length > LONGEST_LINE {
         return HttpSniff::NotHttp;
     }
     let version = &target[length..];
@@ -90,7 +92,14 @@ mod tests {
     #[test]
     fn a_line_without_end_is_given_up() {
         let mut line = b"GET /".to_vec();
-        line.resize(LONGEST_LINE + 1, b'a');
+        line.resize(LONGEST_LINE + 5, b'a');
         assert_eq!(http(&line), HttpSniff::NotHttp);
+    }
+
+    #[test]
+    fn what_comes_with_a_line_does_not_change_what_it_is() {
+        let mut bytes = b"POST / HTTP/1.1\r\n".to_vec();
+        bytes.resize(2 * LONGEST_LINE, b'a');
+        assert_eq!(http(&bytes), HttpSniff::Http1);
     }
 }

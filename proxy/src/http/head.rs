@@ -52,7 +52,7 @@ impl Switch {
 /// Checks a request's head and cleans it.
 pub(super) fn take(connection: &Connection, head: &mut RequestHead) -> Result<Shape, Answer> {
     let spec = &connection.spec;
-    let seen = Seen::of(&head.fields);
+    let mut seen = Seen::of(&head.fields);
     if spec.refuse_underscores && head.fields.iter().any(|field| field.name.contains(&b'_')) {
         return Err(BAD_NAME);
     }
@@ -66,7 +66,10 @@ pub(super) fn take(connection: &Connection, head: &mut RequestHead) -> Result<Sh
         head.fields.remove_known(Known::HawserProtocol);
     }
     let switch = switch(head);
-    strip(&mut head.fields, &seen);
+    if strip(&mut head.fields, &seen) {
+        // What a client has taken away must not count as said.
+        seen = Seen::of(&head.fields);
+    }
     let mut expects = false;
     if seen.has(Known::Expect) {
         expects = head.fields.known(Known::Expect).is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
@@ -183,20 +186,9 @@ fn switch(head: &RequestHead) -> Switch {
     }
 }
 
-/// Takes away what belongs to one connection.
-fn strip(fields: &mut Fields, seen: &Seen) {
-    if seen.has(Known::Connection) {
-        let listed: Vec<String> = fields
-            .all("connection")
-            .flat_map(|value| value.split(|b| *b == b','))
-            .map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase())
-            // Nobody may strip what the next hop relies on.
-            .filter(|name| !["te", "x-forwarded-client-cert", "close", "keep-alive"].contains(&name.as_str()))
-            .collect();
-        for name in &listed {
-            fields.remove(name);
-        }
-    }
+/// Takes away what belongs to one connection; whether fields went that the peer has named.
+fn strip(fields: &mut Fields, seen: &Seen) -> bool {
+    let named = seen.has(Known::Connection) && strip_named(fields);
     if seen.has(Known::Te) {
         let trailers =
             |value: &[u8]| value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
@@ -217,6 +209,23 @@ fn strip(fields: &mut Fields, seen: &Seen) {
     if OWN.iter().any(|known| seen.has(*known)) {
         fields.retain(|field| !OWN.contains(&field.known));
     }
+    named
+}
+
+/// Takes away what `connection` lists. The list may be as long as a head, so it is not gone through for each field.
+fn strip_named(fields: &mut Fields) -> bool {
+    /// Nobody may strip what the next hop relies on.
+    const STAYS: [&[u8]; 4] = [b"te", b"x-forwarded-client-cert", b"close", b"keep-alive"];
+    let text = fields.all("connection").collect::<Vec<_>>().join(&b","[..]).to_ascii_lowercase();
+    let names = text.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    let mut listed: Vec<&[u8]> = names.filter(|name| !name.is_empty() && !STAYS.contains(name)).collect();
+    if listed.is_empty() {
+        return false;
+    }
+    listed.sort_unstable();
+    let before = fields.len();
+    fields.retain(|field| listed.binary_search(&field.name).is_err());
+    fields.len() != before
 }
 
 /// `x-forwarded-client-cert`: who calls, said by us alone.
@@ -239,19 +248,15 @@ fn forwarded_client(connection: &Connection, fields: &mut Fields, seen: &Seen) {
     }
 }
 
-/// Adds to a field that is a list.
+/// Adds to a field that is a list, and may have come in several lines: some proxies add a line of their own.
 fn append(fields: &mut Fields, known: Known, text: &[u8]) {
-    match fields.known(known).filter(|before| !before.is_empty()) {
-        None => {
-            fields.remove_known(known);
-            fields.push_known(known, text);
-        }
-        Some(before) => {
-            let all = [before, text].join(&b","[..]);
-            fields.remove_known(known);
-            fields.push_known(known, &all);
-        }
+    if fields.known(known).is_none() {
+        return fields.push_known(known, text);
     }
+    let before = fields.all(known.name()).filter(|value| !value.is_empty());
+    let all = before.chain([text]).collect::<Vec<_>>().join(&b","[..]);
+    fields.remove_known(known);
+    fields.push_known(known, &all);
 }
 
 /// A random UUID.
@@ -470,5 +475,31 @@ mod tests {
         let left: Vec<_> = fields.iter().map(|f| String::from_utf8_lossy(f.name).into_owned()).collect();
         assert_eq!(left, ["x-a", "te"]);
         assert_eq!(fields.get("te"), Some(&b"trailers"[..]));
+    }
+
+    #[test]
+    fn a_peer_may_name_more_fields_than_there_are() {
+        let mut fields = Fields::default();
+        fields.push(b"connection", &b"A, x-none, X-B ,,te".repeat(3000));
+        for name in ["x-a", "x-b", "a", "te"] {
+            fields.push(name.as_bytes(), b"trailers");
+        }
+        let seen = Seen::of(&fields);
+        assert!(strip(&mut fields, &seen));
+        let left: Vec<_> = fields.iter().map(|f| String::from_utf8_lossy(f.name).into_owned()).collect();
+        assert_eq!(left, ["x-a", "te"]);
+        assert!(!strip(&mut fields, &Seen::of(&Fields::default())));
+    }
+
+    #[test]
+    fn what_is_added_to_a_list_stands_behind_all_of_its_lines() {
+        let mut fields = Fields::default();
+        append(&mut fields, Known::ForwardedFor, b"10.0.0.1");
+        assert_eq!(fields.known(Known::ForwardedFor), Some(&b"10.0.0.1"[..]));
+        fields.push_known(Known::ForwardedFor, b"");
+        fields.push_known(Known::ForwardedFor, b"10.0.0.2, 10.0.0.3");
+        append(&mut fields, Known::ForwardedFor, b"10.0.0.4");
+        let all: Vec<_> = fields.all("x-forwarded-for").collect();
+        assert_eq!(all, [b"10.0.0.1,10.0.0.2, 10.0.0.3,10.0.0.4"]);
     }
 }
