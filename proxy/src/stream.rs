@@ -4,6 +4,7 @@
 //! that reads and writes, plain or within TLS, without a box or a virtual call on the plain path.
 
 pub(crate) mod buffer;
+pub mod end;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;

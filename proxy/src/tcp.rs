@@ -8,7 +8,7 @@ mod log;
 pub mod tunnel;
 pub mod tunnels;
 
-pub use carry::{Carried, End, Kept, carry};
+pub use carry::{Carried, carry};
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -29,6 +29,7 @@ use crate::http::message::Fields;
 use crate::http::progress::Ending;
 use crate::listen::{Arrival, Side};
 use crate::stream::Stream;
+use crate::stream::end::End;
 use crate::telemetry::{Flow, FlowLabels, Party, Refusal, Reporter};
 use crate::tls::Peer;
 use crate::upstream::{Problem, Target, To};

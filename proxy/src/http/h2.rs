@@ -11,6 +11,7 @@ mod frame;
 mod head;
 mod hpack;
 mod limits;
+mod room;
 mod server;
 mod shared;
 mod state;

@@ -13,6 +13,7 @@ use super::finish::Exchange;
 use super::h2::Tunnel;
 use super::message::{Known, Length};
 use super::relay::Answered;
+use crate::stream::end::{End, Kept};
 use crate::tcp;
 use crate::upstream::{Rest, Sender};
 
@@ -64,12 +65,12 @@ pub(super) async fn carry<S: Server>(
 
 /// The server's end.
 struct Far {
-    bytes: Box<dyn tcp::End>,
+    bytes: Box<dyn End>,
     /// Of a connection that has no task of its own which sees to it.
     rest: Option<Rest>,
 }
 
-async fn between<C: tcp::End>(client: &mut C, far: &mut Far, mut exchange: Box<Exchange>) {
+async fn between<C: End>(client: &mut C, far: &mut Far, mut exchange: Box<Exchange>) {
     let (mut up, mut down) = (0, 0);
     let (mut client, mut server) = (Noting::new(client), Noting::new(&mut far.bytes));
     let ended = {
@@ -100,7 +101,7 @@ struct Noting<'e, E> {
     broke: bool,
 }
 
-impl<'e, E: tcp::End> Noting<'e, E> {
+impl<'e, E: End> Noting<'e, E> {
     fn new(end: &'e mut E) -> Self {
         Self { end, broke: false }
     }
@@ -111,14 +112,14 @@ impl<'e, E: tcp::End> Noting<'e, E> {
     }
 }
 
-impl<E: tcp::End> AsyncRead for Noting<'_, E> {
+impl<E: End> AsyncRead for Noting<'_, E> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut *self.end).poll_read(cx, buf);
         self.note(polled)
     }
 }
 
-impl<E: tcp::End> AsyncWrite for Noting<'_, E> {
+impl<E: End> AsyncWrite for Noting<'_, E> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut *self.end).poll_write(cx, bytes);
         self.note(polled)
@@ -144,21 +145,25 @@ impl<E: tcp::End> AsyncWrite for Noting<'_, E> {
     }
 }
 
-impl<E: tcp::End> tcp::End for Noting<'_, E> {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, kept: &mut tcp::Kept) -> Poll<io::Result<()>> {
+impl<E: End> End for Noting<'_, E> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, kept: &mut Kept) -> Poll<io::Result<()>> {
         let polled = self.end.poll_fill(cx, kept);
         self.note(polled)
     }
 
-    fn slices<'a>(&'a self, kept: &'a tcp::Kept, to: &mut [IoSlice<'a>]) -> usize {
+    fn slices<'a>(&'a self, kept: &'a Kept, to: &mut [IoSlice<'a>]) -> usize {
         self.end.slices(kept, to)
     }
 
-    fn taken(&mut self, kept: &mut tcp::Kept, n: usize) {
+    fn taken(&mut self, kept: &mut Kept, n: usize) {
         self.end.taken(kept, n);
     }
 
-    fn settle(&mut self, kept: &mut tcp::Kept) {
+    fn settle(&mut self, kept: &mut Kept) {
         self.end.settle(kept);
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.end.poll_room(cx)
     }
 }

@@ -10,11 +10,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-
-use crate::http::h2::Tunnel;
 use crate::stream::Stream;
-use crate::stream::buffer::{Buffer, DATA};
+use crate::stream::end::{End, Kept};
 
 /// When one end has finished, the other has this long of silence, not the whole idle time.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(300);
@@ -69,90 +66,6 @@ pub async fn carry<A: End, B: End>(
     .await
 }
 
-/// What bytes are carried from and to. What was read of it lies in `kept`, unless it keeps it itself.
-pub trait End: AsyncRead + AsyncWrite + Unpin {
-    /// Ready when there is something to take, or when nothing more comes: then [`slices`](Self::slices) gives none.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, kept: &mut Kept) -> Poll<io::Result<()>> {
-        let buffer = &mut kept.0;
-        if !buffer.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        let mut buf = ReadBuf::new(&mut buffer.room()[..DATA]);
-        let polled = Pin::new(self).poll_read(cx, &mut buf);
-        let n = buf.filled().len();
-        if n == 0 {
-            buffer.clear();
-        }
-        buffer.advance(n);
-        polled
-    }
-
-    /// What can be taken, put at the front of `to`; how many slices these are.
-    fn slices<'a>(&'a self, kept: &'a Kept, to: &mut [IoSlice<'a>]) -> usize {
-        match to.first_mut() {
-            Some(first) if !kept.0.is_empty() => {
-                *first = IoSlice::new(kept.0.filled());
-                1
-            }
-            _ => 0,
-        }
-    }
-
-    /// `n` bytes of it were taken.
-    fn taken(&mut self, kept: &mut Kept, n: usize) {
-        kept.0.consume(n);
-    }
-
-    /// What can be taken has to wait.
-    fn settle(&mut self, kept: &mut Kept) {
-        kept.0.settle();
-    }
-}
-
-/// What was read of an end that keeps nothing itself.
-#[derive(Debug, Default)]
-pub struct Kept(Buffer);
-
-impl End for Stream {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, _: &mut Kept) -> Poll<io::Result<()>> {
-        Self::poll_fill(self, cx)
-    }
-
-    fn slices<'a>(&'a self, _: &'a Kept, to: &mut [IoSlice<'a>]) -> usize {
-        Self::slices(self, to)
-    }
-
-    fn taken(&mut self, _: &mut Kept, n: usize) {
-        self.consumed(n);
-    }
-
-    fn settle(&mut self, _: &mut Kept) {
-        Self::settle(self);
-    }
-}
-
-impl End for DuplexStream {}
-
-impl<S> End for Tunnel<S> where Self: AsyncRead + AsyncWrite + Unpin {}
-
-impl End for Box<dyn End> {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, kept: &mut Kept) -> Poll<io::Result<()>> {
-        (**self).poll_fill(cx, kept)
-    }
-
-    fn slices<'a>(&'a self, kept: &'a Kept, to: &mut [IoSlice<'a>]) -> usize {
-        (**self).slices(kept, to)
-    }
-
-    fn taken(&mut self, kept: &mut Kept, n: usize) {
-        (**self).taken(kept, n);
-    }
-
-    fn settle(&mut self, kept: &mut Kept) {
-        (**self).settle(kept);
-    }
-}
-
 /// One direction.
 #[derive(Default)]
 struct Way {
@@ -183,7 +96,7 @@ impl Way {
                 }
                 State::Closed => return Poll::Ready(Ok(())),
             }
-            if from.poll_fill(cx, &mut self.kept)?.is_pending() {
+            if to.poll_room(cx).is_pending() || from.poll_fill(cx, &mut self.kept)?.is_pending() {
                 return self.rest(cx, to);
             }
             let mut slices = [IoSlice::new(&[]); Stream::SLICES];

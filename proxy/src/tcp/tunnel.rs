@@ -36,7 +36,7 @@ fn limits() -> Limits {
 }
 
 /// A tunnel as the stream that codecs of HTTP read and write.
-pub fn into_stream(mut tunnel: impl super::End + 'static) -> Stream {
+pub fn into_stream(mut tunnel: impl crate::stream::end::End + 'static) -> Stream {
     let (mut ours, theirs) = tokio::io::duplex(PIPE);
     tokio::task::spawn_local(async move {
         // Whoever holds the other end knows how long it may be silent.

@@ -3,37 +3,25 @@
 //! In: a byte stream. Out: the state is told of what came, and what it has to say is written: once for all streams that had
 //! something in this turn of the event loop. An idle connection holds neither a read nor a write buffer.
 
-use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::limits::Limits;
 use super::shared::Shared;
 use super::state::State;
+use crate::stream::Stream;
 
-/// Bytes that are read at once.
-const SCRATCH: usize = 64 * 1024;
-/// Reads before others have their turn.
-const READS: usize = 8;
+/// Bytes that are read before others have their turn: what came is to be taken while it is in the processor's cache, and as
+/// much as a socket takes at once.
+const TURN: usize = 48 * 1024;
 /// How long a peer may take to read our last words.
 const LINGER: Duration = Duration::from_secs(1);
-
-thread_local! {
-    /// What is read goes here first: no connection holds a buffer while it waits.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-fn buffer() -> Vec<u8> {
-    let mut buffer = BUFFER.take();
-    buffer.resize(SCRATCH, 0);
-    buffer
-}
 
 /// What a connection does beside reading and writing, as a server or as a client.
 pub(super) trait Role {
@@ -48,11 +36,7 @@ pub(super) trait Role {
 }
 
 /// Drives a connection to its end.
-pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    io: S,
-    shared: Rc<Shared>,
-    role: impl Role,
-) -> io::Result<()> {
+pub(super) async fn run(io: Stream, shared: Rc<Shared>, role: impl Role) -> io::Result<()> {
     let lost = Lost(shared);
     let limits = lost.0.drive(|state| *state.limits());
     let mut driver = Driver { io, role, limits, deferred: false, unflushed: false, heard: false, ping: false };
@@ -77,8 +61,8 @@ impl Drop for Lost {
     }
 }
 
-struct Driver<S, R> {
-    io: S,
+struct Driver<R> {
+    io: Stream,
     role: R,
     limits: Limits,
     /// Tasks that were woken by what came have their turn before it is written.
@@ -90,7 +74,7 @@ struct Driver<S, R> {
     ping: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
+impl<R: Role> Driver<R> {
     fn poll(&mut self, shared: &Rc<Shared>, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<io::Result<()>> {
         self.role.before(shared, cx)?;
         if R::ASKS {
@@ -125,34 +109,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin, R: Role> Driver<S, R> {
         Poll::Pending
     }
 
-    /// Reads what there is; whether there may be more.
+    /// Takes what there is from where it was read to; whether there may be more.
     fn read(&mut self, shared: &Shared, cx: &mut Context<'_>) -> io::Result<bool> {
-        let mut scratch = buffer();
-        let mut again = true;
-        for _ in 0..READS {
+        let mut came = 0;
+        while came < TURN {
             if shared.drive(|state| state.is_full() || state.is_done()) {
-                again = false;
-                break;
+                self.io.settle();
+                return Ok(false);
             }
-            let mut into = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut self.io).poll_read(cx, &mut into) {
-                Poll::Ready(Ok(())) if into.filled().is_empty() => shared.lose(),
-                Poll::Ready(Ok(())) => {
-                    self.heard = true;
-                    shared.drive(|state| state.receive(into.filled()));
-                }
-                Poll::Ready(Err(e)) => {
-                    BUFFER.set(scratch);
-                    return Err(e);
-                }
-                Poll::Pending => {
-                    again = false;
-                    break;
-                }
+            if self.io.poll_fill(cx)?.is_pending() {
+                return Ok(false);
             }
+            let mut slices = [IoSlice::new(&[]); Stream::SLICES];
+            let count = self.io.slices(&mut slices);
+            let n = shared.drive(|state| {
+                let slices = slices.get(..count).unwrap_or_default();
+                slices.iter().for_each(|slice| state.receive(slice));
+                slices.iter().map(|slice| slice.len()).sum()
+            });
+            if n == 0 {
+                shared.lose();
+                return Ok(false);
+            }
+            self.io.consumed(n);
+            self.heard = true;
+            came += n;
         }
-        BUFFER.set(scratch);
-        Ok(again)
+        Ok(true)
     }
 
     /// Writes what there is; whether all of it is on its way.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::frame::Code;
+use super::room;
 use super::state::{State, Taken};
 use super::stream::Waiter;
 use super::streams::Key;
@@ -87,7 +88,7 @@ impl Owned {
             if self.told {
                 return Poll::Ready(Ok(Piece::End));
             }
-            self.buffer.clear();
+            room::give_back(&mut self.buffer);
             self.at = 0;
             let Self { shared, key, buffer, .. } = self;
             match ready!(shared.drive(|state| state.take_body(*key, buffer, cx)))? {
@@ -104,7 +105,12 @@ impl Owned {
         } else if !self.last {
             self.last = self.shared.drive(|state| state.has_all(self.key));
         }
-        Poll::Ready(Ok(Piece::Data { bytes: self.buffer.get(self.at..).unwrap_or_default(), last: self.last }))
+        Poll::Ready(Ok(Piece::Data { bytes: self.held(), last: self.last }))
+    }
+
+    /// What came and is not consumed, as far as it was polled for.
+    pub(super) fn held(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
     }
 
     pub(super) fn consume(&mut self, n: usize) {
@@ -122,6 +128,10 @@ impl Owned {
 
     pub(super) fn poll_data(&mut self, cx: &Context<'_>, bytes: &[u8], last: bool) -> Poll<Result<usize, Broken>> {
         self.with(|state, key| state.send_data(key, bytes, last, cx))
+    }
+
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.shared.drive(|state| state.poll_room(self.key, cx))
     }
 
     pub(super) fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Broken> {
@@ -142,6 +152,18 @@ impl Drop for Owned {
 /// What [`crate::http::channel::Channel`] asks for, by an `Owned` in the field `stream`.
 macro_rules! channel {
     ($name:ident) => {
+        impl $name {
+            /// What came of the body and is not consumed, as far as it was polled for.
+            pub(super) fn held(&self) -> &[u8] {
+                self.stream.held()
+            }
+
+            /// Waits until bytes of the body that goes out would be taken, or nothing is any more.
+            pub(super) fn poll_room(&self, cx: &std::task::Context<'_>) -> std::task::Poll<()> {
+                self.stream.poll_room(cx)
+            }
+        }
+
         impl crate::http::channel::Channel for $name {
             fn poll_piece(
                 &mut self,

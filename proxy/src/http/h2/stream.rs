@@ -54,7 +54,7 @@ pub(super) struct Stream {
     pub(super) reset: Option<Code>,
     /// It waits among those that a written queue or the connection's window lets go on.
     pub(super) queued: bool,
-    /// What it has put into the queue of that turn.
+    /// A turn, and what it has put into the queue then.
     pub(super) turn: (u32, usize),
     pub(super) reader: Waiter,
     pub(super) writer: Waiter,
@@ -94,6 +94,11 @@ impl Stream {
         }
         let reader = self.reader.wake();
         self.writer.wake() || reader
+    }
+
+    /// What it has put into the queue of a turn.
+    pub(super) fn sent_in(&self, turn: u32) -> usize {
+        if self.turn.0 == turn { self.turn.1 } else { 0 }
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -1,12 +1,14 @@
 //! A stream as bytes both ways: what CONNECT makes of it.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::{ClientStream, ServerStream};
 use crate::http::channel::{Broken, Channel, Piece};
+use crate::stream::end::{End, Kept};
 
 /// Reads and writes the bodies of an exchange. The end of writing ends its own direction alone. Trailers are an end.
 #[derive(Debug)]
@@ -57,6 +59,42 @@ impl<C: Channel + Unpin> AsyncWrite for Tunnel<C> {
         channel.poll_flush(cx).map_err(error)
     }
 }
+
+/// What came is taken from where it lies.
+macro_rules! end {
+    ($stream:ty) => {
+        impl End for Tunnel<$stream> {
+            fn poll_fill(&mut self, cx: &mut Context<'_>, _: &mut Kept) -> Poll<io::Result<()>> {
+                ready!(self.0.poll_piece(cx)).map_err(error)?;
+                Poll::Ready(Ok(()))
+            }
+
+            fn slices<'a>(&'a self, _: &'a Kept, to: &mut [IoSlice<'a>]) -> usize {
+                match to.first_mut() {
+                    Some(first) if !self.0.held().is_empty() => {
+                        *first = IoSlice::new(self.0.held());
+                        1
+                    }
+                    _ => 0,
+                }
+            }
+
+            fn taken(&mut self, _: &mut Kept, n: usize) {
+                self.0.consume(n);
+            }
+
+            fn settle(&mut self, _: &mut Kept) {}
+
+            fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+                self.0.poll_room(cx)
+            }
+        }
+    };
+}
+end!(ClientStream);
+end!(ServerStream);
+
+impl<C: Channel> End for Tunnel<&mut C> {}
 
 fn error(why: Broken) -> io::Error {
     let kind = match why {

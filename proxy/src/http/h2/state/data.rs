@@ -2,6 +2,7 @@
 
 use super::{Code, Fatal, Key, Part, Side, State, frame, kind};
 use crate::http::channel::Broken;
+use crate::http::h2::room;
 
 impl State {
     /// A frame of `len` bytes begins: padding counts too.
@@ -58,7 +59,7 @@ impl State {
             }
         }
         stream.unconsumed += len;
-        stream.inbox.extend_from_slice(bytes);
+        room::put(&mut stream.inbox, bytes);
         self.woke |= stream.reader.wake();
         self.chatter.win(1);
         Ok(())

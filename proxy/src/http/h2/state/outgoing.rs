@@ -8,7 +8,7 @@ use crate::http::h2::head::Asked;
 use crate::http::h2::hpack;
 use crate::http::message::{Fields, Length, RequestHead, ResponseHead};
 
-/// What a stream may put into the queue before others have their turn.
+/// What a stream puts into the queue at once; who has put in so much lets others have their turn.
 const SHARE: usize = 64 * 1024;
 /// Less room than that is not worth a frame if there is more to send.
 const CRUMB: usize = 4096;
@@ -129,9 +129,8 @@ impl State {
         last: bool,
         cx: &Context<'_>,
     ) -> Poll<Result<usize, Broken>> {
-        let queued = self.out.len() - self.written;
-        let room = self.limits.queue.saturating_sub(queued);
-        let (turn, window, most) = (self.turn, self.window_out, self.peer.frame.min(frame::PAYLOAD) as usize);
+        let (room, window) = (self.room(), self.window_out);
+        let (turn, most) = (self.turn, self.peer.frame.min(frame::PAYLOAD) as usize);
         let Some(stream) = self.streams.get(key) else { return Poll::Ready(Err(Broken::Gone)) };
         if let Some(broken) = stream.broken {
             return Poll::Ready(Err(broken));
@@ -147,23 +146,18 @@ impl State {
         if bytes.is_empty() {
             return Poll::Ready(if last { self.send_end(key, None).map(|()| 0) } else { Ok(0) });
         }
-        let share = SHARE.saturating_sub(if stream.turn.0 == turn { stream.turn.1 } else { 0 });
-        let room = room.min(share);
-        let room = if room < CRUMB && room < bytes.len() { 0 } else { room };
+        let sent = stream.sent_in(turn);
+        let room = if sent >= SHARE || room < CRUMB && room < bytes.len() { 0 } else { room };
         let windows = usize::try_from(window.min(stream.window_out)).unwrap_or(0);
-        let n = bytes.len().min(room).min(windows);
+        let n = bytes.len().min(SHARE).min(room).min(windows);
         if n == 0 {
-            stream.writer.wait(cx);
-            // Its own window says by itself when it opens.
-            if stream.window_out > 0 && !std::mem::replace(&mut stream.queued, true) {
-                self.blocked.push_back(key);
-            }
+            self.wait_for_room(key, cx);
             return Poll::Pending;
         }
         let (taken, id) = (&bytes[..n], stream.id);
         let ends = last && n == bytes.len();
         stream.window_out -= n as i64;
-        stream.turn = (turn, SHARE - share + n);
+        stream.turn = (turn, sent + n);
         if let Some(owed) = &mut stream.owed {
             *owed -= n as u64;
         }
@@ -184,6 +178,34 @@ impl State {
             self.settle(key);
         }
         Poll::Ready(Ok(n))
+    }
+
+    /// Waits until bytes of a body would be taken, or nothing is any more.
+    pub(in crate::http::h2) fn poll_room(&mut self, key: Key, cx: &Context<'_>) -> Poll<()> {
+        let (room, window, turn) = (self.room(), self.window_out, self.turn);
+        let Some(stream) = self.streams.get(key) else { return Poll::Ready(()) };
+        if stream.broken.is_some()
+            || stream.outgoing != Part::Body
+            || window.min(stream.window_out) > 0 && room >= CRUMB && stream.sent_in(turn) < SHARE
+        {
+            return Poll::Ready(());
+        }
+        self.wait_for_room(key, cx);
+        Poll::Pending
+    }
+
+    /// Bytes that the queue takes.
+    fn room(&self) -> usize {
+        self.limits.queue.saturating_sub(self.out.len() - self.written)
+    }
+
+    fn wait_for_room(&mut self, key: Key, cx: &Context<'_>) {
+        let Some(stream) = self.streams.get(key) else { return };
+        stream.writer.wait(cx);
+        // Its own window says by itself when it opens.
+        if stream.window_out > 0 && !std::mem::replace(&mut stream.queued, true) {
+            self.blocked.push_back(key);
+        }
     }
 
     /// Ends a body, if it has not ended yet.
