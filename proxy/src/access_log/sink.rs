@@ -2,7 +2,7 @@
 //!
 //! In: lines, each written into a buffer of its worker. Out: the same in files, in whole buffers. One thread writes for
 //! all; it starts with the first line, sleeps while there is none, and writes when a buffer is full enough or a quarter of
-//! a second old. Invariant: a worker never waits for a file: it shares with the writer only the moment in which a full
+//! a second old. While lines come it looks by itself: a worker wakes it for a full buffer only. Invariant: a worker never waits for a file: it shares with the writer only the moment in which a full
 //! buffer is changed for an empty one.
 
 mod file;
@@ -19,7 +19,7 @@ use super::{AccessLog, Clock, Record};
 use crate::telemetry::Counters;
 
 /// A buffer of so many bytes is written at once.
-const ENOUGH: usize = 16 * 1024;
+const ENOUGH: usize = 64 * 1024;
 /// A line waits no longer.
 const OLDEST: Duration = Duration::from_millis(250);
 /// A buffer takes no more lines.
@@ -54,12 +54,21 @@ struct State {
     running: bool,
     /// There is a line.
     lines: bool,
+    /// The writer looks for lines within [`OLDEST`] without being told.
+    watching: bool,
     /// A buffer has enough.
     enough: bool,
     reopen: bool,
     /// How often all was asked to be written, and how often it was.
     asked: u64,
     done: u64,
+}
+
+impl State {
+    /// Whether somebody wants something that can't wait.
+    fn is_asked(&self) -> bool {
+        self.reopen || self.asked != self.done
+    }
 }
 
 /// Of one worker.
@@ -170,7 +179,9 @@ impl Shared {
             }
             state.running = true;
         }
-        shared.changed.notify_all();
+        if enough || !state.watching {
+            shared.changed.notify_all();
+        }
     }
 
     /// The writer's thread; it ends with the process.
@@ -179,14 +190,19 @@ impl Shared {
         let mut spare = Vec::new();
         loop {
             let mut state = self.state.lock();
-            while !state.lines && !state.reopen && state.asked == state.done {
-                self.changed.wait(&mut state);
-            }
             let until = Instant::now() + OLDEST;
-            while !state.enough && !state.reopen && state.asked == state.done {
+            state.watching = true;
+            while !state.enough && !state.is_asked() {
                 if self.changed.wait_until(&mut state, until).timed_out() {
                     break;
                 }
+            }
+            state.watching = false;
+            if !state.lines && !state.is_asked() {
+                while !state.lines && !state.is_asked() {
+                    self.changed.wait(&mut state);
+                }
+                continue;
             }
             (state.lines, state.enough) = (false, false);
             let (reopen, asked) = (std::mem::take(&mut state.reopen), state.asked);
