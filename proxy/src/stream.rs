@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::tls::TlsStream;
-use buffer::{Buffer, DATA};
+use buffer::{Buffer, PIECE};
 
 /// A connection.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Stream {
         match &mut self.kind {
             Kind::Tls(tls) => tls.poll_fill(cx, usize::MAX >> 1),
             Kind::Plain(plain, buffer) if buffer.is_empty() => {
-                let mut buf = ReadBuf::new(&mut buffer.room()[..DATA]);
+                let mut buf = ReadBuf::new(&mut buffer.room()[..PIECE]);
                 let polled = Pin::new(plain).poll_read(cx, &mut buf);
                 let n = buf.filled().len();
                 if n == 0 {

@@ -7,6 +7,8 @@ use std::cell::RefCell;
 
 /// Bytes that are read at once at most: what four full records of TLS carry.
 pub(crate) const DATA: usize = 4 * 16 * 1024;
+/// Bytes that are read at once to be sent on: in frames of HTTP/2 they fill these records to the last byte.
+pub(crate) const PIECE: usize = DATA - 4 * 9;
 /// What these records take on the wire.
 pub(crate) const WIRE: usize = DATA + 4 * 22;
 /// Bytes of a whole buffer: these records, and short ones before and behind them.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use super::Stream;
-use super::buffer::{Buffer, DATA};
+use super::buffer::{Buffer, PIECE};
 
 /// What bytes are carried from and to. What was read of it lies in `kept`, unless it keeps it itself.
 pub trait End: AsyncRead + AsyncWrite + Unpin {
@@ -19,7 +19,7 @@ pub trait End: AsyncRead + AsyncWrite + Unpin {
         if !buffer.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let mut buf = ReadBuf::new(&mut buffer.room()[..DATA]);
+        let mut buf = ReadBuf::new(&mut buffer.room()[..PIECE]);
         let polled = Pin::new(self).poll_read(cx, &mut buf);
         let n = buf.filled().len();
         if n == 0 {

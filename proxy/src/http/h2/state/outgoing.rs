@@ -7,9 +7,12 @@ use crate::http::channel::Broken;
 use crate::http::h2::head::Asked;
 use crate::http::h2::hpack;
 use crate::http::message::{Fields, Length, RequestHead, ResponseHead};
+use crate::stream::buffer::PIECE;
 
 /// What a stream puts into the queue at once; who has put in so much lets others have their turn.
-const SHARE: usize = 64 * 1024;
+const SHARE: usize = PIECE;
+/// Bytes of a frame of DATA: with its head it fills a record of TLS, and a peer that reads records finds whole frames.
+const FRAME: u32 = frame::PAYLOAD - frame::HEAD as u32;
 /// Less room than that is not worth a frame if there is more to send.
 const CRUMB: usize = 4096;
 
@@ -130,7 +133,7 @@ impl State {
         cx: &Context<'_>,
     ) -> Poll<Result<usize, Broken>> {
         let (room, window) = (self.room(), self.window_out);
-        let (turn, most) = (self.turn, self.peer.frame.min(frame::PAYLOAD) as usize);
+        let (turn, most) = (self.turn, self.peer.frame.min(FRAME) as usize);
         let Some(stream) = self.streams.get(key) else { return Poll::Ready(Err(Broken::Gone)) };
         if let Some(broken) = stream.broken {
             return Poll::Ready(Err(broken));
