@@ -399,6 +399,7 @@ fn connection() -> Rc<Connection> {
         to: ([10, 0, 0, 1], 80).into(),
         from: Some(([10, 0, 0, 2], 4711).into()),
         peer: None,
+        secure: false,
         client_cert: String::new(),
         hawser: false,
         used: None,

@@ -4,7 +4,10 @@
 //! as if they had come over mTLS; or tunnels out. Invariant: nothing is read of a tunnel before its peer's identity is
 //! verified, and none leads anywhere but to a declared port of the address that it came to.
 
-use std::fmt::Write as _;
+mod baggage;
+
+pub use baggage::said;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
@@ -13,9 +16,8 @@ use std::time::Duration;
 use hawser_api::names::{SECRET_DEFAULT, SECRET_ROOT, alpn};
 use rustls::ProtocolVersion;
 
-use crate::config::{Chain, Config, DownstreamTls, Filter, Listener, Seen, SeenTransport, Workload, choose};
-use crate::http::message::Fields;
-use crate::listen::{self, Arrival};
+use crate::config::{Chain, DownstreamTls, Filter, Listener, Seen, SeenTransport, choose};
+use crate::listen::{self, Arrival, Incoming};
 use crate::stream::Plain;
 use crate::tcp;
 use crate::tcp::tunnel::{self, Asked};
@@ -46,22 +48,23 @@ static TLS: LazyLock<Arc<DownstreamTls>> = LazyLock::new(|| {
 /// Serves a connection that came to the port of HBONE; `arrival` is where.
 pub async fn serve(worker: &Rc<Worker>, plain: Plain, arrival: Arrival) {
     let config = worker.config();
+    let incoming = Incoming::new(worker, arrival, config.inbound.as_deref());
     let made = worker.server_tls.borrow_mut().get(&config, &TLS, Some(alpn::HBONE.as_bytes().to_vec()));
     let (Some(made), Some(credentials)) = (made, config.credentials.get(SECRET_DEFAULT)) else {
-        return worker.counters().refuse(Refusal::NoSecret);
+        return incoming.refuse_tls(Refusal::NoSecret, "no certificate yet");
     };
     let made = match tls::accept(made, plain, HANDSHAKE).await {
         Ok(made) => made,
         Err(e) => {
             tracing::debug!(to = %arrival.to, peer = ?arrival.peer, error = %e, "TLS handshake of HBONE failed");
-            return worker.counters().refuse(Refusal::Handshake);
+            return incoming.refuse_tls(Refusal::Handshake, &e.to_string());
         }
     };
     let proper =
         made.version == Some(ProtocolVersion::TLSv1_3) && made.protocol.as_deref() == Some(alpn::HBONE.as_bytes());
     let own: Arc<str> = credentials.identity.as_str().into();
     let Some(peer) = tls::peer(&made, &own).filter(|_| proper) else {
-        return worker.counters().refuse(Refusal::Handshake);
+        return incoming.refuse_tls(Refusal::Handshake, "no identity, TLS 1.3 or HTTP/2");
     };
     drop(config);
     let peer = Rc::new(peer);
@@ -78,14 +81,15 @@ pub async fn serve(worker: &Rc<Worker>, plain: Plain, arrival: Arrival) {
 async fn one(worker: &Rc<Worker>, asked: Asked, arrival: Arrival, peer: &Peer) {
     let Ok(to) = asked.authority().parse::<SocketAddr>() else { return asked.refuse(BAD) };
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+    let config = worker.config();
+    let incoming = Incoming::new(worker, Arrival { to, peer: arrival.peer }, config.inbound.as_deref());
     let Some(_open) = worker.open() else {
-        worker.counters().refuse(Refusal::TooMany);
+        incoming.refuse(Refusal::TooMany);
         return asked.refuse(UNAVAILABLE);
     };
-    let config = worker.config();
     let chains = config.inbound.as_deref().filter(|_| to.ip() == arrival.to.ip()).and_then(|l| chains(l, to));
     let Some((listener, (bytes, requests))) = config.inbound.clone().zip(chains) else {
-        worker.counters().refuse(Refusal::NoChain);
+        incoming.refuse(Refusal::NoChain);
         return asked.refuse(NOT_HERE);
     };
     tracing::debug!(
@@ -93,8 +97,10 @@ async fn one(worker: &Rc<Worker>, asked: Asked, arrival: Arrival, peer: &Peer) {
         baggage = asked.said("baggage"), forwarded = asked.said("forwarded"), traceparent = asked.said("traceparent"), "tunnel"
     );
     let arrival = Arrival { to, peer: arrival.peer };
+    // Who calls is proved; what it says of itself beside that is for counters alone.
+    let workload = baggage::workload(asked.said("baggage"), &peer.identity).map(Arc::new);
     let peer_of = |chain: &Chain| {
-        let peer = Peer { identity: peer.identity.clone(), own: peer.own.clone(), hash: peer.hash.clone() };
+        let peer = Peer { workload: workload.clone(), ..peer.clone() };
         chain.tls.is_some().then_some(peer)
     };
     match &bytes.filter {
@@ -126,52 +132,4 @@ fn chains(listener: &Listener, to: SocketAddr) -> Option<(Arc<Chain>, Arc<Chain>
         choose(&listener.chains, &seen).filter(|c| c.matches.port == Some(to.port())).cloned()
     };
     chosen(Offer::Tcp).zip(chosen(Offer::Http1))
-}
-
-/// What we say of a connection that we tunnel: whose it is, and where it came from.
-pub fn said(config: &Config, peer: Option<SocketAddr>) -> Fields {
-    let mut fields = Fields::default();
-    if let Some(own) = config.workload() {
-        let baggage = baggage(own);
-        if !baggage.is_empty() {
-            fields.push(b"baggage", baggage.as_bytes());
-        }
-    }
-    if let Some(peer) = peer {
-        fields.push(b"forwarded", format!("for=\"{peer}\"").as_bytes());
-    }
-    fields
-}
-
-/// A workload as ambient meshes name it; what is not a plain name is left out.
-fn baggage(own: &Workload) -> String {
-    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    let mut all = String::new();
-    for (key, value) in [
-        ("k8s.cluster.name", &own.cluster),
-        ("k8s.namespace.name", &own.namespace),
-        ("k8s.deployment.name", &own.name),
-        ("service.name", &own.service),
-        ("service.version", &own.revision),
-    ] {
-        if !value.is_empty() && plain(value) {
-            let comma = if all.is_empty() { "" } else { "," };
-            let _ = write!(all, "{comma}{key}={value}");
-        }
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_workload_says_who_it_is_in_words_of_ambient_meshes() {
-        let own = Workload::parse("reviews;default;reviews, or not;v1;");
-        assert_eq!(baggage(&own), "k8s.namespace.name=default,k8s.deployment.name=reviews,service.version=v1");
-        let fields = said(&Config::default(), Some("10.0.0.1:4711".parse().unwrap()));
-        assert_eq!(fields.get("forwarded"), Some(&b"for=\"10.0.0.1:4711\""[..]));
-        assert!(fields.get("baggage").is_none());
-    }
 }

@@ -6,7 +6,9 @@
 mod accept;
 mod dispatch;
 mod look;
+mod refuse;
 
 pub use accept::{Entrance, Socket, run};
 pub(crate) use dispatch::inner;
 pub use dispatch::{Arrival, Side, hand_over};
+pub(crate) use refuse::Incoming;

@@ -47,6 +47,11 @@ impl Stream {
         Self { before: Bytes::new(), kind: Kind::Tls(Box::new(tls)) }
     }
 
+    /// Whether it is within TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.kind, Kind::Tls(_))
+    }
+
     /// Gives back what was read to look at it; it is read again.
     #[must_use]
     pub fn unread(mut self, bytes: Bytes) -> Self {

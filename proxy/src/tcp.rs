@@ -27,7 +27,7 @@ use crate::config::{Chain, Cluster, Discovery, Endpoint, Filter, TcpSpec};
 use crate::hbone;
 use crate::http::message::Fields;
 use crate::http::progress::Ending;
-use crate::listen::{Arrival, Side};
+use crate::listen::{Arrival, Incoming, Side};
 use crate::stream::Stream;
 use crate::stream::end::End;
 use crate::telemetry::{Flow, FlowLabels, Party, Refusal, Reporter};
@@ -90,7 +90,8 @@ pub async fn serve_tunnels(
         let here = asked.authority().parse::<SocketAddr>().is_ok_and(|to| to.port() == arrival.to.port());
         let (true, Filter::Tcp(spec)) = (here, &chain.filter) else { return asked.refuse(NOT_HERE) };
         let Some(open) = worker.open() else {
-            worker.counters().refuse(Refusal::TooMany);
+            let config = worker.config();
+            Incoming::new(worker, arrival, config.inbound.as_deref()).refuse(Refusal::TooMany);
             return asked.refuse(UNAVAILABLE);
         };
         let (serving, spec, chain, peer) = (worker.clone(), spec.clone(), chain.clone(), peer.clone());

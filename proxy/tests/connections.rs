@@ -14,6 +14,8 @@ mod ambient;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "traffic/apps.rs"]
 mod apps;
+#[path = "connections/callers.rs"]
+mod callers;
 #[path = "connections/greeting.rs"]
 mod greeting;
 #[path = "connections/hbone.rs"]
@@ -22,6 +24,8 @@ mod hbone;
 mod net;
 #[path = "connections/passthrough.rs"]
 mod passthrough;
+#[path = "connections/refusals.rs"]
+mod refusals;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "traffic/resources.rs"]
 mod resources;
@@ -53,4 +57,14 @@ fn an_ambient_workload_is_reached_through_hbone() {
 #[test]
 fn connections_between_two_of_our_kind_share_few() {
     net::inside("connections_between_two_of_our_kind_share_few", tunnels::story);
+}
+
+#[test]
+fn connections_that_are_turned_away_are_in_the_logs_of_their_listeners() {
+    net::inside("connections_that_are_turned_away_are_in_the_logs_of_their_listeners", refusals::story);
+}
+
+#[test]
+fn an_application_hears_who_calls_of_those_that_prove_it() {
+    net::inside("an_application_hears_who_calls_of_those_that_prove_it", callers::story);
 }

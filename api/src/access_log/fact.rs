@@ -69,6 +69,7 @@ facts! {
     DownstreamPeerUriSan = "DOWNSTREAM_PEER_URI_SAN", "identity of the client.";
     DownstreamLocalUriSan = "DOWNSTREAM_LOCAL_URI_SAN", "our identity, as the client saw it.";
     DownstreamPeerFingerprint256 = "DOWNSTREAM_PEER_FINGERPRINT_256", "SHA-256 of the client's certificate.";
+    DownstreamTransportFailureReason = "DOWNSTREAM_TRANSPORT_FAILURE_REASON", "why TLS with the client failed.";
     DownstreamTlsVersion = "DOWNSTREAM_TLS_VERSION", "version of TLS with the client.";
     RequestedServerName = "REQUESTED_SERVER_NAME", "server name of the ClientHello.";
     RouteName = "ROUTE_NAME", "name of the route.";

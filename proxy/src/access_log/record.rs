@@ -45,6 +45,8 @@ pub struct Record<'r> {
     pub termination: Option<&'r str>,
     /// Why the handshake with the endpoint failed, if it did.
     pub transport_failure: Option<&'r str>,
+    /// Why the handshake with the client failed, if it did.
+    pub downstream_failure: Option<&'r str>,
     /// Bytes of the request's body, or of all that the client sent over TCP.
     pub received: u64,
     /// Bytes of the response's body, or of all that the client got over TCP.
@@ -111,6 +113,7 @@ impl<'r> Record<'r> {
             details: None,
             termination: None,
             transport_failure: None,
+            downstream_failure: None,
             received: 0,
             sent: 0,
             attempts: 0,

@@ -234,6 +234,7 @@ fn fact<'v>(fact: Fact, r: &Record<'v>) -> Value<'v> {
         Fact::DownstreamPeerUriSan => text(d.peer),
         Fact::DownstreamLocalUriSan => text(d.own),
         Fact::DownstreamPeerFingerprint256 => text(d.peer_hash),
+        Fact::DownstreamTransportFailureReason => r.downstream_failure.map_or(Value::None, Value::Words),
         Fact::DownstreamTlsVersion => text(d.tls),
         Fact::RequestedServerName => text(d.server_name),
         Fact::RouteName => name(r.route),

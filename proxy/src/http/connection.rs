@@ -39,6 +39,8 @@ pub struct Connection {
     pub from: Option<SocketAddr>,
     /// Who calls, proved by mTLS.
     pub peer: Option<Peer>,
+    /// It is TLS that ends here. What comes out of a tunnel is as it went in.
+    pub secure: bool,
     /// The caller, as `x-forwarded-client-cert` says it.
     pub client_cert: String,
     /// The other end is a hawser-proxy that names the application's protocol.
@@ -119,6 +121,7 @@ pub async fn serve(
         to: arrival.to,
         from: arrival.peer,
         peer,
+        secure: stream.is_tls(),
         client_cert,
         hawser: carries == Carries::Hawser,
         used,

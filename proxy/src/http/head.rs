@@ -79,8 +79,13 @@ pub(super) fn take(connection: &Connection, head: &mut RequestHead) -> Result<Sh
     if spec.request_id && !seen.has(Known::RequestId) {
         head.fields.push_known(Known::RequestId, &request_id());
     }
-    if !seen.has(Known::ForwardedProto) {
-        head.fields.push_known(Known::ForwardedProto, b"http");
+    // Whoever is the first to see a request knows how it came; what is said by one before is believed within the mesh alone.
+    let told = seen.has(Known::ForwardedProto);
+    if told && spec.remote_address {
+        head.fields.remove_known(Known::ForwardedProto);
+    }
+    if !told || spec.remote_address {
+        head.fields.push_known(Known::ForwardedProto, if connection.secure { b"https" } else { b"http" });
     }
     if spec.remote_address
         && let Some(from) = connection.from

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use hawser_api::handover;
 
 use super::dispatch::{Arrival, inbound, outbound};
+use super::refuse::{Incoming, listener};
 use crate::hbone;
 use crate::stream::Plain;
 use crate::telemetry::Refusal;
@@ -83,9 +84,14 @@ fn take(worker: &Rc<Worker>, entrance: Entrance, known: bool, bound: SocketAddr,
         Entrance::Inbound | Entrance::Hbone => &counters.inbound,
     };
     counter.fetch_add(1, Relaxed);
-    let Some(open) = worker.open() else { return counters.refuse(Refusal::TooMany) };
     let Ok(to) = hawser_sockets::original_dst(&stream) else { return counters.refuse(Refusal::Direct) };
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+    let arrival = Arrival { to, peer: Some(SocketAddr::new(peer.ip().to_canonical(), peer.port())) };
+    let Some(open) = worker.open() else {
+        let config = worker.config();
+        let listener = listener(&config, arrival, entrance == Entrance::Outbound);
+        return Incoming::new(worker, arrival, listener).refuse(Refusal::TooMany);
+    };
     let direct = stream.local_addr().is_ok_and(|local| {
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
         local == to && to.port() == bound.port()
@@ -98,7 +104,6 @@ fn take(worker: &Rc<Worker>, entrance: Entrance, known: bool, bound: SocketAddr,
         return counters.refuse(Refusal::NoWorkload);
     }
     let _ = stream.set_nodelay(true);
-    let arrival = Arrival { to, peer: Some(SocketAddr::new(peer.ip().to_canonical(), peer.port())) };
     let (serving, plain) = (worker.clone(), Plain::tcp(stream));
     worker.spawn(async move {
         let _open = open;

@@ -10,6 +10,7 @@ use hawser_api::names::alpn;
 use smallvec::{SmallVec, smallvec};
 
 use super::look::{Looked, NoAnswer, look};
+use super::refuse::Incoming;
 use crate::config::{Chain, Codec, Config, Filter, HttpSpec, Listener, Seen, SeenTransport, choose};
 use crate::detect::HttpSniff;
 use crate::http::Carries;
@@ -46,13 +47,13 @@ pub(super) async fn outbound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival
     let mut config = worker.config();
     if !config.outbound.contains_key(&arrival.to) {
         if !worker.shared.demand.listener(arrival.to).await {
-            return worker.counters().refuse(Refusal::NoListener);
+            return Incoming::new(worker, arrival, None).refuse(Refusal::NoListener);
         }
         worker.refresh();
         config = worker.config();
     }
     let Some(listener) = config.outbound.get(&arrival.to).cloned() else {
-        return worker.counters().refuse(Refusal::NoListener);
+        return Incoming::new(worker, arrival, None).refuse(Refusal::NoListener);
     };
     listener.used.store(crate::clock::now_ms(), Relaxed);
     serve(worker, plain, arrival, Side::Outbound, &config, &listener).await;
@@ -61,7 +62,9 @@ pub(super) async fn outbound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival
 /// Serves a call to a workload of this host.
 pub(super) async fn inbound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival) {
     let config = worker.config();
-    let Some(listener) = config.inbound.clone() else { return worker.counters().refuse(Refusal::NoListener) };
+    let Some(listener) = config.inbound.clone() else {
+        return Incoming::new(worker, arrival, None).refuse(Refusal::NoListener);
+    };
     serve(worker, plain, arrival, Side::Inbound, &config, &listener).await;
 }
 
@@ -70,7 +73,8 @@ pub fn hand_over(worker: &Rc<Worker>, plain: Plain, to: SocketAddr, caller: Opti
     let serving = worker.clone();
     worker.spawn(async move {
         let config = serving.config();
-        let Some(listener) = config.inbound.clone() else { return serving.counters().refuse(Refusal::NoListener) };
+        let incoming = Incoming::new(&serving, Arrival { to, peer: None }, config.inbound.as_deref());
+        let Some(listener) = config.inbound.clone() else { return incoming.refuse(Refusal::NoListener) };
         let protocols = match (&caller, offer) {
             // As a ClientHello would have said it.
             (Some(_), offer) => tls::offer(offer),
@@ -86,12 +90,15 @@ pub fn hand_over(worker: &Rc<Worker>, plain: Plain, to: SocketAddr, caller: Opti
             protocols: protocols.iter().map(Vec::as_slice).collect(),
         };
         let Some(chain) = choose(&listener.chains, &seen).or(listener.default.as_ref()).cloned() else {
-            return serving.counters().refuse(Refusal::NoChain);
+            return incoming.refuse(Refusal::NoChain);
         };
         let peer = match (caller, &chain.tls) {
             (Some(identity), Some(tls)) => {
+                // The names of the host's first workload are its own alone.
+                let first = serving.own(&config);
+                let workload = (first.principal.as_ref() == Some(&identity)).then_some(first.workload);
                 let own = config.credentials.get(&tls.certificate).map(|c| Arc::from(c.identity.as_str()));
-                own.map(|own| Peer { identity, own, hash: String::new() })
+                own.map(|own| Peer { identity, own, hash: String::new(), workload })
             }
             _ => None,
         };
@@ -108,6 +115,7 @@ async fn serve(
     config: &Arc<Config>,
     listener: &Listener,
 ) {
+    let incoming = Incoming::new(worker, arrival, Some(listener));
     let candidates = crate::config::candidates(&listener.chains, arrival.to.ip(), arrival.to.port());
     let by_transport = |c: &&Arc<Chain>| c.matches.transport.is_some() || !c.matches.server_names.is_empty();
     let by_protocol =
@@ -118,7 +126,7 @@ async fn serve(
         match Box::pin(look(&mut plain, true, http, listener.detect)).await {
             Ok(found) => found,
             Err(NoAnswer::Gone) => return,
-            Err(NoAnswer::Slow) => return worker.counters().refuse(Refusal::Slow),
+            Err(NoAnswer::Slow) => return incoming.refuse(Refusal::Slow),
         }
     } else {
         (Looked::Plain(None), bytes::Bytes::new())
@@ -134,9 +142,11 @@ async fn serve(
         Looked::Plain(_) => (SeenTransport::Raw, None),
     };
     let seen = Seen { port: arrival.to.port(), address: arrival.to.ip(), transport, server_name, protocols };
+    let incoming = Incoming { server_name, ..incoming };
     let Some(chain) = choose(&listener.chains, &seen).or(listener.default.as_ref()).cloned() else {
-        return worker.counters().refuse(Refusal::NoChain);
+        return incoming.refuse(Refusal::NoChain);
     };
+    let incoming = Incoming { chain: &chain.name, ..incoming };
     let plain = plain.unread(bytes);
     let Some(context) = &chain.tls else {
         let carries = match looked {
@@ -146,19 +156,19 @@ async fn serve(
         };
         return filter(worker, Stream::plain(plain), arrival, side, &chain, None, carries).await;
     };
-    let Looked::Tls(hello) = &looked else { return worker.counters().refuse(Refusal::NoChain) };
+    let Looked::Tls(hello) = &looked else { return incoming.refuse(Refusal::NoChain) };
     let is_http = matches!(chain.filter, Filter::Http(_));
     let selected = tls::select(hello, is_http, &context.alpn);
     let made = worker.server_tls.borrow_mut().get(config, context, selected.clone());
     let credentials = config.credentials.get(&context.certificate);
     let (Some(made), Some(credentials)) = (made, credentials) else {
-        return worker.counters().refuse(Refusal::NoSecret);
+        return incoming.refuse_tls(Refusal::NoSecret, "no certificate yet");
     };
     let made = match Box::pin(tls::accept(made, plain, HANDSHAKE)).await {
         Ok(made) => made,
         Err(e) => {
             tracing::debug!(to = %arrival.to, peer = ?arrival.peer, error = %e, "TLS handshake failed");
-            return worker.counters().refuse(Refusal::Handshake);
+            return incoming.refuse_tls(Refusal::Handshake, &e.to_string());
         }
     };
     let own: Arc<str> = credentials.identity.as_str().into();

@@ -27,9 +27,12 @@ pub struct Party {
 }
 
 impl Party {
-    /// A caller, of which its certificate tells identity and namespace.
+    /// A caller, of which its certificate tells identity and namespace, and it more of itself perhaps.
     pub fn of_peer(peer: Option<&Peer>) -> Self {
         let Some(peer) = peer else { return Self::default() };
+        if let Some(workload) = &peer.workload {
+            return Self { workload: workload.clone(), principal: Some(peer.identity.clone()) };
+        }
         let id = peer.identity.parse::<SpiffeId>().ok();
         let namespace = id.as_ref().and_then(|id| id.workload()).map(|(ns, _)| ns.to_owned()).unwrap_or_default();
         let workload = Arc::new(Workload { namespace, ..Workload::default() });

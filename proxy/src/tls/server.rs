@@ -13,13 +13,13 @@ use rustls::sign::SingleCertAndKey;
 
 use super::handshake::{self, Established};
 use super::verify::{ClientVerifier, Names};
-use crate::config::{Config, DownstreamTls};
+use crate::config::{Config, DownstreamTls, Workload};
 use crate::stream::Plain;
 
 const MOST: usize = 256;
 
 /// Who a client is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// Its identity.
     pub identity: Arc<str>,
@@ -27,6 +27,8 @@ pub struct Peer {
     pub own: Arc<str>,
     /// SHA-256 of its certificate, hexadecimal.
     pub hash: String,
+    /// What it says of itself beside that, for counters.
+    pub workload: Option<Arc<Workload>>,
 }
 
 /// Configurations of one worker.
@@ -134,5 +136,5 @@ pub fn peer(established: &Established, own: &Arc<str>) -> Option<Peer> {
     for byte in digest.as_ref() {
         let _ = write!(hash, "{byte:02x}");
     }
-    Some(Peer { identity, own: own.clone(), hash })
+    Some(Peer { identity, own: own.clone(), hash, workload: None })
 }

@@ -15,6 +15,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::net::{CALLEE, OWN, at};
@@ -32,6 +33,18 @@ pub(crate) const PROPER: Like = Like { certificate: true, alpn: &["h2"] };
 
 /// Connects to the port of HBONE.
 pub(crate) async fn connect(pki: &Pki, to: SocketAddr, like: Like) -> Result<SendRequest<Bytes>, String> {
+    let tls = tls(pki, to, like).await?;
+    let (mut client, mut connection) = h2::client::handshake(tls).await.map_err(|e| e.to_string())?;
+    // The answer of a server that wants nothing to do with us comes after the handshake.
+    let mut pong = connection.ping_pong().unwrap();
+    tokio::spawn(connection);
+    pong.ping(h2::Ping::opaque()).await.map_err(|e| e.to_string())?;
+    client = client.ready().await.map_err(|e| e.to_string())?;
+    Ok(client)
+}
+
+/// A connection within TLS, whatever is spoken there.
+pub(crate) async fn tls(pki: &Pki, to: SocketAddr, like: Like) -> Result<TlsStream<TcpStream>, String> {
     let builder = ClientConfig::builder_with_provider(hawser_daemon::tls_provider());
     let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody));
@@ -44,14 +57,7 @@ pub(crate) async fn connect(pki: &Pki, to: SocketAddr, like: Like) -> Result<Sen
     config.enable_sni = false;
     let tcp = TcpStream::connect(to).await.map_err(|e| e.to_string())?;
     let name = ServerName::IpAddress(to.ip().into());
-    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| e.to_string())?;
-    let (mut client, mut connection) = h2::client::handshake(tls).await.map_err(|e| e.to_string())?;
-    // The answer of a server that wants nothing to do with us comes after the handshake.
-    let mut pong = connection.ping_pong().unwrap();
-    tokio::spawn(connection);
-    pong.ping(h2::Ping::opaque()).await.map_err(|e| e.to_string())?;
-    client = client.ready().await.map_err(|e| e.to_string())?;
-    Ok(client)
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| e.to_string())
 }
 
 /// Asks for a tunnel; the answer's status, and the tunnel if there is one.

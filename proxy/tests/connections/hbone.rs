@@ -73,6 +73,14 @@ pub(crate) async fn inbound() {
     assert_eq!(proxy.metric(&["hawser_proxy_connections_total", "inbound"]).await, 1);
     let opened = ["istio_tcp_connections_opened_total", "mutual_tls", "sa/caller"];
     assert!(proxy.metric(&opened).await >= 51);
+    // What its baggage says of it is told by the counters.
+    let named = [
+        "source_canonical_service=\"caller\"",
+        "source_workload_namespace=\"default\"",
+        "source_cluster=\"Kubernetes\"",
+    ];
+    assert!(proxy.metric(&[&opened[..], &named].concat()).await >= 51);
+    assert!(proxy.metric(&[&["istio_requests_total"], &named[..]].concat()).await >= 2);
 
     // Who shows no certificate, or does not say that it speaks HTTP/2, gets nothing.
     for like in

@@ -174,7 +174,7 @@ pub(crate) fn inbound(world: &mut World, ports: &[(u16, Speaks)], detect: Durati
     world.brings("virtualInbound", &needs);
 }
 
-fn original(name: &str) -> Cluster {
+pub(crate) fn original(name: &str) -> Cluster {
     let source = core::SocketAddress {
         address: OWN.into(),
         port_specifier: Some(socket_address::PortSpecifier::PortValue(0)),
