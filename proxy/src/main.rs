@@ -3,10 +3,12 @@
 use clap::Parser as _;
 use hawser_proxy::control;
 use hawser_proxy::options::Options;
+use tokio::runtime::{Builder, LocalOptions};
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     hawser_daemon::init()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // As the workers' runtimes: with one kind only, the program holds no scheduler for many threads.
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(control::run(options))
 }

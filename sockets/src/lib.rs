@@ -4,11 +4,13 @@
 //! the only crate with unsafe code, and it has it only where a descriptor's owner can't be said otherwise.
 
 mod descriptors;
+mod memory;
 mod outgoing;
 mod tcp;
 mod unix;
 
 pub use descriptors::{FdLimits, recv_fds, send_fds};
+pub use memory::give_memory_back;
 pub use outgoing::{Keepalive, Outgoing};
 pub use tcp::{original_dst, reuse_port_listener, transparent_listener};
 pub use unix::{PeerCredentials, peer_credentials, unix_listener};

@@ -43,6 +43,18 @@ pub struct Ads {
     inbound: Option<Guard>,
     certificate: Option<Guard>,
     roots: Option<Guard>,
+    garbage: Garbage,
+}
+
+/// What an old configuration leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Garbage {
+    /// There was a new one since the last look.
+    Fresh,
+    /// There was none since then.
+    Settled,
+    /// It is gone.
+    Gone,
 }
 
 impl Ads {
@@ -61,6 +73,7 @@ impl Ads {
             inbound: Some(readiness.guard("configuration of inbound connections")),
             certificate: Some(readiness.guard("the workload's certificate")),
             roots: Some(readiness.guard("roots of the mesh")),
+            garbage: Garbage::Gone,
         }
     }
 
@@ -131,6 +144,7 @@ impl Ads {
                 _ = tidy.tick() => {
                     self.subscriptions.tidy(Instant::now());
                     self.publish();
+                    self.clear_away();
                 }
             }
         }
@@ -155,6 +169,7 @@ impl Ads {
                 drop(self.roots.take());
             }
             self.config.store(config);
+            self.garbage = Garbage::Fresh;
             self.changed.send_replace(());
             self.counters.xds_resources.store(i64::try_from(self.subscriptions.held()).unwrap_or(i64::MAX), Relaxed);
         }
@@ -162,6 +177,18 @@ impl Ads {
             drop(self.inbound.take());
         }
         self.subscriptions.settle(&self.config.load(), Instant::now());
+    }
+
+    /// Once configuration rests, memory of what it was made of, and of the one before, goes back.
+    fn clear_away(&mut self) {
+        self.garbage = match self.garbage {
+            Garbage::Fresh => Garbage::Settled,
+            Garbage::Settled => {
+                hawser_sockets::give_memory_back();
+                Garbage::Gone
+            }
+            Garbage::Gone => Garbage::Gone,
+        };
     }
 
     fn ask(&mut self, ask: Ask) {
