@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     names_per_request: 24,
     name_length: 64,
     subscriptions: 32,
+    subscribed_bytes: 256,
     node_bytes: 256,
     response_bytes: 400,
     message_bytes: 64,

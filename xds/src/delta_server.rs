@@ -86,9 +86,7 @@ impl DeltaServer {
         if first {
             subscription.resume(&request.initial_resource_versions, self.closure);
         }
-        if subscription.names.len() > self.limits.subscriptions {
-            return Err(Refused::Subscriptions { ty: ty.to_string(), limit: self.limits.subscriptions });
-        }
+        self.limits.check_subscribed(&ty, subscription.names.len(), subscription.name_bytes)?;
         if self.closure == Closure::On {
             self.follow_roots(&ty, &request, source);
             if ty == TypeUrl::LISTENER || self.listeners_known {

@@ -6,6 +6,8 @@
 use hawser_api::proto::discovery::{DeltaDiscoveryRequest, DiscoveryRequest};
 use prost::Message;
 
+use crate::resource::TypeUrl;
+
 /// Limits of a server session.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -17,6 +19,8 @@ pub struct Limits {
     pub name_length: usize,
     /// Names that are subscribed to, of one type.
     pub subscriptions: usize,
+    /// Bytes of these names together.
+    pub subscribed_bytes: usize,
     /// Bytes of an encoded node.
     pub node_bytes: usize,
     /// Bytes of a response; a single resource over it goes alone.
@@ -32,6 +36,7 @@ impl Default for Limits {
             names_per_request: 65_536,
             name_length: 1024,
             subscriptions: 65_536,
+            subscribed_bytes: 8 * 1024 * 1024,
             node_bytes: 64 * 1024,
             response_bytes: 2 * 1024 * 1024,
             message_bytes: 2048,
@@ -78,6 +83,8 @@ pub enum Refused {
     Empty { what: &'static str },
     #[error("more than {limit} names of {ty}")]
     Subscriptions { ty: String, limit: usize },
+    #[error("names of {ty} of more than {limit} bytes together")]
+    SubscribedBytes { ty: String, limit: usize },
     #[error("more than {limit} types on one stream")]
     Types { limit: usize },
     #[error("a node of {size} bytes; at most {limit} are taken")]
@@ -106,6 +113,16 @@ impl Limits {
         let names = request.resource_names_subscribe.iter().chain(&request.resource_names_unsubscribe);
         names.chain(request.initial_resource_versions.keys()).try_for_each(|name| self.check_name(name))?;
         request.initial_resource_versions.values().try_for_each(|v| length("version", v, self.name_length))
+    }
+
+    pub(crate) fn check_subscribed(&self, ty: &TypeUrl, names: usize, bytes: usize) -> Result<(), Refused> {
+        if names > self.subscriptions {
+            return Err(Refused::Subscriptions { ty: ty.to_string(), limit: self.subscriptions });
+        }
+        if bytes > self.subscribed_bytes {
+            return Err(Refused::SubscribedBytes { ty: ty.to_string(), limit: self.subscribed_bytes });
+        }
+        Ok(())
     }
 
     pub(crate) fn check_sotw(&self, request: &DiscoveryRequest) -> Result<(), Refused> {

@@ -69,9 +69,8 @@ impl SotwServer {
         if !first && current && answer.is_none() && !changed && request.error_detail.is_none() {
             subscription.ask_again(&ty);
         }
-        if subscription.names.len() > self.limits.subscriptions {
-            return Err(Refused::Subscriptions { ty: ty.to_string(), limit: self.limits.subscriptions });
-        }
+        let bytes = subscription.names.iter().map(|name| name.len()).sum();
+        self.limits.check_subscribed(&ty, subscription.names.len(), bytes)?;
         Ok(self.flush(source, now))
     }
 

@@ -360,8 +360,7 @@ fn websocket_key() -> String {
 /// HTTP/2 may cut a cookie into several fields; HTTP/1.1 may not.
 fn join_cookies(fields: &mut Fields) {
     if fields.all("cookie").count() > 1 {
-        let joined = fields.all("cookie").collect::<Vec<_>>().join(&b"; "[..]);
-        fields.set("cookie", &joined);
+        fields.join_cookies();
     }
 }
 

@@ -127,3 +127,33 @@ impl ResponseHead {
         Self { status, version: Version::Http11, length: Length::None, fields: Fields::default() }
     }
 }
+
+/// Whether a field may come behind a body: what frames, routes, authenticates or belongs to the connection may not
+/// (RFC 9110, 6.5.1).
+pub(super) fn may_trail(name: &[u8]) -> bool {
+    const NEVER: &[&str] = &[
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "www-authenticate",
+        "x-forwarded-client-cert",
+        "x-hawser-protocol",
+    ];
+    !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never.as_bytes()))
+}

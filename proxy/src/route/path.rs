@@ -17,25 +17,31 @@ pub fn normalize(path: &str, dots: bool, slashes: bool) -> Result<Cow<'_, str>, 
     if plain || !path.starts_with('/') {
         return Ok(path.into());
     }
-    let mut out: Vec<Cow<'_, str>> = Vec::new();
     let unified: Cow<'_, str> = if dots && path.contains('\\') { path.replace('\\', "/").into() } else { path.into() };
+    let mut out = String::with_capacity(unified.len());
     let mut parts = unified[1..].split('/').peekable();
     while let Some(part) = parts.next() {
         let last = parts.peek().is_none();
         match dot(part).filter(|_| dots) {
-            Some(1) if last => out.push("".into()),
-            Some(1) => {}
-            Some(_) => {
-                out.pop().ok_or(InvalidPath)?;
+            Some(of) => {
+                if of == 2 {
+                    out.truncate(out.rfind('/').ok_or(InvalidPath)?);
+                }
                 if last {
-                    out.push("".into());
+                    out.push('/');
                 }
             }
             None if part.is_empty() && slashes && !last => {}
-            None => out.push(part.to_owned().into()),
+            None => {
+                out.push('/');
+                out.push_str(part);
+            }
         }
     }
-    Ok(format!("/{}", out.join("/")).into())
+    if out.is_empty() {
+        out.push('/');
+    }
+    Ok(out.into())
 }
 
 /// 1 for `.`, 2 for `..`.
@@ -67,11 +73,15 @@ mod tests {
             ("/..", Err(InvalidPath)),
             ("/a/../../b", Err(InvalidPath)),
             ("/...", Ok("/...")),
+            ("/a/b/../../", Ok("/")),
+            ("/a/b/./..//", Ok("/a/")),
             ("/.well-known/x", Ok("/.well-known/x")),
             ("*", Ok("*")),
         ] {
             assert_eq!(normalize(path, true, true).as_deref().map_err(|e| *e), is, "{path}");
         }
         assert_eq!(normalize("//a/../b", false, false).as_deref(), Ok("//a/../b"));
+        assert_eq!(normalize("//a/../b", true, false).as_deref(), Ok("//b"));
+        assert_eq!(normalize("//../b", true, false).as_deref(), Ok("/b"));
     }
 }

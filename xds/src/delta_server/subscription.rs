@@ -19,6 +19,8 @@ pub(super) struct Subscription {
     pub(super) wildcard: bool,
     /// Names the client asked for.
     pub(super) names: BTreeSet<Arc<str>>,
+    /// How long these are together.
+    pub(super) name_bytes: usize,
     /// Names that others bring, and how many.
     pub(super) brought: BTreeMap<Arc<str>, usize>,
     /// Names a resuming client holds without asking for them; decided when its listeners are known.
@@ -111,7 +113,9 @@ impl Subscription {
             return;
         }
         let name: Arc<str> = name.into();
-        self.names.insert(name.clone());
+        if self.names.insert(name.clone()) {
+            self.name_bytes += name.len();
+        }
         self.claimed.remove(&name);
         self.absent.remove(&name);
         let resend = self.held.contains_key(&name);
@@ -128,6 +132,7 @@ impl Subscription {
             return;
         }
         let Some(name) = self.names.take(name) else { return };
+        self.name_bytes -= name.len();
         self.absent.remove(&name);
         if self.wildcard || (closure == Closure::On && order::is_brought(ty)) {
             if self.held.contains_key(&name) {

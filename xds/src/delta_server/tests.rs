@@ -327,8 +327,15 @@ fn a_stale_nonce_acknowledges_nothing_but_its_subscriptions_count() {
 
 #[test]
 fn a_hostile_request_is_refused_with_a_sentence() {
-    let limits =
-        Limits { names_per_request: 2, name_length: 8, subscriptions: 3, types: 2, node_bytes: 4, ..Limits::default() };
+    let limits = Limits {
+        names_per_request: 2,
+        name_length: 8,
+        subscriptions: 3,
+        subscribed_bytes: 8,
+        types: 2,
+        node_bytes: 4,
+        ..Limits::default()
+    };
     let ask = |ty: &str, names: &[&str]| DeltaDiscoveryRequest {
         type_url: ty.to_owned(),
         resource_names_subscribe: strings(names),
@@ -353,6 +360,12 @@ fn a_hostile_request_is_refused_with_a_sentence() {
     assert_eq!(send(ask("t", &["c", "d"])).unwrap_err().to_string(), "more than 3 names of t");
     send(ask("u", &[])).unwrap();
     assert_eq!(send(ask("v", &[])).unwrap_err().to_string(), "more than 2 types on one stream");
+    // A name that is given up makes room, one that is asked for again takes none.
+    send(ask("u", &["12345678"])).unwrap();
+    send(ask("u", &["12345678"])).unwrap();
+    let given_up = vec!["12345678".to_owned()];
+    send(DeltaDiscoveryRequest { resource_names_unsubscribe: given_up, ..ask("u", &["1234567"]) }).unwrap();
+    assert_eq!(send(ask("u", &["89"])).unwrap_err().to_string(), "names of u of more than 8 bytes together");
 }
 
 fn sorted(mut texts: Vec<String>) -> Vec<String> {

@@ -7,7 +7,7 @@ use httparse::{EMPTY_HEADER, Status};
 
 use super::body::Found;
 use crate::http::channel::Broken;
-use crate::http::message::Fields;
+use crate::http::message::{Fields, may_trail};
 
 /// Most bytes of the extensions of a body, which nobody here reads.
 const EXTENSIONS: u32 = 16 * 1024;
@@ -137,40 +137,10 @@ fn trailers(bytes: &[u8]) -> Result<(usize, Found), Broken> {
                 before = *byte;
             }
             let mut kept = Fields::default();
-            for field in fields.iter().filter(|f| may_trail(f.name)) {
+            for field in fields.iter().filter(|f| may_trail(f.name.as_bytes())) {
                 kept.push_any_case(field.name.as_bytes(), field.value);
             }
             Ok((used, if kept.is_empty() { Found::End } else { Found::Trailers(kept) }))
         }
     }
-}
-
-/// Whether a field may come behind a body: what frames, routes, authenticates or belongs to the connection may not
-/// (RFC 9110, 6.5.1).
-fn may_trail(name: &str) -> bool {
-    const NEVER: &[&str] = &[
-        "authorization",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "content-type",
-        "cookie",
-        "expect",
-        "host",
-        "keep-alive",
-        "max-forwards",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "set-cookie",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "www-authenticate",
-        "x-forwarded-client-cert",
-        "x-hawser-protocol",
-    ];
-    !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never))
 }

@@ -7,7 +7,7 @@ use http::Method;
 
 use super::hpack::{Bad, Decoder, Item, Name};
 use super::valid;
-use crate::http::message::{Fields, Known, Length, RequestHead, ResponseHead, Version};
+use crate::http::message::{Fields, Known, Length, RequestHead, ResponseHead, Version, may_trail};
 
 /// What a block turned out to be.
 #[derive(Debug)]
@@ -197,9 +197,11 @@ pub(super) fn trailers(decoder: &mut Decoder, block: &[u8], bounds: Bounds) -> R
             return;
         }
         match item.tag {
-            // Neither may change how the message was understood.
-            Name::Field(Known::ContentLength | Known::Host) => {}
-            Name::Field(known) => draft.field(&mut fields, known, &item),
+            Name::Field(known) if is_of_connection(known) || may_trail(item.name) => {
+                draft.field(&mut fields, known, &item);
+            }
+            // None may change how the message was understood.
+            Name::Field(_) => {}
             _ => draft.wrong("a pseudo header in trailers"),
         }
     })?;
@@ -283,11 +285,7 @@ impl Draft {
                 self.length = n;
                 return;
             }
-            Known::Connection
-            | Known::ProxyConnection
-            | Known::KeepAlive
-            | Known::TransferEncoding
-            | Known::Upgrade => {
+            known if is_of_connection(known) => {
                 self.wrong("a field that belongs to a connection of HTTP/1.1");
                 return;
             }
@@ -304,9 +302,7 @@ impl Draft {
     /// Cookies may come in crumbs; outside of HTTP/2 they are one field (RFC 9113, 8.2.3).
     fn join_cookies(&self, fields: &mut Fields) {
         if self.cookies > 1 {
-            let crumbs: Vec<&[u8]> = fields.all("cookie").collect();
-            let whole = crumbs.join(&b"; "[..]);
-            fields.set("cookie", &whole);
+            fields.join_cookies();
         }
     }
 
@@ -318,6 +314,12 @@ impl Draft {
             (None, None) => Parsed::Malformed(":method"),
         }
     }
+}
+
+/// Whether a field belongs to a connection of HTTP/1.1.
+fn is_of_connection(known: Known) -> bool {
+    use Known::{Connection, KeepAlive, ProxyConnection, TransferEncoding, Upgrade};
+    matches!(known, Connection | KeepAlive | ProxyConnection | TransferEncoding | Upgrade)
 }
 
 /// A number in digits alone.

@@ -226,6 +226,13 @@ impl Fields {
         self.push(name.as_bytes(), value);
     }
 
+    /// Makes one cookie of its crumbs. Empty ones say nothing, and would leave white space at an end.
+    pub(in crate::http) fn join_cookies(&mut self) {
+        let crumbs = self.all("cookie").filter(|crumb| !crumb.is_empty());
+        let whole = crumbs.collect::<Vec<_>>().join(&b"; "[..]);
+        self.set("cookie", &whole);
+    }
+
     /// Removes all fields; room is kept.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -311,6 +318,16 @@ fn make_lower(text: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crumbs_become_one_cookie_without_white_space_at_its_ends() {
+        for (crumbs, whole) in [(&["", "a=1", "", "b=2", ""][..], "a=1; b=2"), (&["", ""], ""), (&["a=1", ""], "a=1")] {
+            let mut fields = Fields::default();
+            crumbs.iter().for_each(|crumb| fields.push(b"cookie", crumb.as_bytes()));
+            fields.join_cookies();
+            assert_eq!(fields.all("cookie").collect::<Vec<_>>(), [whole.as_bytes()]);
+        }
+    }
 
     #[test]
     fn fields_are_found_changed_and_removed_by_name() {

@@ -51,7 +51,8 @@ impl State {
         let (settings, []) = payload.as_chunks::<6>() else {
             return Err(Fatal::size("SETTINGS"));
         };
-        self.chatters(10)?;
+        // Each may mean work for every stream.
+        self.chatters(10 + settings.len() as u32)?;
         for [i0, i1, v0, v1, v2, v3] in settings {
             self.setting(u16::from_be_bytes([*i0, *i1]), u32::from_be_bytes([*v0, *v1, *v2, *v3]))?;
         }

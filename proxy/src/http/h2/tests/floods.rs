@@ -34,6 +34,7 @@ fn frames_for_nothing_end_the_connection() {
         (raw(kind::PING, 1, 0, b"12345678"), 10_000),
         (settings(&[]), 1_000),
         (settings(&[(4, 100)]), 1_000),
+        (settings(&[(4, 100); 2_000]), 5),
         (priority(1, 3), 5_000),
         (window(0, 1), 10_000),
         (window(1, 1), 10_000),
