@@ -58,6 +58,12 @@ pub(crate) enum Verb {
         /// File to write, or `-` for stdout
         file: PathBuf,
     },
+    /// Registries that services come from: how they are; accept a loss (control host)
+    Registries {
+        /// List them, if nothing is said
+        #[command(subcommand)]
+        verb: Option<Registries>,
+    },
     /// Joined hosts: list, revoke (control host)
     #[command(subcommand)]
     Hosts(Hosts),
@@ -280,6 +286,18 @@ pub(crate) enum Redirect {
     Show,
     /// Whether what is loaded is what should be
     Check,
+}
+
+/// `hawser registries`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Registries {
+    /// List registries
+    List,
+    /// Believe a registry that is frozen because it lost much at once: what it no longer says is removed
+    Accept {
+        /// Its name, from `hawser registries`
+        name: String,
+    },
 }
 
 /// `hawser hosts`.

@@ -4,6 +4,7 @@ mod config;
 mod get;
 mod host;
 mod mesh;
+mod registries;
 mod status;
 mod token;
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Verb::Register(register) => mesh::register(socket, register).await,
         Verb::Deregister(deregister) => mesh::deregister(socket, deregister).await,
         Verb::Backup { file } => mesh::backup(socket, &file).await,
+        Verb::Registries { verb } => registries::run(socket, format, verb).await,
         Verb::Hosts(hosts) => mesh::hosts(socket, format, hosts).await,
         Verb::Apply(apply) => config::apply(socket, format, apply).await,
         Verb::Delete(delete) => config::delete(socket, format, delete).await,

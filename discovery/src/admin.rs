@@ -6,6 +6,7 @@
 mod backup;
 mod config;
 mod registrations;
+mod registries;
 mod service;
 mod source;
 mod tokens;
@@ -22,6 +23,7 @@ use crate::ads;
 use crate::hosts::Hosts;
 use crate::identity::Authority;
 use crate::registry::{Settings, Snapshot, Snapshots};
+use crate::sources::Sources;
 use crate::store::Store;
 
 /// The longest that a verb waits for its change to show.
@@ -49,6 +51,8 @@ pub struct Parts {
     pub settings: Settings,
     /// The API as a registry.
     pub source: ApiSource,
+    /// Registries of other systems.
+    pub sources: Sources,
     /// What is missing.
     pub readiness: Readiness,
     /// `host:port` of the TLS port, for tokens.

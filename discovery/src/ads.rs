@@ -6,6 +6,7 @@
 
 mod authorize;
 mod clients;
+mod interest;
 mod metrics;
 mod session;
 mod stream;
@@ -24,11 +25,13 @@ use hawser_api::proto::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use hawser_mesh::InstanceRef;
+use hawser_registry_source::Interest;
 use hawser_xds::{Closure, DeltaServer, Limits, SotwServer, TypeUrl};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::clients::Clients;
 pub use self::clients::{ClientInfo, Mode, TypeInfo};
+use self::interest::Watched;
 pub use self::metrics::Metrics;
 use self::stream::Shared;
 use crate::compiler::Compiler;
@@ -77,7 +80,16 @@ impl Server {
     /// A service of what snapshots say.
     pub fn new(snapshots: Snapshots, hosts: Arc<dyn Hosts>) -> Self {
         let (compiler, metrics) = (Compiler::default(), Metrics::default());
-        Self { shared: Arc::new(Shared { snapshots, hosts, compiler, clients: Clients::default(), metrics }) }
+        Self {
+            shared: Arc::new(Shared {
+                snapshots,
+                hosts,
+                compiler,
+                clients: Clients::default(),
+                metrics,
+                watched: Watched::default(),
+            }),
+        }
     }
 
     /// As a gRPC service. Each request must carry its [`Peer`].
@@ -88,6 +100,11 @@ impl Server {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// Hosts whose endpoints some client holds: what registries do well to watch closely.
+    pub fn interest(&self) -> Interest {
+        self.shared.watched.interest()
     }
 
     /// Clients that are connected, by node id.

@@ -16,6 +16,7 @@ pub mod peer;
 pub mod registry;
 pub mod run;
 pub mod server;
+pub mod sources;
 pub mod store;
 pub mod view;
 pub mod words;

@@ -3,6 +3,7 @@
 mod advertise;
 mod copies;
 mod mesh_config;
+mod registries;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -37,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::page;
 use crate::registry::{self, EventSender, Settings, Snapshots, VirtualRanges};
 use crate::server::{AdminSocket, Limits, TlsServer, serve_page, serve_plaintext};
+use crate::sources::{RegistryMetrics, Sources};
 use crate::store::{Addresses, Store, StoreError};
 
 /// Largest message of a host: a join with 64 certificate requests.
@@ -84,6 +86,8 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let files = args.config_dir.as_ref().map(FilesAdapter::new);
     let mut expected: Vec<RegistryId> = vec![ApiSource::id(), hosts::registry_id()];
     expected.extend(files.as_ref().map(FilesAdapter::id));
+    let outside = registries::read(args.registries.as_deref())?;
+    expected.extend(outside.ids());
     let waiting: Vec<(RegistryId, Guard)> =
         expected.iter().map(|id| (id.clone(), readiness.guard(format!("registry {id}")))).collect();
     let book = Box::new(Addresses::new(store.clone()));
@@ -112,8 +116,17 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     drain.spawn(hosts.clone().run(Publisher::new(hosts::registry_id(), events.clone()), drain.clone()));
     source.start(&store, &settings).await?;
     if let Some(files) = files {
-        tokio::spawn(follow(files, events, drain.clone()));
+        tokio::spawn(follow(files, events.clone(), drain.clone()));
     }
+    let sources = Sources::default();
+    outside.start(registries::Started {
+        settings: &settings,
+        data_dir: &args.data_dir,
+        interest: ads.interest(),
+        sources: &sources,
+        events,
+        drain: drain.clone(),
+    });
     let host_service =
         HostServer::new(HostService::new(hosts.clone(), ads.clone())).max_decoding_message_size(HOST_MESSAGE);
     let certificates = IstioCertificateServiceServer::new(CertificateService::new(authority.clone(), metrics.clone()))
@@ -129,6 +142,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         snapshots: snapshots.clone(),
         settings,
         source,
+        sources: sources.clone(),
         readiness: readiness.clone(),
         advertise: advertise::addresses(&args)?,
         started,
@@ -136,6 +150,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let admin =
         Routes::new(AdminServer::new(admin).max_decoding_message_size(ADMIN_MESSAGE)).prepare().into_axum_router();
     ads.metrics().register(&mut metrics_registry);
+    metrics_registry.register_collector(Box::new(RegistryMetrics::new(snapshots.clone(), sources)));
     let metrics_page = Arc::new(Mutex::new(metrics_registry));
     let page = page::router(metrics_page, readiness.clone(), snapshots.clone(), ads.clone());
 

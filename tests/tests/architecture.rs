@@ -5,18 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Who may know whom; test and task crates may know all.
-const MAY_KNOW: [(&str, &[&str]); 12] = [
+const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("hawser-api", &[]),
     ("hawser-daemon", &[]),
     ("hawser-sockets", &[]),
     ("hawser-xds", &["hawser-api"]),
     ("hawser-mesh", &["hawser-api"]),
     ("hawser-registry-files", &["hawser-mesh", "hawser-api"]),
+    ("hawser-registry-http", &["hawser-registry-source", "hawser-mesh", "hawser-api"]),
     ("hawser-registry-source", &["hawser-mesh", "hawser-api", "hawser-daemon"]),
     ("hawser-registry-consul", &["hawser-registry-source", "hawser-mesh", "hawser-daemon"]),
     (
         "hawser-discovery",
-        &["hawser-registry-files", "hawser-mesh", "hawser-xds", "hawser-api", "hawser-daemon", "hawser-sockets"],
+        &[
+            "hawser-registry-consul",
+            "hawser-registry-files",
+            "hawser-registry-http",
+            "hawser-registry-source",
+            "hawser-mesh",
+            "hawser-xds",
+            "hawser-api",
+            "hawser-daemon",
+            "hawser-sockets",
+        ],
     ),
     ("hawser-proxy", &["hawser-xds", "hawser-api", "hawser-daemon", "hawser-sockets"]),
     ("hawser-agent", &["hawser-xds", "hawser-api", "hawser-daemon", "hawser-sockets"]),

@@ -157,6 +157,11 @@ impl DeltaServer {
         self.types.get(ty).into_iter().flat_map(|s| &s.names)
     }
 
+    /// Names the client holds, by type, however they came to it.
+    pub fn holding(&self, ty: &TypeUrl) -> impl Iterator<Item = &Arc<str>> {
+        self.types.get(ty).into_iter().flat_map(|s| s.held.keys())
+    }
+
     /// Every type of the stream.
     pub fn status(&self) -> Vec<TypeStatus> {
         let rejected = |s: &Subscription| s.held.values().filter(|h| h.delivery == Delivery::Rejected).count();

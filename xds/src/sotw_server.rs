@@ -130,6 +130,11 @@ impl SotwServer {
         self.types.get(ty).into_iter().flat_map(|s| &s.names)
     }
 
+    /// Names the client holds, by type.
+    pub fn holding(&self, ty: &TypeUrl) -> impl Iterator<Item = &Arc<str>> {
+        self.types.get(ty).into_iter().flat_map(|s| s.held.keys())
+    }
+
     /// Every type of the stream.
     pub fn status(&self) -> Vec<TypeStatus> {
         let rejected = |s: &Subscription| s.held.values().filter(|h| h.delivery == Delivery::Rejected).count();

@@ -2,9 +2,10 @@
 
 use hawser_api::proto::admin::admin_server::Admin;
 use hawser_api::proto::admin::{
-    ApplyRequest, ApplyResponse, BackupChunk, BackupRequest, CreateTokenRequest, CreateTokenResponse, DeleteRequest,
-    DeleteResponse, DeregisterRequest, DeregisterResponse, ListConfigRequest, ListConfigResponse, ListEndpointsRequest,
-    ListEndpointsResponse, ListHostsRequest, ListHostsResponse, ListServicesRequest, ListServicesResponse,
+    AcceptRegistryRequest, AcceptRegistryResponse, ApplyRequest, ApplyResponse, BackupChunk, BackupRequest,
+    CreateTokenRequest, CreateTokenResponse, DeleteRequest, DeleteResponse, DeregisterRequest, DeregisterResponse,
+    ListConfigRequest, ListConfigResponse, ListEndpointsRequest, ListEndpointsResponse, ListHostsRequest,
+    ListHostsResponse, ListRegistriesRequest, ListRegistriesResponse, ListServicesRequest, ListServicesResponse,
     ListTokensRequest, ListTokensResponse, ListWorkloadsRequest, ListWorkloadsResponse, ProxyStatusRequest,
     ProxyStatusResponse, RegisterRequest, RegisterResponse, RevokeHostRequest, RevokeHostResponse, RevokeTokenRequest,
     RevokeTokenResponse, StatusRequest, StatusResponse,
@@ -91,6 +92,15 @@ impl Admin for AdminService {
 
     async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
         Ok(Response::new(self.status_now()))
+    }
+
+    async fn list_registries(&self, _: Request<ListRegistriesRequest>) -> Answer<ListRegistriesResponse> {
+        Ok(Response::new(self.registries()))
+    }
+
+    async fn accept_registry(&self, request: Request<AcceptRegistryRequest>) -> Answer<AcceptRegistryResponse> {
+        let name = self.accept(&request.into_inner().name).await?;
+        Ok(Response::new(AcceptRegistryResponse { name }))
     }
 
     async fn backup(&self, _: Request<BackupRequest>) -> Answer<Self::BackupStream> {

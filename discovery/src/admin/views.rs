@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use hawser_api::proto::admin::{
-    EndpointInfo, HostInfo, ProxyInfo, RegistryStatus, Root, ServiceInfo, StatusResponse, TypeStatus, WorkloadInfo,
+    EndpointInfo, HostInfo, ProxyInfo, RegistryInfo, RegistryStatus, Root, ServiceInfo, StatusResponse, TypeStatus,
+    WorkloadInfo,
 };
 use hawser_api::proto::host;
 use hawser_mesh::{Health, Locality, Resolution, Transport};
@@ -109,11 +110,11 @@ impl AdminService {
         missing.sort();
         missing.dedup();
         let freezes = self.inner.hosts.freezes();
-        let registry = |r: &crate::registry::model::RegistryStatus| RegistryStatus {
-            name: r.id.to_string(),
-            state: if r.id == crate::hosts::registry_id() && !freezes.is_empty() { "frozen" } else { r.state() }.into(),
-            since: Some(timestamp(unix(r.since))),
-            messages: r.stale.iter().map(|(_, why)| why.clone()).collect(),
+        let registry = |info: RegistryInfo| RegistryStatus {
+            name: info.name,
+            state: info.state,
+            since: info.since,
+            messages: info.messages,
         };
         let root = |r: crate::identity::Root| Root {
             pin: base64::Engine::encode(&base64::engine::general_purpose::STANDARD, r.pin.0),
@@ -129,7 +130,7 @@ impl AdminService {
             workloads: count(snapshot.workload_count()),
             hosts_connected: sum(&[LeaseState::Connected, LeaseState::Draining]),
             hosts_lapsed: sum(&[LeaseState::Lapsed, LeaseState::Degraded, LeaseState::Kept]),
-            registries: snapshot.registries.iter().map(registry).collect(),
+            registries: self.registries().registries.into_iter().map(registry).collect(),
             roots: self.inner.authority.roots().into_iter().map(root).collect(),
             started: Some(timestamp(unix(self.inner.started))),
             freezes,

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Acknowledged;
+use super::interest::Watching;
 use crate::peer::Peer;
 use crate::view::{Class, Client};
 
@@ -108,10 +109,16 @@ pub(super) struct Entry {
 pub(super) struct Place {
     id: u64,
     entry: Arc<Entry>,
+    watching: Watching,
     shared: Arc<super::Shared>,
 }
 
 impl Place {
+    /// Notes whose endpoints the client holds: `held` names of clusters, which `each` goes through.
+    pub(super) fn watches(&mut self, held: usize, each: impl Fn(&mut dyn FnMut(&Arc<str>))) {
+        self.shared.watched.update(&mut self.watching, held, each);
+    }
+
     /// Notes where the session stands.
     pub(super) fn note(&self, status: Vec<TypeStatus>) {
         *self.entry.status.lock() = status;
@@ -121,6 +128,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.clients.all.lock().remove(&self.id);
+        self.shared.watched.update(&mut self.watching, 0, |_| {});
         self.shared.metrics.connected(self.entry.client.class, -1);
     }
 }
@@ -150,7 +158,7 @@ pub(super) fn enter(
     }
     all.insert(id, entry.clone());
     shared.metrics.connected(client.class, 1);
-    Some((Place { id, entry, shared: shared.clone() }, receiver))
+    Some((Place { id, entry, watching: Watching::default(), shared: shared.clone() }, receiver))
 }
 
 impl Clients {

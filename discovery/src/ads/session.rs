@@ -28,6 +28,8 @@ pub(super) trait Session: Send + 'static {
     fn settled(&self, ty: &TypeUrl, name: &str) -> bool;
     fn subscribed(&self, ty: &TypeUrl) -> Vec<Arc<str>>;
     fn status(&self) -> Vec<TypeStatus>;
+    /// Calls `with` for each name that the client holds.
+    fn each_held(&self, ty: &TypeUrl, with: &mut dyn FnMut(&Arc<str>));
 
     fn node(request: &Self::Request) -> Option<&Node>;
     fn url(request: &Self::Request) -> &str;
@@ -75,6 +77,10 @@ impl Session for DeltaServer {
 
     fn status(&self) -> Vec<TypeStatus> {
         self.status()
+    }
+
+    fn each_held(&self, ty: &TypeUrl, with: &mut dyn FnMut(&Arc<str>)) {
+        self.holding(ty).for_each(with);
     }
 
     fn node(request: &Self::Request) -> Option<&Node> {
@@ -131,6 +137,10 @@ impl Session for SotwServer {
 
     fn status(&self) -> Vec<TypeStatus> {
         self.status()
+    }
+
+    fn each_held(&self, ty: &TypeUrl, with: &mut dyn FnMut(&Arc<str>)) {
+        self.holding(ty).for_each(with);
     }
 
     fn node(request: &Self::Request) -> Option<&Node> {

@@ -13,6 +13,7 @@ use tonic::{Status, Streaming};
 
 use super::authorize::{authorize, refresh};
 use super::clients::{Clients, Place, Question, enter};
+use super::interest::Watched;
 use super::session::Session;
 use super::{Hosts, Metrics, Responses};
 use crate::compiler::{Compiler, Sight};
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) compiler: Compiler,
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
+    pub(super) watched: Watched,
 }
 
 /// Serves a stream; `open` makes its session.
@@ -186,7 +188,10 @@ impl<S: Session> Stream<'_, S> {
 
     /// `false` if nobody reads any more.
     async fn send(&mut self, responses: Vec<S::Response>) -> Result<bool, Status> {
-        self.place.note(self.session.status());
+        let status = self.session.status();
+        let held = status.iter().find(|s| s.ty == TypeUrl::ENDPOINTS).map_or(0, |s| s.held);
+        self.place.watches(held, |with| self.session.each_held(&TypeUrl::ENDPOINTS, with));
+        self.place.note(status);
         for response in responses {
             let (url, resources, removed) = S::size(&response);
             self.shared.metrics.sent(url, resources, removed);

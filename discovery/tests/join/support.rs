@@ -103,6 +103,7 @@ impl Discovery {
             snapshots: snapshots.clone(),
             settings,
             source,
+            sources: Default::default(),
             readiness: Readiness::new(),
             advertise: vec!["mesh.invalid:15012".into()],
             started: SystemTime::now(),

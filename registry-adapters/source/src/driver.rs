@@ -109,6 +109,15 @@ impl Driver {
         self.heard(events).await
     }
 
+    /// Takes in what the adapter itself found out of a part; see [`Ledger::revise`].
+    ///
+    /// # Errors
+    /// If nobody listens any more.
+    pub async fn revise(&mut self, part: &str, objects: Vec<Object>) -> Result<(), Closed> {
+        let events = self.ledger.revise(part, None, objects, Instant::now());
+        self.say(events).await
+    }
+
     /// Takes in the complete list of parts; see [`Ledger::parts`].
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::OnceLock;
 
 /// A keyed hash of an answer: equal answers have equal ones, within one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64);
 
 impl Fingerprint {

@@ -118,12 +118,25 @@ impl Ledger {
         if let Some(events) = fingerprint.and_then(|fingerprint| self.unchanged(part, fingerprint, now)) {
             return events;
         }
+        let mut events = self.revise(part, fingerprint, build(), now);
+        events.extend(self.spoke(now));
+        events
+    }
+
+    /// Takes in what the adapter itself found out of a part, by checks of its own: the source need not have spoken.
+    pub fn revise(
+        &mut self,
+        part: &str,
+        fingerprint: Option<Fingerprint>,
+        objects: Vec<Object>,
+        now: Instant,
+    ) -> Vec<Event> {
         let mut events = Vec::new();
         let name = self.known(part, now);
         let Self { parts, copies, mode, instances, .. } = self;
         if let Some(part) = parts.get_mut(&name) {
             let (current, lost, missing) = (part.current, part.lost(), part.missing());
-            part.take(build(), |object, new| {
+            part.take(objects, |object, new| {
                 if new {
                     copies.add(object);
                 }
@@ -137,7 +150,6 @@ impl Ledger {
             }
         }
         self.judge(&[name], false, now, &mut events);
-        events.extend(self.spoke(now));
         events
     }
 
@@ -234,6 +246,11 @@ impl Ledger {
     /// Whether everything was said once, in this run or, by the stored state, in an earlier one.
     pub fn is_synced(&self) -> bool {
         self.synced
+    }
+
+    /// Whether everything was heard in this run.
+    pub fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// Since when the source is silent, and why; `None` if it speaks.

@@ -96,7 +96,7 @@ impl Ledger {
     /// The adapter's reason is gone.
     pub fn trust(&mut self, now: Instant) -> Vec<Event> {
         let mut events = Vec::new();
-        let complete = self.is_complete();
+        let complete = self.was_heard();
         if let Mode::Frozen(held, frozen) = &mut self.mode
             && frozen.doubt.take().is_some()
         {
@@ -114,7 +114,7 @@ impl Ledger {
         let Mode::Frozen(_, frozen) = &mut self.mode else { return None };
         frozen.doubt = None;
         let mut events = Vec::new();
-        if self.is_complete() {
+        if self.was_heard() {
             self.release(now, &mut events);
         } else {
             self.believing = true;
@@ -146,7 +146,7 @@ impl Ledger {
             Mode::Following(_) => {}
             Mode::Filling(held) => {
                 let held = *held;
-                if !self.is_complete() {
+                if !self.was_heard() {
                     return;
                 }
                 let believing = std::mem::take(&mut self.believing);
@@ -171,7 +171,7 @@ impl Ledger {
                     || frozen.small.is_some_and(|since| over(since, self.freeze.window))
                     || self.freeze.accept_after.is_some_and(|after| over(frozen.same.0, after));
                 let doubted = frozen.doubt.is_some();
-                if self.is_complete() {
+                if self.was_heard() {
                     self.completed(events);
                     if ends && !doubted {
                         self.release(now, events);
@@ -211,7 +211,7 @@ impl Ledger {
     }
 
     /// The list of parts was heard, and each of them.
-    fn is_complete(&self) -> bool {
+    fn was_heard(&self) -> bool {
         self.complete || (self.listed && self.parts.values().all(|part| part.heard || part.gone))
     }
 
