@@ -1,7 +1,7 @@
 //! Name resolution for the host: the mesh's names from memory, all others from the host's own servers.
 //!
-//! In: queries on loopback, UDP and TCP, both families. Out: answers. A name of ours never leaves the host and never waits;
-//! a name that is not ours, unknown ones under the mesh's domain included, is answered as it was without us.
+//! In: queries on loopback, UDP and TCP, both families. Out: answers. Addresses of a name of ours never leave the host and never
+//! wait; what others may know of it beside them (SRV of a Consul's service) is asked of them; a name that is not ours, unknown ones under the mesh's domain included, is answered as it was without us.
 
 pub(crate) mod answer;
 mod forward;
@@ -23,8 +23,8 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use names::Names;
 pub(crate) use upstreams::Upstreams;
 
-use answer::{Answer, Transport, answer};
-use forward::Forwarder;
+use answer::{Answer, Transport, answer, is_known};
+use forward::{Forwarder, Place};
 
 use crate::mark::OwnMark;
 
@@ -86,7 +86,50 @@ async fn bind(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> 
     Ok((UdpSocket::bind(address).await?, TcpListener::bind(address).await?))
 }
 
+/// What to do with a query now.
+enum Next {
+    Reply(Vec<u8>),
+    /// Ask the host's servers; what to say if they know nothing.
+    Ask(Place, Option<Vec<u8>>),
+    Nothing,
+}
+
 impl Server {
+    fn decide(&self, query: &[u8], from: SocketAddr, transport: Transport) -> Next {
+        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        let empty = match answer(query, &self.names, transport) {
+            Answer::Reply(reply) => {
+                count(&self.counters.answered);
+                return Next::Reply(reply);
+            }
+            Answer::Ignore => {
+                count(&self.counters.dropped);
+                return Next::Nothing;
+            }
+            Answer::Forward => None,
+            Answer::ForwardOr(empty) => Some(empty),
+        };
+        match self.forwarder.place().filter(|_| !self.forwarder.is_own(from)) {
+            Some(place) => {
+                count(&self.counters.forwarded);
+                Next::Ask(place, empty)
+            }
+            None => {
+                count(&self.counters.dropped);
+                Next::Nothing
+            }
+        }
+    }
+
+    async fn ask(&self, query: &[u8], transport: Transport, place: Place, empty: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        let reply = self.forwarder.ask(query, transport, place).await;
+        match empty {
+            // A resolver would believe that the name is not there at all.
+            Some(empty) if !reply.as_deref().is_some_and(is_known) => Some(empty),
+            _ => reply,
+        }
+    }
+
     async fn serve_udp(self, socket: Arc<UdpSocket>) {
         let mut buffer = vec![0; LARGEST_QUERY];
         loop {
@@ -100,24 +143,17 @@ impl Server {
                 }
             };
             let query = &buffer[..length];
-            match answer(query, &self.names, Transport::Udp) {
-                Answer::Reply(reply) => {
-                    self.counters.answered.fetch_add(1, Ordering::Relaxed);
-                    let _ = socket.send_to(&reply, from).await;
+            match self.decide(query, from, Transport::Udp) {
+                Next::Reply(reply) => _ = socket.send_to(&reply, from).await,
+                Next::Nothing => {}
+                Next::Ask(place, empty) => {
+                    let (server, socket, query) = (self.clone(), socket.clone(), query.to_vec());
+                    tokio::spawn(async move {
+                        if let Some(reply) = server.ask(&query, Transport::Udp, place, empty).await {
+                            let _ = socket.send_to(&reply, from).await;
+                        }
+                    });
                 }
-                Answer::Ignore => _ = self.counters.dropped.fetch_add(1, Ordering::Relaxed),
-                Answer::Forward => match self.forwarder.place().filter(|_| !self.forwarder.is_own(from)) {
-                    None => _ = self.counters.dropped.fetch_add(1, Ordering::Relaxed),
-                    Some(place) => {
-                        self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
-                        let (forwarder, socket, query) = (self.forwarder.clone(), socket.clone(), query.to_vec());
-                        tokio::spawn(async move {
-                            if let Some(reply) = forwarder.ask(&query, Transport::Udp, place).await {
-                                let _ = socket.send_to(&reply, from).await;
-                            }
-                        });
-                    }
-                },
             }
         }
     }
@@ -154,19 +190,10 @@ impl Server {
             };
             let mut query = vec![0; usize::from(length)];
             timeout(IDLE, stream.read_exact(&mut query)).await??;
-            let reply = match answer(&query, &self.names, Transport::Tcp) {
-                Answer::Reply(reply) => {
-                    self.counters.answered.fetch_add(1, Ordering::Relaxed);
-                    Some(reply)
-                }
-                Answer::Ignore => None,
-                Answer::Forward => match self.forwarder.place().filter(|_| !self.forwarder.is_own(from)) {
-                    None => None,
-                    Some(place) => {
-                        self.counters.forwarded.fetch_add(1, Ordering::Relaxed);
-                        self.forwarder.ask(&query, Transport::Tcp, place).await
-                    }
-                },
+            let reply = match self.decide(&query, from, Transport::Tcp) {
+                Next::Reply(reply) => Some(reply),
+                Next::Nothing => None,
+                Next::Ask(place, empty) => self.ask(&query, Transport::Tcp, place, empty).await,
             };
             let Some(reply) = reply else { return Ok(()) };
             let length = u16::try_from(reply.len()).map_err(std::io::Error::other)?;

@@ -24,7 +24,7 @@ impl Resolver {
     /// The reply to a query, if it is for one of ours.
     pub fn reply(&self, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
         match answer(query, &self.0, if tcp { Transport::Tcp } else { Transport::Udp }) {
-            Answer::Reply(reply) => Some(reply),
+            Answer::Reply(reply) | Answer::ForwardOr(reply) => Some(reply),
             Answer::Forward | Answer::Ignore => None,
         }
     }

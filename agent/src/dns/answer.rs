@@ -1,7 +1,8 @@
 //! What is said to a query, without saying it.
 //!
 //! In: a query's bytes, the table, how long an answer may be. Out: a reply if the name is ours, else that the query
-//! goes on unchanged. A name of ours has its addresses and nothing of any other type.
+//! goes on unchanged. A name of ours has its addresses; what it has of other types, if it is not the mesh's alone, others
+//! may know.
 
 use std::net::IpAddr;
 
@@ -25,6 +26,8 @@ pub(crate) enum Answer {
     Reply(Vec<u8>),
     /// Ask the host's own servers.
     Forward,
+    /// Ask them; if they know nothing, send this: the name is there, but has nothing of that type.
+    ForwardOr(Vec<u8>),
     /// It is no query.
     Ignore,
 }
@@ -48,7 +51,7 @@ pub(crate) fn answer(query: &[u8], names: &Names, transport: Transport) -> Answe
         return Answer::Forward;
     }
     let name = question.name().to_ascii().to_ascii_lowercase();
-    let Some(addresses) = names.lookup(name.trim_end_matches('.')) else { return Answer::Forward };
+    let Some(found) = names.lookup(name.trim_end_matches('.')) else { return Answer::Forward };
 
     let mut reply = Message::new(message.metadata.id, MessageType::Response, OpCode::Query);
     reply.metadata.recursion_desired = message.metadata.recursion_desired;
@@ -56,7 +59,7 @@ pub(crate) fn answer(query: &[u8], names: &Names, transport: Transport) -> Answe
     reply.metadata.authoritative = true;
     reply.metadata.response_code = ResponseCode::NoError;
     let wanted = question.query_type();
-    for address in addresses.iter() {
+    for address in found.addresses.iter() {
         let (ty, data) = match address {
             IpAddr::V4(address) => (RecordType::A, RData::A(A(*address))),
             IpAddr::V6(address) => (RecordType::AAAA, RData::AAAA(AAAA(*address))),
@@ -77,7 +80,17 @@ pub(crate) fn answer(query: &[u8], names: &Names, transport: Transport) -> Answe
     if transport == Transport::Udp && bytes.len() > limit {
         return reply.truncate().to_vec().map_or(Answer::Forward, Answer::Reply);
     }
-    Answer::Reply(bytes)
+    // What leads to addresses by another way (HTTPS, SVCB) would lead past the mesh.
+    let ours = matches!(
+        wanted,
+        RecordType::A | RecordType::AAAA | RecordType::ANY | RecordType::HTTPS | RecordType::SVCB | RecordType::CNAME
+    );
+    if ours || !found.is_shared() { Answer::Reply(bytes) } else { Answer::ForwardOr(bytes) }
+}
+
+/// Whether a reply says that the name is there.
+pub(crate) fn is_known(reply: &[u8]) -> bool {
+    reply.len() >= HEADER && reply[3] & 0xf == 0
 }
 
 /// The reply when none of the host's servers answered.
@@ -138,7 +151,10 @@ mod tests {
         let names = Names::default();
         let many = (0..60).map(|index| format!("fd00::{index:x}")).chain(["240.240.0.1".to_owned()]).collect();
         let one = |host: &str, addresses| Name { host: host.into(), addresses, aliases: vec![] };
-        names.change(vec![one("a.default.svc.mesh", vec!["240.240.0.1".into()]), one("many.mesh", many)], &[]);
+        let own = || vec!["240.240.0.1".to_owned()];
+        let shared = ["web.service.dc1.consul", "example.com"].map(|host| one(host, own()));
+        let ours = [one("a.default.svc.mesh", own()), one("many.mesh", many)];
+        names.change(shared.into_iter().chain(ours).collect(), &[]);
         names
     }
 
@@ -181,9 +197,27 @@ mod tests {
     }
 
     #[test]
+    fn what_others_know_of_a_shared_name_is_asked_of_them() {
+        for (name, ty) in [("web.service.dc1.consul.", RecordType::SRV), ("example.com.", RecordType::MX)] {
+            let Answer::ForwardOr(empty) = answer(&query(name, ty, None), &names(), Transport::Udp) else {
+                panic!("{name} {ty}")
+            };
+            let message = Message::from_vec(&empty).unwrap();
+            assert_eq!((message.answers.len(), message.metadata.response_code), (0, ResponseCode::NoError));
+            assert!(is_known(&empty) && !is_known(&failure(&query(name, ty, None)).unwrap()));
+            for ours in [RecordType::A, RecordType::AAAA, RecordType::HTTPS] {
+                assert!(
+                    matches!(answer(&query(name, ours, None), &names(), Transport::Udp), Answer::Reply(_)),
+                    "{ours}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn everything_else_goes_on_unchanged() {
         let names = names();
-        for other in ["example.com.", "b.default.svc.mesh.", "mesh.", "."] {
+        for other in ["example.org.", "b.default.svc.mesh.", "mesh.", "."] {
             assert_eq!(answer(&query(other, RecordType::A, None), &names, Transport::Udp), Answer::Forward, "{other}");
         }
         let mut chaos = query("a.default.svc.mesh.", RecordType::TXT, None);

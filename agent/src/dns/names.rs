@@ -32,6 +32,22 @@ struct Entry {
     aliases: Vec<Arc<str>>,
 }
 
+/// What a name stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) addresses: Arc<[IpAddr]>,
+    /// The host itself, or the wildcard.
+    host: Arc<str>,
+}
+
+impl Found {
+    /// Whether others may know more of it than addresses: the names of services are the mesh's alone
+    /// (`<service>.<namespace>.svc.<domain>`), those of a Consul or of the world are not.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.host.split('.').nth(2) != Some("svc")
+    }
+}
+
 impl Names {
     /// Takes new, changed and removed names.
     pub(crate) fn change(&self, changed: Vec<Name>, removed: &[String]) {
@@ -45,7 +61,7 @@ impl Names {
     }
 
     /// The addresses of a name in lower case without its final dot.
-    pub(crate) fn lookup(&self, name: &str) -> Option<Arc<[IpAddr]>> {
+    pub(crate) fn lookup(&self, name: &str) -> Option<Found> {
         self.0.read().lookup(name)
     }
 
@@ -85,18 +101,21 @@ impl Table {
         }
     }
 
-    fn lookup(&self, name: &str) -> Option<Arc<[IpAddr]>> {
-        let found = |host: &str| self.hosts.get(host).map(|entry| entry.addresses.clone());
-        if let Some(addresses) = found(name) {
-            return Some(addresses);
+    fn lookup(&self, name: &str) -> Option<Found> {
+        let found = |host: &str| {
+            let (host, entry) = self.hosts.get_key_value(host)?;
+            Some(Found { addresses: entry.addresses.clone(), host: host.clone() })
+        };
+        if let Some(known) = found(name) {
+            return Some(known);
         }
         if let Some(host) = self.aliases.get(name).and_then(BTreeSet::first) {
             return found(host);
         }
         let mut rest = name;
         while let Some((_, above)) = rest.split_once('.') {
-            if let Some(addresses) = found(&format!("*.{above}")) {
-                return Some(addresses);
+            if let Some(known) = found(&format!("*.{above}")) {
+                return Some(known);
             }
             rest = above;
         }
@@ -114,7 +133,7 @@ mod tests {
     }
 
     fn first(names: &Names, host: &str) -> Option<String> {
-        names.lookup(host).map(|addresses| addresses[0].to_string())
+        names.lookup(host).map(|found| found.addresses[0].to_string())
     }
 
     #[test]
