@@ -69,6 +69,13 @@ impl ConsulAdapter {
         let Self { part, settings, context, mesh_domain, .. } = self;
         let source = hawser_registry_source::Settings { freeze: settings.freeze };
         let mut driver = Driver::start(publisher, context, &source, digest).await?;
+        if settings.exceeds_consuls_own_limit() {
+            let connections = settings.connections;
+            tracing::info!(
+                connections,
+                "more than Consul takes by default: limits.http_max_conns_per_client must allow it"
+            );
+        }
         let token = Arc::new(Token::new(settings.token_file.clone()));
         let mut backoff = Backoff::new(Duration::from_millis(500), LONGEST);
         let client = loop {
@@ -111,6 +118,7 @@ impl ConsulAdapter {
             parallel,
             sweep: settings.sweep,
             refresh: REFRESH.max(settings.sweep),
+            wait: settings.wait + settings.wait / 16,
             partial_view: settings.partial_view,
             lists_consul: default(&scope.partition) && default(&scope.namespace),
             token: token.is_set(),

@@ -28,6 +28,8 @@ use crate::settings::{Settings, SettingsError};
 /// Time for what a server does besides waiting for a change.
 const SLACK: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
+/// A server that is at its limit of connections hangs up within this.
+const REFUSES: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Largest answer.
 const MAX_BODY: usize = 256 << 20;
@@ -38,7 +40,9 @@ const STREAMS: usize = 100;
 /// Connections of HTTP/2 for queries that wait, besides the one for everything else.
 const LANES: usize = 20;
 /// Idle connections that are kept.
-const IDLE: usize = 8;
+const IDLE: usize = 4;
+/// For so long; what a server counts is also what is idle.
+const IDLE_TIME: Duration = Duration::from_secs(5);
 
 /// What to ask.
 #[derive(Clone, Debug)]
@@ -51,7 +55,7 @@ pub(crate) struct Question {
     pub(crate) stale: bool,
     /// It is about the datacenter, partition and namespace that are followed.
     pub(crate) scoped: bool,
-    /// Which of the queries that wait this is, counted from 0.
+    /// Which of the services' own queries this is, counted from 0.
     pub(crate) slot: Option<usize>,
 }
 
@@ -148,7 +152,12 @@ impl Client {
             request = request.header("x-consul-token", token);
         }
         let shown = || url.host_str().unwrap_or_default().to_owned();
-        let response = request.send().await.map_err(|error| Failure::of_transport(&shown(), &error))?;
+        let asked = Instant::now();
+        let response = request.send().await.map_err(|error| match Failure::of_transport(&shown(), &error) {
+            // A server at its limit refuses at once; one that breaks off later has ended.
+            Failure::Crowded(text) if asked.elapsed() > REFUSES => Failure::Unreachable(text),
+            failure => failure,
+        })?;
         self.http2.store(response.version() == http::Version::HTTP_2, Ordering::Relaxed);
         let meta = Meta::of(response.headers());
         let status = response.status();
@@ -230,6 +239,7 @@ impl Client {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_keep_alive_timeout(KEEP_ALIVE)
             .http2_adaptive_window(true)
+            .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE);
         if let Some(tls) = &self.tls {
             builder = tls.apply(builder);

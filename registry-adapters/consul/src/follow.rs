@@ -38,6 +38,7 @@ pub(crate) async fn follow(
         plan: Plan::new(limits, Instant::now()),
         interest: driver.interest().clone(),
         subscribed: BTreeSet::new(),
+        interest_changed: true,
         claims: Claims::default(),
         reports: Reports::new(&scope.datacenter),
         scope: Arc::new(scope),
@@ -58,6 +59,7 @@ struct Follower<'a> {
     interest: Interest,
     /// Services with a host that some proxy is subscribed to.
     subscribed: BTreeSet<Arc<str>>,
+    interest_changed: bool,
     claims: Claims,
     reports: Reports,
     /// What the last believed answers were, as numbers.
@@ -77,11 +79,15 @@ impl Follower<'_> {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut interest = self.interest.clone();
-        let mut interest_ended = false;
+        let (mut interest_ended, mut known_capacity) = (false, 0);
         self.take_interest();
         loop {
             let now = Instant::now();
-            self.plan.set_interest(&self.subscribed, client.capacity(room), now);
+            let capacity = client.capacity(room);
+            if std::mem::take(&mut self.interest_changed) || capacity != known_capacity {
+                known_capacity = capacity;
+                self.plan.set_interest(&self.subscribed, capacity, now);
+            }
             for id in self.plan.cancelled() {
                 if let Some(handle) = handles.remove(&id) {
                     handle.abort();
@@ -140,6 +146,7 @@ impl Follower<'_> {
 
     fn take_interest(&mut self) {
         let hosts = self.interest.borrow_and_update().clone();
+        self.interest_changed = true;
         let owners = &self.claims.owners;
         self.subscribed = if hosts.len() < owners.len() {
             hosts.iter().filter_map(|host| owners.get(host)).cloned().collect()

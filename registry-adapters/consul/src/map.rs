@@ -10,7 +10,7 @@ mod labels;
 mod names;
 mod ports;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use hawser_mesh::{Locality, Location, Object, Origin, Resolution, Service, Transport, Workload, WorkloadKey};
@@ -97,11 +97,11 @@ fn workloads(
     instances: &[(&Entry, addresses::Addresses)],
     problems: &mut Problems,
 ) -> Vec<Workload> {
-    let mut taken: HashMap<Arc<str>, ()> = HashMap::new();
+    let mut taken: HashSet<String> = HashSet::new();
     let mut made = Vec::with_capacity(instances.len());
     for (entry, addresses) in instances {
         let name = instance_name(entry);
-        if taken.insert(name.as_str().into(), ()).is_some() {
+        if !taken.insert(name.clone()) {
             problems.tell(&name, "another instance of this service has the same node and id".to_owned());
             continue;
         }

@@ -10,6 +10,7 @@
 mod index;
 mod services;
 mod signals;
+mod slots;
 mod trouble;
 mod watch;
 
@@ -63,7 +64,7 @@ pub(crate) struct Ask {
     pub(crate) index: Option<u64>,
     /// Only the leader's answer will do.
     pub(crate) leader: bool,
-    /// Which of the queries that wait for a service it is.
+    /// Which of the services' own queries it is.
     pub(crate) slot: Option<usize>,
 }
 
@@ -76,6 +77,8 @@ pub(crate) struct Limits {
     pub(crate) sweep: Duration,
     /// Time after which a service is read again though nothing says that it changed.
     pub(crate) refresh: Duration,
+    /// Longest a query waits at the server, with what the server adds.
+    pub(crate) wait: Duration,
     /// The token is meant to see a part only.
     pub(crate) partial_view: bool,
     /// The list holds the servers themselves, unless something is hidden.
@@ -337,7 +340,7 @@ impl Plan {
     pub(crate) fn unreadable(&mut self, what: &What, failure: &Failure, now: Instant) {
         if let Some(watch) = self.watches.get_mut(what) {
             watch.forget(now);
-            watch.delay(now + TOKEN);
+            watch.delay(now + PROBE * 2);
         }
         if *what == What::Services {
             self.troubles.set(Kind::Unreachable, trouble::unreachable(failure));

@@ -213,7 +213,7 @@ impl Settings {
     }
 
     /// Whether `connections` is more than a Consul takes without being told.
-    pub fn exceeds_consuls_own_limit(&self) -> bool {
+    pub(crate) fn exceeds_consuls_own_limit(&self) -> bool {
         self.connections >= CONSULS_OWN_LIMIT
     }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use hawser_registry_source::pacing::{Pacer, spread};
 
 use super::index::{Index, Verdict};
+use super::slots::Slots;
 use super::watch::pacer;
 use super::{Ask, Limits, What};
 use crate::client::{Failure, Meta};
@@ -23,8 +24,6 @@ const GONE: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long the number of queries stays lowered after a server would not take so many.
-const CROWDED: Duration = Duration::from_secs(60);
 /// Reads pause after a server would not take them.
 const RELIEF: Duration = Duration::from_millis(500);
 /// Failures of one service in a row after which the rest does not wait for it.
@@ -49,6 +48,8 @@ pub(super) struct Services {
     parallel: usize,
     sweep: Duration,
     refresh: Duration,
+    /// Longest a query waits at the server.
+    wait: Duration,
     all: BTreeMap<Arc<str>, Service>,
     listed: bool,
     /// By when they are due; those with queries, and the others.
@@ -99,21 +100,13 @@ enum State {
     Resting(Instant),
 }
 
-/// Which of the queries that may wait are taken.
-#[derive(Debug, Default)]
-struct Slots {
-    taken: BTreeSet<usize>,
-    capacity: usize,
-    /// Servers did not take more than this, until then.
-    crowded: Option<(usize, Instant)>,
-}
-
 impl Services {
     pub(super) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
             parallel: limits.parallel.max(1),
             sweep: limits.sweep,
             refresh: limits.refresh,
+            wait: limits.wait,
             all: BTreeMap::new(),
             listed: false,
             due_queries: BTreeSet::new(),
@@ -168,12 +161,8 @@ impl Services {
 
     /// A service changed: it is read at once, unless its own query tells.
     pub(super) fn touch(&mut self, name: &str, now: Instant) {
-        let Some((name, service)) = self.all.get_key_value(name).map(|(n, _)| n.clone()).and_then(|n| {
-            let service = self.all.get_mut(&n)?;
-            Some((n, service))
-        }) else {
-            return;
-        };
+        let Some(name) = self.all.get_key_value(name).map(|(name, _)| name.clone()) else { return };
+        let Some(service) = self.all.get_mut(&name) else { return };
         match &mut service.state {
             State::Asked { again, .. } if service.query.is_none() => *again = true,
             State::Resting(_) => self.set(&name, State::Due(now)),
@@ -184,15 +173,15 @@ impl Services {
     /// A service is read anew, whatever its index says.
     pub(super) fn reread(&mut self, name: &Arc<str>, now: Instant) {
         let Some(service) = self.all.get_mut(name) else { return };
-        service.index = Index::default();
+        (service.index, service.leader, service.empty) = (Index::default(), false, false);
         match service.state {
-            State::Asked { id, waits: true, .. } => {
-                self.cancelled.push(id);
+            // Its place is not free yet: it is read like the others until it has one again.
+            State::Asked { waits: true, .. } => {
+                self.take_query(name, now);
                 self.set(name, State::Due(now));
             }
             State::Asked { .. } => self.touch_asked(name),
-            State::Due(_) => {}
-            State::Resting(_) => self.set(name, State::Due(now)),
+            State::Due(_) | State::Resting(_) => self.set(name, State::Due(now)),
         }
     }
 
@@ -204,9 +193,9 @@ impl Services {
 
     /// Services that some proxy is subscribed to, and how many queries may wait.
     pub(super) fn set_interest(&mut self, wanted: &BTreeSet<Arc<str>>, capacity: usize, now: Instant) {
-        if self.wanted != *wanted || self.slots.capacity != capacity {
+        if self.wanted != *wanted || !self.slots.has_capacity(capacity) {
             self.wanted.clone_from(wanted);
-            self.slots.capacity = capacity;
+            self.slots.set_capacity(capacity);
             self.assign(now);
         }
     }
@@ -224,6 +213,8 @@ impl Services {
                 self.take_query(&name, now);
             }
         }
+        // Those that were taken away are not free yet.
+        let room = self.slots.room(now);
         let without = |s: &Service| s.query.is_none();
         let wanting: Vec<Arc<str>> =
             self.wanted.iter().filter(|name| self.all.get(*name).is_some_and(without)).cloned().collect();
@@ -302,19 +293,15 @@ impl Services {
         let Some(service) = self.all.get_mut(&name) else { return };
         *id += 1;
         let slot = service.query.as_ref().map(|query| query.slot);
-        let index = if service.leader || slot.is_none() { None } else { service.index.question() };
+        // A server that was restarted may be far from the index that it would wait for.
+        let index =
+            if service.leader || slot.is_none() || service.failures > 0 { None } else { service.index.question() };
         let waits = index.is_some();
         service.state = State::Asked { id: *id, at: now, waits, again: false };
         if !waits {
             self.reading += 1;
         }
-        asks.push(Ask {
-            id: *id,
-            what: What::Health(name),
-            index,
-            leader: service.leader,
-            slot: slot.filter(|_| waits),
-        });
+        asks.push(Ask { id: *id, what: What::Health(name), index, leader: service.leader, slot });
     }
 
     /// When there is something to ask.
@@ -322,7 +309,7 @@ impl Services {
         let queries = self.due_queries.first().map(|(at, _)| *at);
         let mut earliest = queries;
         let mut consider = |at: Instant| earliest = Some(earliest.map_or(at, |e| e.min(at)));
-        if let Some((_, until)) = self.slots.crowded {
+        if let Some(until) = self.slots.recovers_at() {
             consider(until);
         }
         if self.reading < self.parallel {
@@ -408,12 +395,8 @@ impl Services {
 
     /// The answer told nothing new.
     pub(super) fn told_nothing(&mut self, name: &str, now: Instant) {
-        let Some((name, service)) = self.all.get_key_value(name).map(|(n, _)| n.clone()).and_then(|n| {
-            let service = self.all.get_mut(&n)?;
-            Some((n, service))
-        }) else {
-            return;
-        };
+        let Some(name) = self.all.get_key_value(name).map(|(name, _)| name.clone()) else { return };
+        let Some(service) = self.all.get_mut(&name) else { return };
         // After a wait without a change there is nothing new by right.
         service.quiet = if service.moved { service.quiet.saturating_add(1) } else { 0 };
         if let Some(over) = service.quiet.checked_sub(PATIENCE) {
@@ -491,11 +474,12 @@ impl Services {
         let state = service.state;
         self.unqueue(name);
         if let Some(query) = self.all.get_mut(name).and_then(|s| s.query.take()) {
-            self.slots.taken.remove(&query.slot);
+            self.slots.give_back(query.slot);
         }
         match state {
             State::Asked { id, waits: true, .. } => {
                 self.cancelled.push(id);
+                self.slots.linger(now + self.wait);
                 // Up to now its query would have told.
                 self.set(name, State::Resting(now));
             }
@@ -509,7 +493,7 @@ impl Services {
         self.hiding.remove(name);
         let Some(service) = self.all.remove(name) else { return };
         if let Some(query) = service.query {
-            self.slots.taken.remove(&query.slot);
+            self.slots.give_back(query.slot);
         }
         if service.read {
             self.read = self.read.saturating_sub(1);
@@ -563,38 +547,5 @@ impl Service {
             quiet: 0,
             query: None,
         }
-    }
-}
-
-impl Slots {
-    fn room(&self, now: Instant) -> usize {
-        match self.crowded {
-            Some((most, until)) if now < until => self.capacity.min(most),
-            _ => self.capacity,
-        }
-    }
-
-    fn take(&mut self) -> usize {
-        let free = (0..).find(|slot| !self.taken.contains(slot)).unwrap_or_default();
-        self.taken.insert(free);
-        free
-    }
-
-    /// A server would not take a query: fewer for a while. `true` unless that was decided a moment ago.
-    fn is_crowded(&mut self, now: Instant) -> bool {
-        // Those that were refused together are one word.
-        if self.crowded.is_some_and(|(_, until)| until > now + CROWDED - LONGEST_PAUSE) {
-            return false;
-        }
-        self.crowded = Some((self.taken.len() * 3 / 4, now + CROWDED));
-        true
-    }
-
-    /// The time of fewer is over: a few more from now on.
-    fn recovers(&mut self, now: Instant) -> bool {
-        let Some((most, _)) = self.crowded.filter(|(_, until)| now >= *until) else { return false };
-        let more = most + (most / 10).max(4);
-        self.crowded = Some((more, now + CROWDED / 6)).filter(|_| more < self.capacity);
-        true
     }
 }

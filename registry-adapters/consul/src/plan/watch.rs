@@ -51,8 +51,10 @@ impl Watch {
         }
     }
 
+    /// What to wait for. After a failure nothing: that all is well again is to be known at once, and a server that was
+    /// restarted may be far from the index that it would wait for.
     pub(super) fn index(&self) -> Option<u64> {
-        if self.leader { None } else { self.index.question() }
+        if self.leader || self.pacer.failures() > 0 { None } else { self.index.question() }
     }
 
     pub(super) fn due_at(&self) -> Option<Instant> {
