@@ -296,6 +296,22 @@ fn a_policy_that_cannot_be_enforced_is_refused() {
     assert!(rule("trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}").refuse.is_some());
     assert_eq!(rule("trafficPolicy: {tls: {mode: DISABLE}}"), Report::default());
     let port = rule("trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: DISABLE}}]}");
-    assert_eq!(port.unhonoured.len(), 1);
-    assert_eq!(port.unhonoured[0].path.to_string(), "spec.trafficPolicy.portLevelSettings");
+    assert_eq!(port, Report::default(), "a port's settings are as good as all ports'");
+    let both = rule(
+        "trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM, warmup: {duration: 5s}}}]}, \
+         subsets: [{name: v1, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1, tcpKeepalive: {probes: 3}}}, \
+         portLevelSettings: [{port: {number: 80}, outlierDetection: {consecutive5xxErrors: 1, minHealthPercent: 3}}]}}]",
+    );
+    let mut paths: Vec<_> = both.unhonoured.iter().map(|u| u.path.to_string()).collect();
+    paths.sort();
+    assert_eq!(
+        paths,
+        [
+            "spec.subsets[0].trafficPolicy.connectionPool.tcp.tcpKeepalive",
+            "spec.subsets[0].trafficPolicy.portLevelSettings[0].outlierDetection.minHealthPercent",
+            "spec.trafficPolicy.portLevelSettings[0].loadBalancer.warmup",
+        ]
+    );
+    let deep = "subsets: [{name: v1, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}}]";
+    assert!(rule(deep).refuse.is_some());
 }

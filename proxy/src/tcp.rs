@@ -174,7 +174,11 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
     let mut tried = Tried::new();
     let mut failed =
         Went { cluster: name, endpoint: None, attempts: 0, flags: Flags::NC, failure: None, lasted: Duration::ZERO };
-    for attempt in 1..=came.spec.attempts.max(1) {
+    let short = worker.shared.overload.is_on();
+    if short {
+        failed.flags = Flags::OM;
+    }
+    for attempt in 1..=if short { 0 } else { came.spec.attempts.max(1) } {
         // Each attempt sees the newest health.
         let config = worker.config();
         let Some(cluster) = config.clusters.get(name) else { break };

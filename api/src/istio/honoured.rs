@@ -58,6 +58,8 @@ struct Table {
     honoured: &'static [&'static str],
     /// Honoured fields that are so with some values only.
     only: &'static [Only],
+    /// Fields of which all holds that is said of another one.
+    like: &'static [(&'static str, &'static str)],
     /// Why the whole kind is refused.
     refuse: Option<&'static str>,
 }
@@ -71,7 +73,7 @@ struct Only {
     refuse: bool,
 }
 
-const NOTHING: Table = Table { honoured: &[], only: &[], refuse: None };
+const NOTHING: Table = Table { honoured: &[], only: &[], like: &[], refuse: None };
 
 const NOT_YET: &str = "not honoured yet: it has no effect";
 const NOT_STATIC: &str = "is not honoured yet: the entry has no endpoints of its own; write STATIC and list addresses";
@@ -142,6 +144,7 @@ const VIRTUAL_SERVICE: Table = Table {
         Only { path: "tcp[].match[].gateways[]", values: &["mesh"], why: MESH_ONLY, refuse: false },
         Only { path: "tls[].match[].gateways[]", values: &["mesh"], why: MESH_ONLY, refuse: false },
     ],
+    like: &[],
     refuse: None,
 };
 
@@ -163,18 +166,11 @@ const DESTINATION_RULE: Table = Table {
         "trafficPolicy.outlierDetection.baseEjectionTime",
         "trafficPolicy.outlierDetection.maxEjectionPercent",
         "trafficPolicy.tls.mode",
+        // Of the settings of a port.
+        "trafficPolicy.port",
     ],
-    only: &[
-        Only { path: "trafficPolicy.tls.mode", values: TLS_MODES, why: PLAINTEXT, refuse: true },
-        Only { path: "trafficPolicy.portLevelSettings[].tls.mode", values: TLS_MODES, why: PLAINTEXT, refuse: true },
-        Only { path: "subsets[].trafficPolicy.tls.mode", values: TLS_MODES, why: PLAINTEXT, refuse: true },
-        Only {
-            path: "subsets[].trafficPolicy.portLevelSettings[].tls.mode",
-            values: TLS_MODES,
-            why: PLAINTEXT,
-            refuse: true,
-        },
-    ],
+    only: &[Only { path: "trafficPolicy.tls.mode", values: TLS_MODES, why: PLAINTEXT, refuse: true }],
+    like: &[("subsets[].trafficPolicy", "trafficPolicy"), ("trafficPolicy.portLevelSettings[]", "trafficPolicy")],
     refuse: None,
 };
 
@@ -193,12 +189,14 @@ const SERVICE_ENTRY: Table = Table {
         "subjectAltNames",
     ],
     only: &[Only { path: "resolution", values: &["STATIC"], why: NOT_STATIC, refuse: false }],
+    like: &[],
     refuse: None,
 };
 
 const WORKLOAD_ENTRY: Table = Table {
     honoured: &["address", "ports", "labels", "network", "locality", "weight", "serviceAccount"],
     only: &[],
+    like: &[],
     refuse: None,
 };
 
@@ -215,13 +213,16 @@ const WORKLOAD_GROUP: Table = Table {
         "probe.tcpSocket",
     ],
     only: &[],
+    like: &[],
     refuse: None,
 };
 
-const PEER_AUTHENTICATION: Table = Table { honoured: &["selector", "mtls", "portLevelMtls"], only: &[], refuse: None };
+const PEER_AUTHENTICATION: Table =
+    Table { honoured: &["selector", "mtls", "portLevelMtls"], only: &[], like: &[], refuse: None };
 
 /// Compares what is set with the table; `pattern` is the path without its indexes.
 fn walk(value: &Value, path: &mut FieldPath, pattern: &str, table: &Table, report: &mut Report) {
+    let pattern = table.like.iter().find(|(one, _)| *one == pattern).map_or(pattern, |(_, other)| other);
     if let (Some(text), Some(only)) = (value.as_str(), table.only.iter().find(|only| only.path == pattern))
         && !only.values.contains(&text)
     {
@@ -238,7 +239,7 @@ fn walk(value: &Value, path: &mut FieldPath, pattern: &str, table: &Table, repor
     let leads_on =
         |row: &str| row.strip_prefix(pattern).is_some_and(|r| pattern.is_empty() || r.starts_with(['.', '[']));
     let told = report.unhonoured.len();
-    let below = table.honoured.iter().any(|row| leads_on(row));
+    let below = table.honoured.iter().any(|row| leads_on(row)) || table.like.iter().any(|(one, _)| leads_on(one));
     let conditional = table.only.iter().any(|only| leads_on(only.path));
     if !below {
         report.unhonoured.push(Unhonoured { path: path.clone(), why: NOT_YET.to_owned() });

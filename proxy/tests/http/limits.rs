@@ -1,9 +1,11 @@
 //! Times and numbers that end requests.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use hawser_api::proto::cluster::circuit_breakers::Thresholds;
 use hawser_api::proto::route::RetryPolicy;
+use http::Request;
 
 use crate::wire::Server;
 use crate::world::{Setup, run};
@@ -121,7 +123,112 @@ fn a_cluster_where_nobody_may_wait_takes_what_has_a_connection_alone() {
         client.send(GET).await;
         let answer = client.head().await;
         assert!(answer.starts_with("http/1.1 503 ") && answer.contains("x-envoy-overloaded: true\r\n"), "{answer}");
+        let mut rpc = world.client();
+        rpc.send(RPC).await;
+        assert!(rpc.head().await.contains("grpc-status: 8\r\n"));
         assert!(server.is_alone());
+    });
+}
+
+#[test]
+fn a_cluster_takes_so_many_connections_and_not_one_more() {
+    run(async {
+        let server = Server::new().await;
+        let limits = Thresholds { max_connections: Some(1), ..Default::default() };
+        let world = Setup::to(&[server.at()]).limits(limits).start();
+        let (mut first, mut second, mut rpc) = (world.client(), world.client(), world.client());
+        first.send(GET).await;
+        let mut served = server.accept().await;
+        served.head().await;
+        second.send(GET).await;
+        let answer = second.head().await;
+        assert!(answer.starts_with("http/1.1 503 ") && answer.contains("x-envoy-overloaded: true\r\n"), "{answer}");
+        rpc.send(RPC).await;
+        assert!(rpc.head().await.contains("grpc-status: 8\r\n"));
+        world.counted("UO").await;
+        served.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        first.head().await;
+        second.exact("too many requests to this service\n".len()).await;
+        second.send(GET).await;
+        served.head().await;
+        served.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert!(second.head().await.starts_with("http/1.1 204 "), "the connection is used again");
+    });
+}
+
+#[test]
+fn a_server_without_a_free_stream_is_no_reason_to_wait() {
+    run(async {
+        let server = Server::new().await;
+        let world = Setup::to(&[server.at()]).http2().start();
+        let mut how = h2::server::Builder::new();
+        how.max_concurrent_streams(1);
+        let mut requests = server.http2_with(how, Rc::default());
+        let mut client = world.http2().await;
+        let mut held = Vec::new();
+        let call = || {
+            let request = Request::post("http://a.b/s/m").header("content-type", "application/grpc");
+            request.body(()).unwrap()
+        };
+        // A stream each, on as many connections as there may be.
+        for _ in 0..8 {
+            held.push((client.send_request(call(), true).unwrap(), requests.recv().await.unwrap()));
+        }
+        let answer = client.send_request(call(), true).unwrap().0.await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["grpc-status"]), (200, &"8".parse().unwrap()));
+        let plain = client.send_request(Request::get("http://a.b/").body(()).unwrap(), true).unwrap().0.await.unwrap();
+        assert_eq!((plain.status().as_u16(), &plain.headers()["x-envoy-overloaded"]), (503, &"true".parse().unwrap()));
+        world.counted("UO").await;
+    });
+}
+
+#[test]
+fn a_head_of_http2_that_is_too_large_is_answered_at_once() {
+    run(async {
+        let server = Server::new().await;
+        let world = Setup::to(&[server.at()]).http2().logging("%RESPONSE_CODE% %RESPONSE_FLAGS%");
+        let mut client = world.http2().await;
+        let mut request = Request::get("http://a.b/");
+        for n in 0..120 {
+            request = request.header(format!("x-{n}"), "1");
+        }
+        let answer = client.send_request(request.body(()).unwrap(), true).unwrap().0.await.unwrap();
+        assert_eq!(answer.status(), 431);
+        assert_eq!(world.line().await, "431 DPE");
+        assert!(server.is_alone());
+    });
+}
+
+#[test]
+fn a_connection_beyond_its_clusters_limit_is_closed_at_once() {
+    run(async {
+        let server = Server::new().await;
+        let limits = Thresholds { max_connections: Some(1), ..Default::default() };
+        let world = Setup::to(&[server.at()]).limits(limits).tcp().logging("%RESPONSE_CODE% %RESPONSE_FLAGS%");
+        let mut first = world.bytes();
+        first.send("ping").await;
+        let mut far = server.accept().await;
+        assert_eq!(far.exact(4).await, "ping");
+        assert_eq!(world.bytes().rest().await, "");
+        assert_eq!(world.line().await, "0 UO");
+        far.send("pong").await;
+        assert_eq!(first.exact(4).await, "pong", "the one that was there goes on");
+    });
+}
+
+#[test]
+fn a_proxy_short_of_memory_takes_no_connection() {
+    run(async {
+        let server = Server::new().await;
+        let world = Setup::to(&[server.at()]).tcp().logging("%RESPONSE_CODE% %RESPONSE_FLAGS%");
+        world.worker.shared.overload.set(true);
+        assert_eq!(world.bytes().rest().await, "");
+        assert_eq!(world.line().await, "0 OM");
+        assert!(server.is_alone());
+        world.worker.shared.overload.set(false);
+        let mut client = world.bytes();
+        client.send("ping").await;
+        assert_eq!(server.accept().await.exact(4).await, "ping");
     });
 }
 

@@ -18,6 +18,7 @@ use hawser_api::proto::http_connection_manager::HttpConnectionManager;
 use hawser_api::proto::http_connection_manager::http_connection_manager::RouteSpecifier;
 use hawser_api::proto::listener::{Filter, FilterChain, Listener, filter};
 use hawser_api::proto::route::{self, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost};
+use hawser_api::proto::tcp_proxy::{TcpProxy, tcp_proxy};
 use hawser_proxy::access_log::{AccessLog, AccessLogs, Filter as Lets, Format, Writer};
 use hawser_proxy::config::{Kind, Store};
 use hawser_proxy::listen::hand_over;
@@ -49,6 +50,8 @@ pub(crate) struct Setup {
     pub(crate) action: RouteAction,
     pub(crate) cluster: Cluster,
     endpoints: Vec<(SocketAddr, HealthStatus)>,
+    /// Bytes are carried, whatever they say.
+    tcp: bool,
 }
 
 impl Setup {
@@ -73,7 +76,14 @@ impl Setup {
                 ..Default::default()
             },
             endpoints: endpoints.iter().map(|at| (*at, HealthStatus::Healthy)).collect(),
+            tcp: false,
         }
+    }
+
+    /// Connections instead of requests.
+    pub(crate) fn tcp(mut self) -> Self {
+        self.tcp = true;
+        self
     }
 
     /// The endpoints speak HTTP/2.
@@ -153,7 +163,10 @@ impl Setup {
         self.host.routes = vec![self.route];
         let routes = RouteConfiguration { name: "r".into(), virtual_hosts: vec![self.host], ..Default::default() };
         self.manager.route_specifier = Some(RouteSpecifier::RouteConfig(routes));
-        let config_type = Some(filter::ConfigType::TypedConfig(pack(&self.manager)));
+        let specifier = Some(tcp_proxy::ClusterSpecifier::Cluster("c".into()));
+        let tcp = TcpProxy { cluster_specifier: specifier, ..Default::default() };
+        let any = if self.tcp { pack(&tcp) } else { pack(&self.manager) };
+        let config_type = Some(filter::ConfigType::TypedConfig(any));
         let chain = FilterChain { filters: vec![Filter { name: "h".into(), config_type }], ..Default::default() };
         let listener = Listener { name: "virtualInbound".into(), filter_chains: vec![chain], ..Default::default() };
         let lb_endpoints = self.endpoints.iter().map(|(at, health)| lb_endpoint(*at, *health)).collect();
@@ -208,6 +221,11 @@ impl World {
     /// A client of HTTP/1.1.
     pub(crate) fn client(&self) -> Wire<DuplexStream> {
         Wire::new(self.connect(Offer::Http1))
+    }
+
+    /// A client that says bytes.
+    pub(crate) fn bytes(&self) -> Wire<DuplexStream> {
+        Wire::new(self.connect(Offer::Tcp))
     }
 
     /// A client of HTTP/2.
