@@ -269,7 +269,8 @@ impl Driver {
         let now = (Instant::now(), SystemTime::now());
         let wall = |at: Instant| now.1.checked_sub(now.0.saturating_duration_since(at)).unwrap_or(now.1);
         let trouble = |(since, why): (Instant, String)| Trouble { since: wall(since), why };
-        let (parts, objects) = self.ledger.counts();
+        // To count costs more than most answers, which change nothing.
+        let counts = (!self.outbox.is_empty()).then(|| self.ledger.counts());
         let (stale, frozen) = (self.ledger.stale().map(trouble), self.ledger.frozen().map(trouble));
         let registry = self.publisher.registry();
         self.status.send_if_modified(|status| {
@@ -281,7 +282,7 @@ impl Driver {
             let old = status.clone();
             status.synced = self.ledger.is_synced();
             (status.stale, status.frozen) = (keep(&old.stale, stale), keep(&old.frozen, frozen));
-            (status.parts, status.objects) = (parts, objects);
+            (status.parts, status.objects) = counts.unwrap_or((status.parts, status.objects));
             *status != old
         });
     }

@@ -286,7 +286,9 @@ impl Ledger {
         match &self.mode {
             Mode::Following(window) => {
                 let (instances, parts) = window.sum();
-                let listed = self.parts.values().filter(|part| !part.gone).count();
+                // While losses are not held, no other part is gone and still there.
+                let gone = touched.iter().filter(|name| self.parts.get(*name).is_some_and(|part| part.gone)).count();
+                let listed = self.parts.len() - gone;
                 let before = self.instances.saturating_add_signed(-instances);
                 let parts_before = (listed as u64).saturating_add_signed(-parts);
                 let doubted =
@@ -335,4 +337,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -35,7 +35,7 @@ pub(super) fn workload(name: &str, weight: u32) -> Object {
 }
 
 /// `count` instances of a part, from number `first`.
-pub(super) fn some(part: &str, first: usize, count: usize) -> Vec<Object> {
+pub(crate) fn some(part: &str, first: usize, count: usize) -> Vec<Object> {
     (first..first + count).map(|n| workload(&format!("{part}-{n}"), 1)).collect()
 }
 
