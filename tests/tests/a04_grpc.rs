@@ -1,4 +1,4 @@
-//! gRPC's own xDS client, without any proxy on its side.
+//! gRPC's own client and server: as an xDS client without any proxy on its side, and through a pair of our proxies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,6 +56,52 @@ fn grpcio_follows_endpoints_and_a_weighted_route() {
         drop(one);
         let proxies = mesh.json(&["proxy-status"])?.to_string();
         ensure!(!proxies.contains("\"rejected\""), "{proxies}");
+        Ok(())
+    });
+}
+
+#[test]
+fn grpcio_calls_in_all_ways_through_a_pair_of_proxies() {
+    isolated(|| {
+        let testbed = Testbed::provide()?;
+        let mut lab = Lab::new()?;
+        let mesh = Mesh::start(&mut lab)?;
+        let script = |name: &str| programs::source_root().join("tests/python").join(name).display().to_string();
+        let mut server = Member::new(&mut lab, "server")?;
+        server.app("kinds", &[&testbed.python(), &script("rpc_server.py"), "7070"])?;
+        server.join(&mesh.token("default/kinds", &["grpc=7070"], 1, &["--label", "app=kinds"])?)?;
+        let caller = Member::joined(&mut lab, &mesh, "caller", "details", "v1")?;
+        let host = "kinds.default.svc.cluster.local";
+        mesh.healthy(host, 1, Duration::from_secs(15))?;
+        let address = wait::until("the name resolves", Duration::from_secs(10), || {
+            caller.host.ok(&["getent", "ahostsv4", host]).ok()?.split_whitespace().next().map(str::to_owned)
+        })?;
+        let target = format!("{address}:7070");
+        let out = caller.host.ok(&[&testbed.python(), &script("rpc_client.py"), &target, &format!("{host}:7070")])?;
+        let seen: serde_json::Value = serde_json::from_str(out.trim())?;
+        let three = json!({"said": ["ONE", "TWO", "THREE"], "status": "OK"});
+        for (what, wanted) in [
+            ("unary", json!("hello")),
+            ("large", json!([8 << 20, true])),
+            ("server_streams", json!(4 * 128 * 1024)),
+            ("client_streams", json!(4_000_000)),
+            ("both_stream", three.clone()),
+            ("fails", json!("NOT_FOUND: no such thing")),
+            ("why", json!("asked for")),
+            ("fails_late", json!("RESOURCE_EXHAUSTED: enough")),
+            ("before", json!(["one"])),
+            ("cancelled", json!("yes")),
+            ("deadline_heard", json!("yes")),
+            ("slow", json!([512 * 128 * 1024, "OK"])),
+            ("goaway", three),
+            ("after", json!("OK")),
+        ] {
+            ensure!(seen[what] == wanted, "{what}: {} where {wanted} was due: {seen}", seen[what]);
+        }
+        ensure!(seen["deadline"].as_str().is_some_and(|d| d.starts_with("DEADLINE_EXCEEDED")), "{seen}");
+        // What a reader leaves lying fills windows and buffers, no more.
+        ensure!(seen["written_ahead"].as_u64().is_some_and(|n| n < 256), "{seen}");
+        ensure!(caller.metric("istio_requests_total{reporter=\"source\"")? >= 1.0, "the proxies were not on the way");
         Ok(())
     });
 }
