@@ -162,8 +162,13 @@ fn set_timeout(action: &mut RouteAction, class: Class, limit: Duration) {
         return;
     }
     action.timeout = Some(limit);
+    if class == Class::Envoy {
+        // As Istio does: an Envoy that sees a stream's own limits forgets the route's.
+        action.max_grpc_timeout = Some(limit);
+        return;
+    }
     action.max_stream_duration =
-        Some(MaxStreamDuration { max_stream_duration: Some(limit), grpc_timeout_header_max: Some(limit) });
+        Some(MaxStreamDuration { max_stream_duration: None, grpc_timeout_header_max: Some(limit) });
 }
 
 /// Where requests go; headers of the only destination belong to the route.
