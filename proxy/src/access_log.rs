@@ -34,6 +34,7 @@ pub use format::Format;
 pub use record::{Downstream, Record};
 pub use sink::{Lines, Writer};
 pub use time::Clock;
+pub(crate) use time::http_date;
 
 /// One access log.
 #[derive(Clone, Debug)]

@@ -25,6 +25,8 @@ pub struct Record<'r> {
     pub response_duration: Option<Duration>,
     /// The head of the request as it was sent on, or as it came if it was not; `None` of TCP, and if it could not be read.
     pub request: Option<&'r RequestHead>,
+    /// The HTTP that the client speaks, of a request that could not be read.
+    pub version: Option<Version>,
     /// The path as the client wrote it, if the route has changed it.
     pub original_path: Option<&'r str>,
     /// The head of the response as it was sent to the client; `None` of TCP, and if none was.
@@ -103,6 +105,7 @@ impl<'r> Record<'r> {
             request_sent: None,
             response_duration: None,
             request: None,
+            version: None,
             original_path: None,
             response: None,
             trailers: None,

@@ -198,7 +198,7 @@ fn fact<'v>(fact: Fact, r: &Record<'v>) -> Value<'v> {
     let port = |a: Option<SocketAddr>| a.map_or(Value::None, |a| Value::Number(a.port().into()));
     let d = &r.downstream;
     match fact {
-        Fact::Protocol => version(r.request.map(|h| h.version)),
+        Fact::Protocol => version(r.request.map(|h| h.version).or(r.version)),
         Fact::UpstreamProtocol => version(r.upstream_version),
         Fact::ResponseCode => Value::Number(r.status.into()),
         Fact::ResponseCodeDetails => r.details.map_or(Value::None, Value::Details),

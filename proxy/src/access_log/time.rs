@@ -92,6 +92,26 @@ impl Clock {
     }
 }
 
+/// A second since 1970 as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(crate) fn http_date(second: u64) -> [u8; 29] {
+    let date = Date::of(second);
+    let name = |names: &[&'static str], at: u64| {
+        let name = names.get(at as usize).map_or(&b"   "[..], |name| name.as_bytes());
+        [name[0], name[1], name[2]]
+    };
+    let two = |n: u64| [b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
+    let mut out = *b"Day, 00 Mon 0000 00:00:00 GMT";
+    out[..3].copy_from_slice(&name(&WEEKDAYS, date.weekday));
+    out[5..7].copy_from_slice(&two(date.day));
+    out[8..11].copy_from_slice(&name(&MONTHS, date.month - 1));
+    out[12..14].copy_from_slice(&two(date.year / 100));
+    out[14..16].copy_from_slice(&two(date.year));
+    for (at, n) in [(17, date.hour()), (20, date.minute()), (23, second % 60)] {
+        out[at..at + 2].copy_from_slice(&two(n));
+    }
+    out
+}
+
 impl Date {
     /// Days become a date by counting from March, so that the leap day is the last of its year.
     fn of(second: u64) -> Self {

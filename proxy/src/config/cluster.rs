@@ -398,7 +398,8 @@ fn http_options(cluster: &proto::Cluster) -> Result<Options, Refused> {
     use http_protocol_options::UpstreamProtocolOptions as Upstream;
     use http_protocol_options::explicit_http_config::ProtocolConfig;
     let default = Duration::from_secs(60);
-    let mut options = Options { protocol: HttpProtocol::AsReceived, idle_timeout: default, requests_per_connection: 0 };
+    // As in Envoy: a server is only known to speak HTTP/2 if somebody says so.
+    let mut options = Options { protocol: HttpProtocol::Http1, idle_timeout: default, requests_per_connection: 0 };
     for any in cluster.typed_extension_protocol_options.values() {
         let Some(message) = unpack::<HttpProtocolOptions>(any)? else {
             refuse!("typed_extension_protocol_options: {:?} is not supported", any.type_url);

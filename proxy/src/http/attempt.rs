@@ -37,6 +37,8 @@ pub(super) struct Limits {
     whole: Option<(Instant, Answer)>,
     of_try: Option<Instant>,
     request: Option<Instant>,
+    /// How long the rest may take when the request has come in whole.
+    after: Option<(Duration, Answer)>,
 }
 
 impl Limits {
@@ -45,6 +47,11 @@ impl Limits {
         if self.whole.is_none_or(|(before, _)| end < before) {
             self.whole = Some((end, answer));
         }
+    }
+
+    /// The response has ended so long after the request, or the client gets `answer`.
+    pub(super) fn end_after(&mut self, time: Duration, answer: Answer) {
+        self.after = Some((time, answer));
     }
 
     /// The request has come in whole by then.
@@ -91,6 +98,10 @@ impl Timer {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, receiving: bool) -> Poll<Fired> {
+        if !receiving && let Some((time, answer)) = self.limits.after.take() {
+            self.limits.end_by(Instant::now() + time, answer);
+            *self = Self::new(self.limits);
+        }
         let Some(sleep) = &mut self.sleep else { return Poll::Pending };
         while sleep.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
@@ -127,7 +138,7 @@ pub(super) async fn attempt<S: Server>(
     attempt_count: Option<u32>,
     server: &mut S,
     body: &mut Pump,
-    limits: &Limits,
+    limits: &mut Limits,
 ) -> Outcome {
     let mut timer = Timer::new(*limits);
     let leased = {
@@ -167,6 +178,8 @@ pub(super) async fn attempt<S: Server>(
         Ok(()) => poll_fn(|cx| response(cx, server, &mut sender, body, &mut timer)).await,
         Err(why) => Err(Stop::Server(why)),
     };
+    // The time of all may have begun meanwhile.
+    (limits.whole, limits.after) = (timer.limits.whole, timer.limits.after);
     match waited {
         Ok(response) => Outcome::Answered(response, sender),
         Err(Stop::Client(why)) => Outcome::ClientGone(why),

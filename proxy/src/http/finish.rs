@@ -26,6 +26,7 @@ pub(super) struct Exchange {
     result: RequestResult,
     began: Instant,
     ended: bool,
+    retried: bool,
     /// What became of it before it was answered: its retries were used up, or there were too many.
     before: Flags,
     moved: (u64, u64),
@@ -83,6 +84,7 @@ impl Exchange {
             result,
             began: Instant::now(),
             ended: false,
+            retried: false,
             before: Flags::NONE,
             moved: (0, 0),
             held: None,
@@ -131,6 +133,16 @@ impl Exchange {
     /// It needed a retry, and all that it may have were used up (`URX`), or all that the cluster may have are (`UO`).
     pub(super) fn gave_up(&mut self, why: Flags) {
         self.before |= why;
+    }
+
+    /// It is sent once more.
+    pub(super) fn is_tried_again(&mut self) {
+        self.retried = true;
+    }
+
+    /// Whether it was.
+    pub(super) fn is_retried(&self) -> bool {
+        self.retried
     }
 
     /// Why nobody was reached.

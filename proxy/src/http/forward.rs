@@ -17,7 +17,7 @@ use super::head::{self, Shape, Switch};
 use super::message::{Known, Length, RequestHead, ResponseHead, Version};
 use super::own::{send, send_bytes};
 use super::retry::{Event, Tries};
-use super::{relay, switch};
+use super::{h1, relay, switch};
 use crate::access_log::{Details, Flags, Record};
 use crate::balance::{self, Outcome as Blame, Tried};
 use crate::config::{Action, Cluster, Config, Discovery, Forward, HeaderOps, HttpProtocol, Redirect, Route};
@@ -71,7 +71,10 @@ pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: Request
         }
         Action::Respond(status, body) => {
             let mut response = ResponseHead::new(status.as_u16());
-            response.length = Length::Exact(body.len() as u64);
+            if !body.is_empty() {
+                response.length = Length::Exact(body.len() as u64);
+                response.fields.push_known(Known::ContentType, b"text/plain");
+            }
             own(server, exchange, config, (response, body), &found.ops).await
         }
         Action::Redirect(redirect) => {
@@ -91,9 +94,15 @@ pub(super) fn rejected(connection: &Connection, status: u16, details: &'static s
     flow.request(RequestResult { grpc: false, status, grpc_status: None, flags: flags.short() }, 0);
     let logs = connection.logs();
     if !logs.is_empty() {
+        // Of HTTP/2, what is malformed gets no answer: its stream is reset.
+        let (version, status, sent) = match details.starts_with("http2.") {
+            true => (Some(Version::Http2), if status == 400 { 0 } else { status }, 0),
+            false if details == "missing_host_header" => (Some(Version::Http11), status, 0),
+            false => (Some(Version::Http11), status, h1::reason(status).len() as u64),
+        };
         let details = Details::Other(details);
         let new = Record::new(connection.downstream(), SystemTime::now(), Duration::ZERO);
-        connection.worker.lines.write(logs, &Record { status, flags, details: Some(&details), ..new });
+        connection.worker.lines.write(logs, &Record { version, status, sent, flags, details: Some(&details), ..new });
     }
 }
 
@@ -123,7 +132,7 @@ async fn own<S: Server>(
     route::change(&mut response.fields, &ops.response);
     count_nowhere(&mut exchange, config);
     exchange.answered("-", &response, "direct_response");
-    send_bytes(server, exchange, &response, body).await
+    send_bytes(server, exchange, response, body).await
 }
 
 fn count_nowhere(exchange: &mut Exchange, config: &Arc<Config>) {
@@ -170,7 +179,7 @@ impl Call<'_> {
             return self.refuse(server, exchange, cluster, answer::OVERFLOW).await;
         };
         self.shape(&mut exchange, &weighted.ops);
-        let limits = self.limits(&exchange);
+        let limits = self.limits(&exchange, server.is_received());
         let mut tries = Tries::new(self.forward.retry.as_ref(), &exchange.head.method);
         let mut body = Pump::new(server.is_received());
         let mut tried = Tried::new();
@@ -197,9 +206,10 @@ impl Call<'_> {
                 Switch::No if tries.retried() > 0 => Purpose::Again,
                 Switch::No => Purpose::Request,
             };
-            let limits = limits.of_try(self.forward.retry.as_ref().and_then(|r| r.per_try));
+            let mut limits = limits.of_try(self.forward.retry.as_ref().and_then(|r| r.per_try));
             let to = (&self.connection.worker, self.config, &target, offer, purpose);
-            let outcome = attempt(to, &mut exchange.head, &self.shape, attempt_count, server, &mut body, &limits).await;
+            let outcome =
+                attempt(to, &mut exchange.head, &self.shape, attempt_count, server, &mut body, &mut limits).await;
             let (event, answer) = match outcome {
                 Outcome::Answered(response, sender) => {
                     self.blame(&target, Blame::Status(response.status));
@@ -209,7 +219,7 @@ impl Call<'_> {
                             tried.extend(target.endpoint().map(|e| e.state.id));
                             drop((response, sender, active));
                             if let Some(why) = pause(server, wait, limits.deadline()).await {
-                                return self.client_gone(exchange, &target, why);
+                                return self.client_gone(server, exchange, &target, why).await;
                             }
                             continue;
                         }
@@ -230,7 +240,7 @@ impl Call<'_> {
                     self.count(&mut exchange, &target);
                     return send(server, exchange, answer).await;
                 }
-                Outcome::ClientGone(why) => return self.client_gone(exchange, &target, why),
+                Outcome::ClientGone(why) => return self.client_gone(server, exchange, &target, why).await,
             };
             if event != Event::Dead {
                 self.blame(&target, if event == Event::TryTimeout { Blame::Status(504) } else { Blame::NoAnswer });
@@ -239,7 +249,7 @@ impl Call<'_> {
             match self.may_retry(cluster, &mut tries, event, &body, &mut exchange, &mut retrying) {
                 Some(wait) => {
                     if let Some(why) = pause(server, wait, limits.deadline()).await {
-                        return self.client_gone(exchange, &target, why);
+                        return self.client_gone(server, exchange, &target, why).await;
                     }
                 }
                 None => {
@@ -250,8 +260,18 @@ impl Call<'_> {
         }
     }
 
-    fn client_gone(&self, mut exchange: Box<Exchange>, target: &Target<'_>, why: Broken) -> Then {
+    async fn client_gone<S: Server>(
+        &self,
+        server: &mut S,
+        mut exchange: Box<Exchange>,
+        target: &Target<'_>,
+        why: Broken,
+    ) -> Then {
         self.count(&mut exchange, target);
+        if matches!(why, Broken::Malformed(_) | Broken::TooLarge) {
+            // It is still there, and hears what it did wrong.
+            return Box::pin(send(server, exchange, answer::BAD_REQUEST)).await;
+        }
         exchange.client_gone(why);
         Then::Next
     }
@@ -278,6 +298,7 @@ impl Call<'_> {
         ops: &HeaderOps,
     ) -> Then {
         let mut upgrade = head::clean_response(&mut answered.response);
+        head::date(&mut answered.response.fields);
         let http2 = matches!(answered.sender, Sender::Http2(_));
         if let Switch::Upgrade(protocol) = &self.shape.switch
             && http2
@@ -338,6 +359,7 @@ impl Call<'_> {
                 return None;
             }
         }
+        exchange.is_tried_again();
         self.connection.worker.counters().retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Some(wait)
     }
@@ -347,6 +369,8 @@ impl Call<'_> {
         let (path, query) = exchange.head.path_and_query();
         if let Some(new) = route::rewritten(self.route, self.forward, path, query) {
             exchange.rewrites();
+            let old = exchange.head.path().to_owned();
+            exchange.head.fields.set("x-envoy-original-path", old.as_bytes());
             exchange.head.set_path(new.as_bytes());
         }
         let head = &mut exchange.head;
@@ -359,19 +383,25 @@ impl Call<'_> {
         }
         let rewritten = named.or_else(|| self.forward.host_rewrite.as_ref().map(|h| h.as_bytes().to_vec()));
         if let Some(new) = rewritten {
+            let old = head.authority().to_owned();
             if self.forward.forwarded_host {
-                let old = head.authority().to_owned();
                 head.fields.push_known(Known::ForwardedHost, old.as_bytes());
             }
+            head.fields.set("x-envoy-original-host", old.as_bytes());
             head.set_authority(&new);
         }
     }
 
-    fn limits(&self, exchange: &Exchange) -> Limits {
+    fn limits(&self, exchange: &Exchange, received: bool) -> Limits {
         let began = Instant::from_std(exchange.began());
         let mut limits = Limits::default();
         if let Some(timeout) = self.forward.timeout {
-            limits.end_by(began + timeout, answer::TIMEOUT);
+            // Sending its request is the client's own time.
+            if received {
+                limits.end_by(began + timeout, answer::TIMEOUT);
+            } else {
+                limits.end_after(timeout, answer::TIMEOUT);
+            }
         }
         if let Some(longest) = self.forward.longest_stream {
             limits.end_by(began + longest, answer::STREAM_TIMEOUT);
@@ -379,7 +409,7 @@ impl Call<'_> {
         if self.shape.grpc
             && let Some(timeout) = head::grpc_timeout(&exchange.head.fields)
         {
-            limits.end_by(began + timeout, answer::STREAM_TIMEOUT);
+            limits.end_by(began + timeout, answer::TIMEOUT);
         }
         limits.request_by(self.connection.spec.request_timeout.map(|d| began + d));
         limits

@@ -43,3 +43,8 @@ impl Default for Limits {
         Self { headers: 100, head: LONGEST_HEAD, refuse_underscores: false }
     }
 }
+
+/// What a status is called.
+pub(super) fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default()
+}

@@ -22,7 +22,7 @@ mod valid;
 
 pub use client::{ClientStream, Connection, connect};
 pub use frame::Code;
-pub use hpack::{Bad, count_fields};
+pub use hpack::{Bad, Field, count_fields, fields};
 pub use limits::Limits;
 pub use server::{ServerStream, accept, serve};
 pub use state::{Fatal, Side, State};

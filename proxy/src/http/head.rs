@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use http::Method;
 
-use super::answer::{Answer, BAD_NAME, BAD_PATH, BAD_REQUEST, NO_HOST, NO_UPGRADE};
+use super::answer::{Answer, BAD_NAME, BAD_PATH, BAD_REQUEST, NO_HOST, NO_ROUTE, NO_UPGRADE};
 use super::connection::Connection;
 use super::message::{Fields, Known, RequestHead, ResponseHead, Version};
 use crate::config::{Escapes, Forward, Xfcc};
@@ -75,8 +75,13 @@ pub(super) fn take(connection: &Connection, head: &mut RequestHead) -> Result<Sh
         expects = head.fields.known(Known::Expect).is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
         head.fields.remove_known(Known::Expect);
     }
+    if seen.has(Known::EnvoyInternal) {
+        // Only a proxy at the edge could know.
+        head.fields.remove_known(Known::EnvoyInternal);
+    }
     forwarded_client(connection, &mut head.fields, &seen);
-    if spec.request_id && !seen.has(Known::RequestId) {
+    if spec.request_id && head.fields.known(Known::RequestId).is_none_or(<[u8]>::is_empty) {
+        head.fields.remove_known(Known::RequestId);
         head.fields.push_known(Known::RequestId, &request_id());
     }
     // Whoever is the first to see a request knows how it came; what is said by one before is believed within the mesh alone.
@@ -117,9 +122,11 @@ pub(super) fn lets_through(connection: &Connection, forward: &Forward, switch: &
         return Ok(());
     }
     let wanted = switch.name();
+    // A tunnel that no route is for leads nowhere.
+    let refusal = if *switch == Switch::Connect { NO_ROUTE } else { NO_UPGRADE };
     let own = forward.upgrades.iter().find(|(kind, _)| kind == wanted).map(|(_, yes)| *yes);
     let yes = own.unwrap_or_else(|| connection.spec.upgrades.iter().any(|kind| kind == wanted));
-    if yes { Ok(()) } else { Err(NO_UPGRADE) }
+    if yes { Ok(()) } else { Err(refusal) }
 }
 
 fn authority(connection: &Connection, head: &mut RequestHead) -> Result<(), Answer> {
@@ -375,6 +382,13 @@ pub(super) fn clean_response(head: &mut ResponseHead) -> Option<Vec<u8>> {
         }
     }
     upgrade
+}
+
+/// Says when a response came, if its server does not (RFC 9110, 6.6.1).
+pub(super) fn date(fields: &mut Fields) {
+    if fields.known(Known::Date).is_none() {
+        fields.push_known(Known::Date, &crate::clock::http_date());
+    }
 }
 
 /// Whether a request is gRPC.

@@ -8,28 +8,29 @@ use http::Method;
 use super::answer::Answer;
 use super::channel::{Broken, Server, Then};
 use super::finish::Exchange;
-use super::head::is_grpc;
+use super::head::{self, is_grpc};
 use super::message::ResponseHead;
 
 /// Ends a request with an answer of our own.
 pub(super) async fn send<S: Server>(server: &mut S, mut exchange: Box<Exchange>, answer: Answer) -> Then {
-    let (response, body) = answer.response(is_grpc(&exchange.head.fields));
+    let (response, body) = answer.response(is_grpc(&exchange.head.fields), exchange.is_retried());
     exchange.answered(answer.flags, &response, answer.details);
     exchange.failed_for(answer.failure);
-    send_bytes(server, exchange, &response, body).await
+    send_bytes(server, exchange, response, body.as_bytes()).await
 }
 
 /// Sends a response that is whole.
 pub(super) async fn send_bytes<S: Server>(
     server: &mut S,
     mut exchange: Box<Exchange>,
-    response: &ResponseHead,
+    mut response: ResponseHead,
     body: &[u8],
 ) -> Then {
+    head::date(&mut response.fields);
     let mut rest = if exchange.head.method == Method::HEAD { &b""[..] } else { body };
     exchange.moved(0, rest.len() as u64);
     let mut finished = false;
-    let sent = match server.respond(response) {
+    let sent = match server.respond(&response) {
         Ok(()) => poll_fn(|cx| poll(cx, server, &mut rest, &mut finished)).await,
         Err(why) => Err(why),
     };

@@ -109,7 +109,7 @@ fn both<S: Server>(
         Poll::Ready(Err(End::To(why))) => return Poll::Ready(Err(Cut::Client(why))),
         Poll::Pending => {}
     }
-    if let Poll::Ready(fired) = timer.poll(cx, false) {
+    if let Poll::Ready(fired) = timer.poll(cx, !body.is_ended()) {
         return Poll::Ready(Err(Cut::Late(match fired {
             Fired::Whole(answer) => answer,
             Fired::Try | Fired::Request => answer::TIMEOUT,

@@ -58,6 +58,9 @@ impl<'p> Tries<'p> {
             self.dead += 1;
             return Some(Duration::ZERO);
         }
+        if self.policy.is_some_and(|p| p.most == 0) {
+            return None;
+        }
         let asked = self.policy.is_some_and(|p| asked(p, event));
         let safe = match event {
             Event::Dead | Event::NoConnection | Event::Refused => true,
@@ -139,6 +142,14 @@ mod tests {
         let mut get = Tries::new(None, &Method::GET);
         assert!(get.again(Event::Broken, true, 0).is_some());
         assert_eq!(get.again(Event::Broken, false, 0), None, "its body is half sent");
+    }
+
+    #[test]
+    fn a_route_may_forbid_it() {
+        let never = policy(RetryOn::default(), 0);
+        let mut tries = Tries::new(Some(&never), &Method::GET);
+        assert_eq!(tries.again(Event::Broken, true, 0), None);
+        assert_eq!(tries.again(Event::Dead, true, 0), Some(Duration::ZERO), "of which nothing was sent");
     }
 
     #[test]

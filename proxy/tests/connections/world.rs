@@ -128,8 +128,19 @@ fn cluster(name: &str) -> Cluster {
             r#match: Some(structure(&[("tlsMode", text("istio"))])),
             transport_socket: Some(socket(pack(&context))),
         }],
+        typed_extension_protocol_options: as_received(),
         ..Default::default()
     }
+}
+
+/// Servers that speak what their clients do.
+fn as_received() -> std::collections::BTreeMap<String, prost_types::Any> {
+    use hawser_api::proto::envoy::extensions::upstreams::http::v3::{
+        HttpProtocolOptions, http_protocol_options as options,
+    };
+    let received = options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(Default::default());
+    let options = HttpProtocolOptions { upstream_protocol_options: Some(received), ..Default::default() };
+    [("http".to_owned(), pack(&options))].into()
 }
 
 /// The callee's side, permissive: each port with what it carries, HTTP or not.
@@ -187,6 +198,7 @@ pub(crate) fn original(name: &str) -> Cluster {
         )),
         lb_policy: cluster::cluster::LbPolicy::ClusterProvided as i32,
         upstream_bind_config: Some(core::BindConfig { source_address: Some(source) }),
+        typed_extension_protocol_options: as_received(),
         ..Default::default()
     }
 }

@@ -62,7 +62,7 @@ impl Setup {
             ..Default::default()
         };
         let kind = cluster::cluster::DiscoveryType::Static as i32;
-        Self {
+        let mut setup = Self {
             manager: HttpConnectionManager::default(),
             host: VirtualHost { name: "all".into(), domains: vec!["*".into()], ..Default::default() },
             route: Route { r#match: Some(everything), ..Default::default() },
@@ -77,7 +77,9 @@ impl Setup {
             },
             endpoints: endpoints.iter().map(|at| (*at, HealthStatus::Healthy)).collect(),
             tcp: false,
-        }
+        };
+        setup.upstream(options::UpstreamProtocolOptions::UseDownstreamProtocolConfig(Default::default()));
+        setup
     }
 
     /// Connections instead of requests.
@@ -100,10 +102,11 @@ impl Setup {
 
     fn speaks(&mut self, protocol: options::explicit_http_config::ProtocolConfig) {
         let config = options::ExplicitHttpConfig { protocol_config: Some(protocol) };
-        let any = pack(&HttpProtocolOptions {
-            upstream_protocol_options: Some(options::UpstreamProtocolOptions::ExplicitHttpConfig(config)),
-            ..Default::default()
-        });
+        self.upstream(options::UpstreamProtocolOptions::ExplicitHttpConfig(config));
+    }
+
+    fn upstream(&mut self, options: options::UpstreamProtocolOptions) {
+        let any = pack(&HttpProtocolOptions { upstream_protocol_options: Some(options), ..Default::default() });
         self.cluster.typed_extension_protocol_options = [("http".to_owned(), any)].into();
     }
 

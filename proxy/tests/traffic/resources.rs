@@ -1,10 +1,14 @@
 //! What a control plane says to a caller's and a callee's proxy.
 
+use std::collections::BTreeMap;
+
 use hawser_api::any::pack;
 use hawser_api::names::{SECRET_DEFAULT, SECRET_ROOT, alpn};
 use hawser_api::proto::cluster::{self, Cluster};
 use hawser_api::proto::core::{self, address, data_source, socket_address, transport_socket};
 use hawser_api::proto::endpoint::{self, ClusterLoadAssignment};
+use hawser_api::proto::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use hawser_api::proto::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use hawser_api::proto::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use hawser_api::proto::http_connection_manager::http_connection_manager::{
     ForwardClientCertDetails, RouteSpecifier, UpgradeConfig,
@@ -145,6 +149,7 @@ pub(crate) fn callee(pki: &Pki, accept: Accept) -> World {
                 )),
                 lb_policy: cluster::cluster::LbPolicy::ClusterProvided as i32,
                 upstream_bind_config: Some(bind),
+                typed_extension_protocol_options: as_received(),
                 ..Default::default()
             },
         );
@@ -229,8 +234,18 @@ fn outbound(name: &str, port: u32) -> Cluster {
             r#match: Some(structure(&[("tlsMode", text("istio"))])),
             transport_socket: Some(socket(pack(&context))),
         }],
+        typed_extension_protocol_options: as_received(),
         ..Default::default()
     }
+}
+
+/// Servers that speak what their clients do.
+fn as_received() -> BTreeMap<String, prost_types::Any> {
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(Default::default())),
+        ..Default::default()
+    };
+    [("http".to_owned(), pack(&options))].into()
 }
 
 fn endpoints(name: &str, port: u32) -> ClusterLoadAssignment {

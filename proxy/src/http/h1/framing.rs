@@ -37,7 +37,7 @@ pub(super) struct Facts {
     pub(super) hosts: usize,
     /// `content-length`.
     pub(super) length: Option<u64>,
-    /// It was there twice and differed, or is no number.
+    /// It was there twice, or is no number.
     pub(super) bad_length: bool,
     /// `transfer-encoding`.
     pub(super) coding: Coding,
@@ -73,7 +73,7 @@ impl Facts {
         match known {
             Known::Host => self.hosts += 1,
             Known::ContentLength => match number(value) {
-                Some(n) if self.length.is_none_or(|before| before == n) => self.length = Some(n),
+                Some(n) if self.length.is_none() => self.length = Some(n),
                 _ => self.bad_length = true,
             },
             Known::TransferEncoding => self.coding(value),

@@ -81,6 +81,11 @@ impl Refusal {
             _ => "http1.codec_error",
         }
     }
+
+    /// Whether the answer says in words what its status is.
+    pub(super) fn is_told(&self) -> bool {
+        self.why != NO_HOST
+    }
 }
 
 const fn refuse<T>(status: u16, why: &'static str) -> Result<T, Refusal> {

@@ -40,7 +40,7 @@ pub async fn serve<H: Handler>(
             }
             Next::Refused(refusal) => {
                 handler.rejected(refusal.status, refusal.details());
-                server.refuse(refusal.status).await;
+                server.refuse(refusal).await;
                 return Err(io::Error::new(io::ErrorKind::InvalidData, refusal.why));
             }
         };

@@ -38,14 +38,19 @@ pub(super) fn request(out: &mut Vec<u8>, head: &RequestHead, length: Length) -> 
     out.extend_from_slice(b"\r\n");
     let said = fields(out, &head.fields);
     match length {
+        Length::None if is_bodiless(&head.method) || head.fields.known(Known::Upgrade).is_some() => {}
         // A server may insist on a length where a body is usual.
-        Length::None if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => content_length(out, 0),
-        Length::None => {}
+        Length::None => content_length(out, 0),
         Length::Exact(n) => content_length(out, n),
         Length::Unknown => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
     Some(said)
+}
+
+/// Whether nobody expects a body of this method.
+fn is_bodiless(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT)
 }
 
 /// A status line and fields. The lines that frame follow, by whoever knows the request, then an empty one.

@@ -279,7 +279,7 @@ impl Draft {
         match known {
             Known::ContentLength => {
                 let n = digits(item.value);
-                if n.is_none() || self.length.is_some() && self.length != n {
+                if n.is_none() || self.length.is_some() {
                     self.wrong("content-length");
                 }
                 self.length = n;

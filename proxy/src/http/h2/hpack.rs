@@ -89,6 +89,22 @@ pub fn count_fields(blocks: &[&[u8]]) -> Result<usize, Bad> {
     Ok(count)
 }
 
+/// A name and its value.
+pub type Field = (Vec<u8>, Vec<u8>);
+
+/// Reads the fields of the last of the blocks that one peer sent one after the other.
+///
+/// # Errors
+/// At the first block that cannot be decoded.
+pub fn fields(blocks: &[&[u8]]) -> Result<Vec<Field>, Bad> {
+    let (mut decoder, mut last) = (Decoder::default(), Vec::new());
+    for block in blocks {
+        last.clear();
+        decoder.decode(block, |item| last.push((item.name.to_vec(), item.value.to_vec())))?;
+    }
+    Ok(last)
+}
+
 /// A field as it was decoded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item<'b> {

@@ -59,6 +59,7 @@ known! {
     ForwardedClientCert = "x-forwarded-client-cert",
     RequestId = "x-request-id",
     AttemptCount = "x-envoy-attempt-count",
+    EnvoyInternal = "x-envoy-internal",
     Overloaded = "x-envoy-overloaded",
     UpstreamServiceTime = "x-envoy-upstream-service-time",
     HawserProtocol = "x-hawser-protocol",

@@ -14,8 +14,8 @@ use crate::http::channel::{Broken, Channel, Piece, Server};
 use crate::http::h1::body::Inbound;
 use crate::http::h1::head::{self, Look, Refusal};
 use crate::http::h1::wire::{Outbound, Wire};
-use crate::http::h1::{Limits, write};
-use crate::http::message::{Fields, Length, RequestHead, ResponseHead, Version};
+use crate::http::h1::{Limits, reason, write};
+use crate::http::message::{Fields, Known, Length, RequestHead, ResponseHead, Version};
 use crate::http::progress::{Ending, Progress};
 
 /// So much of a body that nobody wanted is read, so that the connection can go on.
@@ -53,6 +53,8 @@ pub(super) struct Exchange {
     aborted: bool,
     /// So much of a body that nobody wanted was read.
     drained: usize,
+    /// The body is no HTTP.
+    nonsense: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,7 @@ impl Exchange {
             switched: false,
             aborted: false,
             drained: 0,
+            nonsense: false,
         }
     }
 
@@ -187,12 +190,15 @@ impl Exchange {
     }
 
     /// Answers what is no request.
-    pub(super) async fn refuse(&mut self, status: u16) {
+    pub(super) async fn refuse(&mut self, refusal: Refusal) {
         let out = self.wire.output.buffer();
-        let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default();
-        let mut head = ResponseHead::new(status);
-        head.fields.push(b"content-type", b"text/plain");
-        head.fields.push(b"connection", b"close");
+        let reason = if refusal.is_told() { reason(refusal.status) } else { "" };
+        let mut head = ResponseHead::new(refusal.status);
+        if !reason.is_empty() {
+            head.fields.push_known(Known::ContentType, b"text/plain");
+        }
+        head.fields.push_known(Known::Date, &crate::clock::http_date());
+        head.fields.push_known(Known::Connection, b"close");
         write::response(out, &head, true);
         write::content_length(out, reason.len() as u64);
         out.extend_from_slice(b"\r\n");
@@ -203,6 +209,10 @@ impl Exchange {
 
     /// Ends the connection so that the client can read what it was sent: whoever closes with bytes unread resets it.
     pub(super) async fn close(&mut self) {
+        if self.nonsense {
+            // Whatever follows is read, and means nothing.
+            self.wire.inbound = Inbound::UntilClose;
+        }
         let unread = !self.wire.inbound.has_ended();
         let close = poll_fn(|cx| {
             if ready!(self.wire.poll_flush(cx)).is_err() {
@@ -279,7 +289,11 @@ impl Channel for Exchange {
             // If it can't be written yet, nothing is lost by reading: the client may send without it.
             let _ = self.wire.poll_flush(cx)?;
         }
-        self.wire.poll_piece(cx)
+        let piece = self.wire.poll_piece(cx);
+        if matches!(piece, Poll::Ready(Err(_))) {
+            (self.keep, self.nonsense) = (false, true);
+        }
+        piece
     }
 
     fn consume(&mut self, n: usize) {
@@ -339,7 +353,9 @@ impl Server for Exchange {
         // asked, and hears before it begins that its body is not wanted.
         let refused = self.asked && head.status >= 300 && self.wire.input.is_empty();
         let doubtful = std::mem::take(&mut self.expects) || refused;
-        self.keep &= !doubtful && !self.switched && !self.progress.is_ending();
+        // What follows a CONNECT may be meant for whom it did not lead to.
+        let tunnel = self.method == Kind::Connect;
+        self.keep &= !doubtful && !tunnel && !self.switched && !self.progress.is_ending();
         self.answered = true;
         let said = write::response(self.wire.output.buffer(), head, self.http11);
         self.frame(head, said);

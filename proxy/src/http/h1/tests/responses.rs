@@ -67,7 +67,7 @@ fn lengths() {
         Asked::Other,
         &[
             ("HTTP/1.1 200 OK|Content-Length: 5||", "200 Exact(5) 5 keep"),
-            ("HTTP/1.1 200 OK|Content-Length: 5|Content-Length: 5||", "200 Exact(5) 5 keep"),
+            ("HTTP/1.1 200 OK|Content-Length: 5|Content-Length: 5||", "bad"),
             ("HTTP/1.1 200 OK|Content-Length: 5|Content-Length: 6||", "bad"),
             ("HTTP/1.1 200 OK|Content-Length: 5, 5||", "bad"),
             ("HTTP/1.1 200 OK|Content-Length: -5||", "bad"),

@@ -99,7 +99,7 @@ fn section_8_requests() {
     add("8441 4", ":protocol of GET", block(&[pseudo[0], extended[1], pseudo[1], pseudo[2], pseudo[3]]), RST);
     add("8.1.1", "content-length without a body", get(&[("content-length", "1")]), RST);
     add("8.1.1", "content-length of nothing", get(&[("content-length", "0")]), GET);
-    add("8.1.1", "content-length twice, the same", get(&[("content-length", "0"), ("content-length", "0")]), GET);
+    add("8.1.1", "content-length twice, the same", get(&[("content-length", "0"), ("content-length", "0")]), RST);
     add("8.1.1", "content-length twice", get(&[("content-length", "0"), ("content-length", "1")]), RST);
     add("8.1.1", "content-length as a list", get(&[("content-length", "0, 0")]), RST);
     add("8.1.1", "content-length with a sign", get(&[("content-length", "+0")]), RST);
