@@ -97,7 +97,8 @@ impl<'a> Envoy<'a> {
     }
 }
 
-fn bootstrap(host: &Host, name: &str, mode: Mode, upstream: Upstream, listeners: Vec<Value>) -> Value {
+/// The bootstrap of an Envoy that is called `name`: where it asks, its admin page, `listeners` of its own.
+pub fn bootstrap(host: &Host, name: &str, mode: Mode, upstream: Upstream, listeners: Vec<Value>) -> Value {
     let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "20s"});
     let address = match upstream {
         Upstream::Discovery => json!({"socket_address": {"address": "127.0.0.1", "port_value": 15_010}}),

@@ -1,0 +1,377 @@
+//! The bed of all cases: one discovery, a host with hawser-proxy, an Envoy on the same xDS, servers, callers.
+//!
+//! In: the cases. Out: [`Bed`], which plays any of them on either side, many at once. Every case has a service and ports of
+//! its own, so that none sees another's requests or connections. The Envoy runs in a network of its own beside the host's
+//! agent, from which it takes configuration and identity as hawser-proxy does, each in its own dialect.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use hawser_tests::envoy::{Mode, Upstream, bootstrap};
+use hawser_tests::mesh::{Member, Mesh, PROXY_USER, has_users};
+use hawser_tests::testbeds::Testbed;
+use hawser_tests::{Host, Lab, Process, wait};
+use rustls::ClientConfig;
+
+use crate::case::{Case, Servers, Speaks, Via};
+use crate::net::{MARK, Net};
+use crate::seen::Seen;
+use crate::server::{Lane, Requests, Serving};
+use crate::stream::Stream;
+use crate::text::host;
+use crate::{PROBE, SIDES, Side, client, http2, mtls};
+
+/// Ports of services' servers begin here, four to a case.
+const SERVERS: u16 = 20_000;
+/// Ports of the workload behind the proxies begin here. It has as many as a workload may: cases share them, one after the
+/// other.
+const INBOUND: u16 = 8_000;
+/// Those that speak HTTP/1.1; those of HTTP/2 follow.
+const INBOUND_HTTP1: u16 = 48;
+const INBOUND_HTTP2: u16 = 8;
+/// First word of a line of the access log that is ours.
+const LOG: &str = "diff ";
+const FORMAT: &str = "accessLogFormat: \"diff %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %RESPONSE_CODE% %RESPONSE_FLAGS% \
+                      %PROTOCOL% %REQ(:METHOD)% %REQ(:PATH)% %REQ(:AUTHORITY)% sent %BYTES_SENT%\\n\"\n";
+
+/// A case with its place in the bed.
+#[derive(Clone)]
+pub(crate) struct Placed {
+    /// The case.
+    pub(crate) case: &'static Case,
+    /// Its name in configurations.
+    pub(crate) name: String,
+    number: u16,
+    /// Which of the workload's ports.
+    port: u16,
+    /// What its servers see.
+    pub(crate) requests: Arc<Requests>,
+}
+
+/// All that runs. The lab goes last.
+pub(crate) struct Bed {
+    envoy: Process,
+    _mesh: Mesh,
+    ours: Member,
+    _caller: Member,
+    hosts: [Host; 2],
+    nets: Nets,
+    lanes: BTreeMap<u16, Lane>,
+    mutual: Arc<ClientConfig>,
+    log: PathBuf,
+    _lab: Lab,
+}
+
+struct Nets {
+    sides: [Net; 2],
+    servers: Net,
+    caller: Net,
+}
+
+/// Gives each case its place.
+pub(crate) fn place(cases: impl IntoIterator<Item = &'static Case>) -> Vec<Placed> {
+    let placed = |(number, case): (usize, &'static Case)| {
+        let number = u16::try_from(number).expect("there are fewer cases");
+        let port = INBOUND
+            + match case.protocol {
+                "HTTP2" => INBOUND_HTTP1 + number % INBOUND_HTTP2,
+                _ => number % INBOUND_HTTP1,
+            };
+        Placed { case, name: format!("c{number}"), number, port, requests: Arc::default() }
+    };
+    cases.into_iter().enumerate().map(placed).collect()
+}
+
+/// Cases that must be played one after the other, together.
+pub(crate) fn queues(cases: &[Placed]) -> Vec<Vec<Placed>> {
+    let mut all = Vec::new();
+    let mut by_port = BTreeMap::<u16, Vec<Placed>>::new();
+    for placed in cases {
+        match placed.case.via {
+            Via::Outbound => all.push(vec![placed.clone()]),
+            Via::Inbound | Via::Mutual => by_port.entry(placed.port).or_default().push(placed.clone()),
+        }
+    }
+    // Long ones first.
+    by_port.into_values().chain(all).collect()
+}
+
+impl Bed {
+    /// Starts it all, with the configuration of these cases.
+    pub(crate) fn start(cases: &[Placed]) -> Result<Self> {
+        let testbed = Testbed::provide()?;
+        let mut lab = Lab::new()?;
+        let settings = lab.work().join("mesh.yaml");
+        let log = lab.work().join("access.log");
+        std::fs::write(&log, "")?;
+        std::fs::set_permissions(&log, PermissionsExt::from_mode(0o666))?;
+        std::fs::write(&settings, format!("accessLogFile: {}\n{FORMAT}", log.display()))?;
+        std::fs::set_permissions(&settings, PermissionsExt::from_mode(0o644))?;
+        let mesh = Mesh::start_with(&mut lab, &["--mesh-config", &settings.display().to_string()])?;
+        let ours = Member::new(&mut lab, "ours")?;
+        let http = |i: u16| if i < INBOUND_HTTP1 { "http" } else { "http2" };
+        let declared = |i: u16| format!("{}-{i}={}", http(i), INBOUND + i);
+        let ports: Vec<String> = (0..INBOUND_HTTP1 + INBOUND_HTTP2).map(declared).collect();
+        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+        ours.join(&mesh.token("default/server", &ports, 1, &["--label", "app=server"])?)?;
+        let caller = Member::new(&mut lab, "caller")?;
+        caller.join(&mesh.token("default/caller", &["http=9080"], 1, &[])?)?;
+        let theirs = lab.host("envoy")?;
+        let servers = lab.host("servers")?;
+        let nets = Nets {
+            sides: [Net::of(&ours.host)?, Net::of(&theirs)?],
+            servers: Net::of(&servers)?,
+            caller: Net::of(&caller.host)?,
+        };
+        mesh.apply(&configuration(cases, servers.v4()))?;
+        capture(&theirs)?;
+        for host in [&ours.host, &theirs] {
+            close(host)?;
+        }
+        let envoy = envoy(&testbed, &ours, &theirs)?;
+        let mutual = mtls::config(&caller.state_dir())?;
+        let hosts = [theirs, servers];
+        let lanes = BTreeMap::new();
+        let mut bed = Self { envoy, _mesh: mesh, ours, _caller: caller, hosts, nets, lanes, mutual, log, _lab: lab };
+        for case in cases {
+            bed.listen(case)?;
+        }
+        bed.ready(cases)?;
+        Ok(bed)
+    }
+
+    fn address(&self, side: Side) -> Ipv4Addr {
+        match side {
+            Side::Ours => self.ours.host.v4(),
+            Side::Envoy => self.hosts[0].v4(),
+        }
+    }
+
+    /// What is not the same in every run, or on both sides, and its name.
+    pub(crate) fn names(&self, placed: &Placed, side: Side) -> Vec<(String, &'static str)> {
+        vec![
+            (host(&placed.name), "HOST"),
+            (self.address(side).to_string(), "PROXY"),
+            (self.hosts[1].v4().to_string(), "SERVERS"),
+        ]
+    }
+
+    /// Starts the servers of a case.
+    fn listen(&mut self, placed: &Placed) -> Result<()> {
+        if placed.case.via != Via::Outbound {
+            if !self.lanes.contains_key(&placed.port) {
+                let lane = Lane::new(placed.serving());
+                for side in SIDES {
+                    let at = SocketAddr::from((Ipv4Addr::UNSPECIFIED, placed.port));
+                    lane.listen(self.nets.sides[side as usize].listen(at)?, 0, move |_| side);
+                }
+                self.lanes.insert(placed.port, lane);
+            }
+            return Ok(());
+        }
+        let lane = Lane::new(placed.serving());
+        let theirs = IpAddr::from(self.address(Side::Envoy));
+        for (number, there) in placed.case.servers.all().iter().enumerate() {
+            if *there {
+                let at = SocketAddr::from((Ipv4Addr::UNSPECIFIED, placed.server(number)));
+                let side = move |peer| if peer == theirs { Side::Envoy } else { Side::Ours };
+                lane.listen(self.nets.servers.listen(at)?, number, side);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until both proxies have the configuration of the last case on each way in.
+    fn ready(&self, cases: &[Placed]) -> Result<()> {
+        let mut wanted: Vec<&Placed> = [true, false]
+            .into_iter()
+            .filter_map(|outbound| cases.iter().rfind(|p| (p.case.via == Via::Outbound) == outbound && p.answers()))
+            .collect();
+        wanted.dedup_by_key(|p| p.number);
+        for placed in wanted {
+            for side in SIDES {
+                let send = format!("GET {PROBE} HTTP/1.1\nhost: {{host}}\n\n");
+                let mut last = Vec::new();
+                wait::for_true("a proxy has its configuration", Duration::from_secs(20), || {
+                    let Ok((stream, _)) = self.connect(placed, side, false) else { return false };
+                    let seen = client::play(stream, &send, &placed.name, 1);
+                    last = seen.lines(&[]);
+                    last.first().is_some_and(|line| line.contains(" 200 "))
+                })
+                .with_context(|| format!("{side:?}, {}: {last:#?}\n{}", placed.case.name, self.envoy.log()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plays a case through one of the proxies. With what was seen: from where, for the log.
+    pub(crate) fn play(&self, placed: &Placed, side: Side) -> Result<(Seen, SocketAddr)> {
+        let case = placed.case;
+        if let Some(lane) = self.lanes.get(&placed.port).filter(|_| case.via != Via::Outbound) {
+            lane.serve(placed.serving());
+        }
+        let (stream, from) = self.connect(placed, side, case.via == Via::Mutual)?;
+        let seen = match case.speaks {
+            Speaks::Http1 => client::play(stream, case.send, &placed.name, case.answers),
+            Speaks::Http2 => http2::play(stream, case.send, &placed.name),
+        };
+        Ok((seen, from))
+    }
+
+    fn connect(&self, placed: &Placed, side: Side, mutual: bool) -> Result<(Stream, SocketAddr)> {
+        let stream = match placed.case.via {
+            Via::Outbound => self.nets.sides[side as usize].connect((placed.address(), 80).into())?,
+            Via::Inbound | Via::Mutual => self.nets.caller.connect((self.address(side), placed.port).into())?,
+        };
+        let from = stream.local_addr()?;
+        let stream = if mutual {
+            Stream::tls(stream, mtls::speaking(&self.mutual, placed.case.speaks))?
+        } else {
+            Stream::plain(stream)
+        };
+        Ok((stream, from))
+    }
+
+    /// What the access logs say of connections from `from`, line by line.
+    pub(crate) fn log_of(log: &str, from: SocketAddr) -> Vec<String> {
+        let prefix = format!("{LOG}{from} ");
+        log.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+    }
+
+    /// The access log of both, when all that was logged until now is in it.
+    pub(crate) fn log(&self, cases: &[Placed]) -> Result<String> {
+        let read = || std::fs::read(&self.log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+        for side in SIDES {
+            let Some(placed) = cases.iter().find(|p| p.case.via == Via::Outbound) else { break };
+            let (stream, from) = self.connect(placed, side, false)?;
+            client::play(stream, "GET /last HTTP/1.1\nhost: {host}\n\n", &placed.name, 1);
+            let written = || !Self::log_of(&read(), from).is_empty();
+            wait::for_true("the last line of the log", Duration::from_secs(10), written)?;
+        }
+        Ok(read())
+    }
+}
+
+impl Placed {
+    /// The service's address.
+    fn address(&self) -> Ipv4Addr {
+        let [high, low] = self.number.to_be_bytes();
+        Ipv4Addr::new(10, 96, high, low)
+    }
+
+    fn server(&self, number: usize) -> u16 {
+        SERVERS + 4 * self.number + number as u16
+    }
+
+    fn serving(&self) -> Serving {
+        Serving { case: self.case, name: self.name.clone(), requests: self.requests.clone() }
+    }
+
+    /// Whether a plain request gets a plain answer.
+    fn answers(&self) -> bool {
+        let case = self.case;
+        case.servers == Servers::One && case.yaml.is_empty() && case.via != Via::Mutual && case.protocol == "HTTP"
+    }
+}
+
+impl Servers {
+    /// Which of the endpoints listen.
+    fn all(self) -> &'static [bool] {
+        match self {
+            Self::One => &[true],
+            Self::Two => &[true, true],
+            Self::Refusing => &[false],
+            Self::Nobody => &[],
+        }
+    }
+}
+
+/// The services of all cases, and what these bring.
+fn configuration(cases: &[Placed], servers: Ipv4Addr) -> String {
+    let mut all = String::new();
+    for placed in cases {
+        let (name, case) = (&placed.name, placed.case);
+        if case.via == Via::Outbound {
+            let host = host(name);
+            let _ = write!(
+                all,
+                "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+                 metadata: {{name: {name}, namespace: default}}\nspec:\n  hosts: [{host}]\n  addresses: [{}]\n  \
+                 location: MESH_INTERNAL\n  resolution: STATIC\n  \
+                 ports: [{{number: 80, name: main, protocol: {}}}]\n  endpoints: [",
+                placed.address(),
+                case.protocol,
+            );
+            for number in 0..case.servers.all().len() {
+                let (port, version) = (placed.server(number), number + 1);
+                let _ =
+                    write!(all, "{{address: {servers}, ports: {{main: {port}}}, labels: {{version: v{version}}}}},");
+            }
+            all.push_str("]\n");
+        }
+        if !case.yaml.is_empty() {
+            let yaml = case
+                .yaml
+                .replace("{host}", &host(name))
+                .replace("{name}", name)
+                .replace("{v1}", &subset(name, 1))
+                .replace("{v2}", &subset(name, 2));
+            let _ = writeln!(all, "---\n{yaml}");
+        }
+    }
+    all
+}
+
+/// A destination of a route.
+fn subset(name: &str, version: u8) -> String {
+    format!("{{destination: {{host: {}, subset: v{version}}}}}", host(name))
+}
+
+/// Sends what clients send to the mesh into the Envoy, as a host's redirection does.
+fn capture(host: &Host) -> Result<()> {
+    let rules = format!(
+        "table ip capture {{\n\
+         chain out {{ type nat hook output priority -100;\n\
+         meta mark {MARK} ip daddr 10.96.0.0/16 meta l4proto tcp redirect to :15001; }}\n\
+         chain in {{ type nat hook prerouting priority -100;\n\
+         iifname eth0 tcp dport 8000-9000 redirect to :15006; }}\n}}\n"
+    );
+    load(host, &rules)
+}
+
+/// There is nothing at the services' own addresses.
+fn close(host: &Host) -> Result<()> {
+    let rules = "table ip closed {\nchain out {\ntype filter hook output priority 0;\n\
+                 ip daddr 10.96.0.0/16 meta l4proto tcp reject with tcp reset;\n}\n}\n";
+    load(host, rules)
+}
+
+fn load(host: &Host, rules: &str) -> Result<()> {
+    let seen = host.run_with_input(&["nft", "-f", "-"], Some(rules))?;
+    ensure!(seen.ok(), "{}", seen.err);
+    Ok(())
+}
+
+/// An Envoy in the network of `network`, with everything else of the agent's host.
+fn envoy(testbed: &Testbed, agent: &Member, network: &Host) -> Result<Process> {
+    let host = &agent.host;
+    let file = host.disk().join("envoy.json");
+    std::fs::write(&file, bootstrap(host, "envoy", Mode::Delta, Upstream::Agent, Vec::new()).to_string())?;
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &host.init().to_string(), "--mount", "--uts", "--pid"]);
+    command.args([&format!("--net=/proc/{}/ns/net", network.init()), "--"]);
+    if has_users() {
+        let id = PROXY_USER.to_string();
+        command.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"]);
+    }
+    command.args([&testbed.envoy(), "-c", &file.display().to_string()]);
+    command.args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "warn", "--file-flush-interval-msec", "100"]);
+    Process::spawn("envoy", command, network.disk().join("envoy.log"), true)
+}

@@ -1,0 +1,191 @@
+//! Servers that write down every request and answer as the case says.
+//!
+//! In: sockets that listen. Out: [`Requests`] by side. Invariant: a request is written down before it is answered, so that
+//! whoever has the answer finds it.
+
+use std::net::{IpAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use hawser_tests::wait;
+
+use crate::case::Case;
+use crate::message::{Body, Head};
+use crate::net::LIMIT;
+use crate::seen::{body_lines, fields};
+use crate::stream::Stream;
+use crate::text::{self, Lines, Step};
+use crate::{PAUSE, PROBE, Side, http2};
+
+/// What a server does when a case says nothing.
+const PLAIN: &str = "HTTP/1.1 200 OK\ncontent-length: 2\n\nok";
+/// The same in HTTP/2.
+const PLAIN_HTTP2: &str = ":status: 200\n\nok";
+
+/// A request that a server saw.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    /// Which server.
+    pub(crate) server: usize,
+    /// What it saw.
+    pub(crate) lines: Vec<String>,
+}
+
+/// What the servers of a case saw, by side.
+#[derive(Debug, Default)]
+pub(crate) struct Requests([Mutex<Vec<Request>>; 2]);
+
+impl Requests {
+    /// A new request; its number.
+    pub(crate) fn begin(&self, side: Side, server: usize, lines: Vec<String>) -> usize {
+        let mut all = self.0[side as usize].lock().unwrap();
+        all.push(Request { server, lines });
+        all.len() - 1
+    }
+
+    /// More of a request.
+    pub(crate) fn add(&self, side: Side, number: usize, lines: Vec<String>) {
+        self.0[side as usize].lock().unwrap()[number].lines.extend(lines);
+    }
+
+    /// All of them.
+    pub(crate) fn of(&self, side: Side) -> Vec<Request> {
+        self.0[side as usize].lock().unwrap().clone()
+    }
+}
+
+/// What a socket serves now: one case for ever, or one after the other.
+#[derive(Clone)]
+pub(crate) struct Lane(Arc<Mutex<Serving>>);
+
+/// The servers of one case.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    /// What to do.
+    pub(crate) case: &'static Case,
+    /// The case's name in configurations.
+    pub(crate) name: String,
+    /// What they saw.
+    pub(crate) requests: Arc<Requests>,
+}
+
+impl Lane {
+    /// Begins with this case.
+    pub(crate) fn new(serving: Serving) -> Self {
+        Self(Arc::new(Mutex::new(serving)))
+    }
+
+    /// Goes on with another.
+    pub(crate) fn serve(&self, serving: Serving) {
+        *self.0.lock().unwrap() = serving;
+    }
+
+    /// The case of the moment.
+    pub(crate) fn now(&self) -> Serving {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Serves a socket for as long as the test runs; a connection's side is told by who connects.
+    pub(crate) fn listen(&self, listener: TcpListener, server: usize, side: impl Fn(IpAddr) -> Side + Send + 'static) {
+        let lane = self.clone();
+        let accept = move || {
+            for stream in listener.incoming().flatten() {
+                let Ok(peer) = stream.peer_addr() else { continue };
+                let _ = stream.set_read_timeout(Some(2 * LIMIT));
+                let _ = stream.set_nodelay(true);
+                let (lane, side) = (lane.clone(), side(peer.ip()));
+                small(move || lane.connection(Stream::plain(stream), side, server));
+            }
+        };
+        small(accept);
+    }
+
+    fn connection(&self, mut stream: Stream, side: Side, server: usize) {
+        while stream.ahead().len() < http2::PREFACE.len() {
+            if stream.ahead().contains(&b'\n') || stream.fill().is_err() {
+                break;
+            }
+        }
+        if stream.ahead().starts_with(http2::PREFACE.as_bytes()) {
+            stream.take(http2::PREFACE.len());
+            return http2::serve(stream, self, side, server);
+        }
+        while let Ok(head) = Head::read(&mut stream) {
+            if !self.now().exchange(&mut stream, head, side, server) {
+                return;
+            }
+        }
+    }
+}
+
+impl Serving {
+    /// What the `number`th request is answered.
+    pub(crate) fn script(&self, number: usize, http2: bool) -> &'static str {
+        let tries = self.case.serve;
+        let plain = if http2 { PLAIN_HTTP2 } else { PLAIN };
+        tries.get(number).or(tries.last()).copied().unwrap_or(plain)
+    }
+
+    /// Serves one request; whether another may follow.
+    fn exchange(&self, stream: &mut Stream, head: Head, side: Side, server: usize) -> bool {
+        if head.first.contains(PROBE) {
+            stream.write(&bytes(PLAIN, &self.name));
+            return true;
+        }
+        let mut lines = vec![head.first.clone()];
+        lines.extend(fields(&head.fields).map(|line| format!("  {line}")));
+        let number = self.requests.begin(side, server, lines);
+        let steps = text::steps(self.script(number, false), &self.name, Lines::Http1);
+        if steps.first() != Some(&Step::Early) {
+            let body = Body::read(stream, &head, false);
+            self.requests.add(side, number, body_lines(&body));
+            if body.broken {
+                return false;
+            }
+        }
+        for step in steps {
+            match step {
+                Step::Bytes(bytes) => stream.write(&bytes),
+                Step::Early => {}
+                Step::Pause => wait::between_looks(PAUSE),
+                Step::Read => {
+                    let body = Body::read(stream, &head, false);
+                    self.requests.add(side, number, body_lines(&body));
+                }
+                Step::Eof => stream.eof(),
+                Step::Close => return false,
+                Step::Reset => {
+                    stream.reset();
+                    return false;
+                }
+                Step::Hold => {
+                    let _ = stream.rest();
+                    return false;
+                }
+                Step::Echo => loop {
+                    let ahead = stream.ahead().len();
+                    let bytes = stream.take(ahead);
+                    stream.write(&bytes);
+                    if stream.fill().is_err() {
+                        stream.eof();
+                        return false;
+                    }
+                },
+                other => panic!("{other:?} is nothing that a server of HTTP/1 does"),
+            }
+        }
+        true
+    }
+}
+
+fn bytes(text: &str, name: &str) -> Vec<u8> {
+    match text::steps(text, name, Lines::Http1).pop() {
+        Some(Step::Bytes(bytes)) => bytes,
+        _ => Vec::new(),
+    }
+}
+
+/// A thread with little memory.
+fn small(work: impl FnOnce() + Send + 'static) {
+    thread::Builder::new().stack_size(256 * 1024).spawn(work).unwrap();
+}
