@@ -34,23 +34,23 @@ pub(super) enum Outcome {
 /// Until when things may take.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Limits {
-    whole: Option<(Instant, Answer)>,
+    whole: Option<(Instant, &'static Answer)>,
     of_try: Option<Instant>,
     request: Option<Instant>,
     /// How long the rest may take when the request has come in whole.
-    after: Option<(Duration, Answer)>,
+    after: Option<(Duration, &'static Answer)>,
 }
 
 impl Limits {
     /// The response has ended by `end`, or the client gets `answer`; the earliest counts.
-    pub(super) fn end_by(&mut self, end: Instant, answer: Answer) {
+    pub(super) fn end_by(&mut self, end: Instant, answer: &'static Answer) {
         if self.whole.is_none_or(|(before, _)| end < before) {
             self.whole = Some((end, answer));
         }
     }
 
     /// The response has ended so long after the request, or the client gets `answer`.
-    pub(super) fn end_after(&mut self, time: Duration, answer: Answer) {
+    pub(super) fn end_after(&mut self, time: Duration, answer: &'static Answer) {
         self.after = Some((time, answer));
     }
 
@@ -84,7 +84,7 @@ pub(super) struct Timer {
 /// Which limit was reached.
 pub(super) enum Fired {
     /// That of all.
-    Whole(Answer),
+    Whole(&'static Answer),
     /// That of a try.
     Try,
     /// That of the request's body.
@@ -202,7 +202,7 @@ pub(super) async fn attempt<S: Server>(
 
 fn late(fired: Fired) -> Outcome {
     match fired {
-        Fired::Whole(answer) => Outcome::Late(answer),
+        Fired::Whole(answer) => Outcome::Late(*answer),
         Fired::Try => Outcome::Failed(Event::TryTimeout, answer::TRY_TIMEOUT),
         Fired::Request => Outcome::Late(answer::SLOW_REQUEST),
     }

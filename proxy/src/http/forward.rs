@@ -398,18 +398,18 @@ impl Call<'_> {
         if let Some(timeout) = self.forward.timeout {
             // Sending its request is the client's own time.
             if received {
-                limits.end_by(began + timeout, answer::TIMEOUT);
+                limits.end_by(began + timeout, &answer::TIMEOUT);
             } else {
-                limits.end_after(timeout, answer::TIMEOUT);
+                limits.end_after(timeout, &answer::TIMEOUT);
             }
         }
         if let Some(longest) = self.forward.longest_stream {
-            limits.end_by(began + longest, answer::STREAM_TIMEOUT);
+            limits.end_by(began + longest, &answer::STREAM_TIMEOUT);
         }
         if self.shape.grpc
             && let Some(timeout) = head::grpc_timeout(&exchange.head.fields)
         {
-            limits.end_by(began + timeout, answer::TIMEOUT);
+            limits.end_by(began + timeout, &answer::TIMEOUT);
         }
         limits.request_by(self.connection.spec.request_timeout.map(|d| began + d));
         limits

@@ -111,7 +111,7 @@ fn both<S: Server>(
     }
     if let Poll::Ready(fired) = timer.poll(cx, !body.is_ended()) {
         return Poll::Ready(Err(Cut::Late(match fired {
-            Fired::Whole(answer) => answer,
+            Fired::Whole(answer) => *answer,
             Fired::Try | Fired::Request => answer::TIMEOUT,
         })));
     }
