@@ -38,7 +38,8 @@ const INBOUND_HTTP1: u16 = 48;
 const INBOUND_HTTP2: u16 = 8;
 /// First word of a line of the access log that is ours.
 const LOG: &str = "diff ";
-const FORMAT: &str = "accessLogFormat: \"diff %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %RESPONSE_CODE% %RESPONSE_FLAGS% \
+/// A machine with much to do may take its time for a first byte.
+const SETTINGS: &str = "protocolDetectionTimeout: 10s\naccessLogFormat: \"diff %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %RESPONSE_CODE% %RESPONSE_FLAGS% \
                       %PROTOCOL% %REQ(:METHOD)% %REQ(:PATH)% %REQ(:AUTHORITY)% sent %BYTES_SENT%\\n\"\n";
 
 /// A case with its place in the bed.
@@ -112,7 +113,7 @@ impl Bed {
         let log = lab.work().join("access.log");
         std::fs::write(&log, "")?;
         std::fs::set_permissions(&log, PermissionsExt::from_mode(0o666))?;
-        std::fs::write(&settings, format!("accessLogFile: {}\n{FORMAT}", log.display()))?;
+        std::fs::write(&settings, format!("accessLogFile: {}\n{SETTINGS}", log.display()))?;
         std::fs::set_permissions(&settings, PermissionsExt::from_mode(0o644))?;
         let mesh = Mesh::start_with(&mut lab, &["--mesh-config", &settings.display().to_string()])?;
         let ours = Member::new(&mut lab, "ours")?;

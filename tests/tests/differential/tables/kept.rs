@@ -60,10 +60,6 @@ pub(super) const HTTP10_2: &str =
      - log: 400 DPE HTTP/1.1 - - - sent 11\n\
      + log: 426 DPE HTTP/1.1 - - - sent 16";
 
-pub(super) const LAST_ENDPOINT: &str =
-    "- client: the connection goes on: 200\n\
-     + client: the connection goes on: 503";
-
 pub(super) const MALFORMED_STREAM: &str =
     "- client: the stream is reset: 1\n\
      - client: the connection goes on: 200\n\

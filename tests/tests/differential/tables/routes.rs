@@ -1,6 +1,5 @@
 //! VirtualServices and DestinationRules: who takes a request, and what becomes of it on the way.
 
-use super::kept;
 use crate::case::{Case, Servers, case};
 
 /// A service with two subsets, and its routes.
@@ -30,7 +29,7 @@ const fn routed(name: &'static str, send: &'static str, yaml: &'static str) -> C
 }
 
 const OOPS: &str = "HTTP/1.1 500 Oops\ncontent-length: 0\n\n";
-const THREE: &str = "GET /1 HTTP/1.1\nhost: {host}\n\nGET /2 HTTP/1.1\nhost: {host}\n\nGET /3 HTTP/1.1\nhost: {host}\n\n";
+const THREE: &str = "GET /1 HTTP/1.1\nhost: {host}\n\n{read}GET /2 HTTP/1.1\nhost: {host}\n\n{read}{pause}GET /3 HTTP/1.1\nhost: {host}\n\n";
 
 pub(crate) const CASES: &[Case] = &[
     routed("uri exact", "GET /a HTTP/1.1\nhost: {host}\n\n", routes!("{match: [{uri: {exact: /a}}], route: [{v1}]}" "{route: [{v2}]}")),
@@ -144,8 +143,44 @@ pub(crate) const CASES: &[Case] = &[
     routed("response headers removed", "GET / HTTP/1.1\nhost: {host}\n\n", routes!("{headers: {response: {remove: [x-a]}}, route: [{v1}]}")).serve(&["HTTP/1.1 200 OK\nx-a: old\nx-b: old\ncontent-length: 2\n\nok"]),
     routed("headers of a destination", "GET / HTTP/1.1\nhost: {host}\n\n", routes!("{headers: {request: {set: {x-a: route, x-b: route}}}, route: [{destination: {host: '{host}', subset: v1}, headers: {request: {set: {x-a: destination}}, response: {set: {x-r: destination}}}}]}")),
     routed("routes of HTTP/1.1 keep names as they are", "GET / HTTP/1.1\nhost: {host}\n\n", routes!("{headers: {request: {set: {X-Mixed: Value}}}, route: [{v1}]}")),
-    case("an endpoint that is ejected", THREE).answers(3).serve(&[OOPS]).with(policy!("outlierDetection: {consecutive5xxErrors: 2, interval: 100s, baseEjectionTime: 100s, maxEjectionPercent: 100}")).kept("last-endpoint", kept::LAST_ENDPOINT),
-    case("an endpoint that is ejected by gateway errors", THREE).answers(3).serve(&["HTTP/1.1 502 Oops\ncontent-length: 0\n\n"]).with(policy!("outlierDetection: {consecutiveGatewayErrors: 2, consecutive5xxErrors: 0, interval: 100s, baseEjectionTime: 100s, maxEjectionPercent: 100}")).kept("last-endpoint", kept::LAST_ENDPOINT),
+    case("an endpoint that is ejected", THREE).answers(3).serve(&[OOPS]).with(policy!("outlierDetection: {consecutive5xxErrors: 2, interval: 100s, baseEjectionTime: 100s, maxEjectionPercent: 100}")).kept("last-endpoint",
+        "- client: HTTP/1.1 500 Internal Server Error\n\
+         - client:   content-length: 0\n\
+         + client: HTTP/1.1 503 Service Unavailable\n\
+         + client:   content-length: 19\n\
+         + client:   content-type: text/plain\n\
+         - client:   body \"\"\n\
+         - client: the connection goes on: 200\n\
+         + client:   body \"no healthy upstream\"\n\
+         + client: the connection goes on: 503\n\
+         - server: GET /3 HTTP/1.1   at server v1\n\
+         - server:   host: HOST\n\
+         - server:   x-envoy-attempt-count: 1\n\
+         - server:   x-forwarded-proto: http\n\
+         - server:   x-request-id: …\n\
+         - server:   body \"\"\n\
+         - log: 500 - HTTP/1.1 GET /3 HOST sent 0\n\
+         + log: 503 UH HTTP/1.1 GET /3 HOST sent 19",
+    ),
+    case("an endpoint that is ejected by gateway errors", THREE).answers(3).serve(&["HTTP/1.1 502 Oops\ncontent-length: 0\n\n"]).with(policy!("outlierDetection: {consecutiveGatewayErrors: 2, consecutive5xxErrors: 0, interval: 100s, baseEjectionTime: 100s, maxEjectionPercent: 100}")).kept("last-endpoint",
+        "- client: HTTP/1.1 502 Bad Gateway\n\
+         - client:   content-length: 0\n\
+         + client: HTTP/1.1 503 Service Unavailable\n\
+         + client:   content-length: 19\n\
+         + client:   content-type: text/plain\n\
+         - client:   body \"\"\n\
+         - client: the connection goes on: 200\n\
+         + client:   body \"no healthy upstream\"\n\
+         + client: the connection goes on: 503\n\
+         - server: GET /3 HTTP/1.1   at server v1\n\
+         - server:   host: HOST\n\
+         - server:   x-envoy-attempt-count: 1\n\
+         - server:   x-forwarded-proto: http\n\
+         - server:   x-request-id: …\n\
+         - server:   body \"\"\n\
+         - log: 502 - HTTP/1.1 GET /3 HOST sent 0\n\
+         + log: 503 UH HTTP/1.1 GET /3 HOST sent 19",
+    ),
     case("errors that are no gateway errors", THREE).answers(3).serve(&[OOPS]).with(policy!("outlierDetection: {consecutiveGatewayErrors: 2, consecutive5xxErrors: 0, interval: 100s, baseEjectionTime: 100s, maxEjectionPercent: 100}")),
     case("TLS of the mesh is off", "GET / HTTP/1.1\nhost: {host}\n\n").with(policy!("tls: {mode: DISABLE}")),
     case("HTTP/2 by a client's own protocol", "GET / HTTP/1.1\nhost: {host}\n\n").with(policy!("connectionPool: {http: {useClientProtocol: true}}")),
