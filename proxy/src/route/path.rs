@@ -13,7 +13,8 @@ pub struct InvalidPath;
 /// If the path leads above its root, or has a NUL.
 pub fn normalize(path: &str, dots: bool, slashes: bool) -> Result<Cow<'_, str>, InvalidPath> {
     let odd = dots && (path.bytes().fold(false, |odd, b| odd | ODD[usize::from(b)]) || path.contains("/."));
-    if !odd && !(slashes && path.contains("//")) || !path.starts_with('/') {
+    let plain = !(odd || slashes && path.contains("//"));
+    if plain || !path.starts_with('/') {
         return Ok(path.into());
     }
     let unified = if dots { spelled(path)? } else { path.into() };

@@ -8,8 +8,8 @@ use crate::stream::{Ended, Stream};
 use crate::text::{self, Lines, Step};
 use crate::{PAUSE, PROBE};
 
-/// Plays a case on a connection.
-pub(crate) fn play(mut stream: Stream, send: &str, name: &str, answers: usize) -> Seen {
+/// Plays a case on a connection; `slow` leaves the proxy time before the connection is tried again.
+pub(crate) fn play(mut stream: Stream, send: &str, name: &str, answers: usize, slow: bool) -> Seen {
     let mut seen = Seen::default();
     let head_only = send.starts_with("HEAD ");
     let mut finals = 0;
@@ -57,6 +57,9 @@ pub(crate) fn play(mut stream: Stream, send: &str, name: &str, answers: usize) -
         }
     }
     if !over {
+        if slow {
+            wait::between_looks(PAUSE);
+        }
         last(&mut stream, &mut seen, name, half_closed);
     }
     seen
