@@ -31,6 +31,8 @@ const PRIORITY: u8 = 32;
 
 /// A field.
 type Field = (String, String);
+/// A field as it is sent.
+type Bytes = (Vec<u8>, Vec<u8>);
 
 /// What is known of a stream that answers.
 #[derive(Default)]
@@ -148,7 +150,7 @@ impl Wire {
         }
     }
 
-    fn headers(&mut self, stream: u32, fields: &[(Vec<u8>, Vec<u8>)], end: bool) {
+    fn headers(&mut self, stream: u32, fields: &[Bytes], end: bool) {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0);
@@ -306,7 +308,7 @@ pub(crate) fn serve(stream: Stream, lane: &Lane, side: Side, server: usize) {
 }
 
 /// Fields, and the body behind an empty line.
-fn split(bytes: &[u8]) -> (Vec<(Vec<u8>, Vec<u8>)>, Option<Vec<u8>>) {
+fn split(bytes: &[u8]) -> (Vec<Bytes>, Option<Vec<u8>>) {
     let at = bytes.windows(2).position(|w| w == b"\n\n");
     let (head, body) = match at {
         Some(at) => (&bytes[..at], Some(bytes[at + 2..].to_vec())),
