@@ -21,6 +21,9 @@ use clap::Parser;
 enum Task {
     /// Build, then show the whole story on this machine
     Demo {
+        /// mesh (the main job) or consul (a service that Consul knows)
+        #[arg(default_value = "mesh")]
+        story: String,
         /// Leave everything up at the end
         #[arg(long)]
         keep: bool,
@@ -75,10 +78,11 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
-        Task::Demo { keep } => {
+        Task::Demo { story, keep } => {
             tools::check(tools::DEMO)?;
             cargo(&["build", "--workspace", "--bins"])?;
             let mut demo = Command::new(target().join("debug/hawser-demo"));
+            demo.arg(story);
             if keep {
                 demo.arg("--keep");
             }

@@ -55,9 +55,13 @@ impl Flow {
 #[derive(Debug, Default)]
 pub struct Flows {
     made: HashMap<(u64, u64), Rc<Flow>>,
+    /// With so many, those that nobody has now are given up: keys of endpoints and clusters that are gone are never asked
+    /// for again.
+    full: usize,
 }
 
-const MOST: usize = 4096;
+/// So many are always kept.
+const FEW: usize = 64;
 
 impl Flows {
     /// The flow of a key, made when it is new. Keys must change with what the labels are made from.
@@ -65,8 +69,9 @@ impl Flows {
         if let Some(flow) = self.made.get(&key) {
             return flow.clone();
         }
-        if self.made.len() >= MOST {
-            self.made.clear();
+        if self.made.len() >= self.full {
+            self.made.retain(|_, flow| Rc::strong_count(flow) > 1);
+            self.full = FEW.max(2 * self.made.len());
         }
         self.made.entry(key).or_insert_with(|| Rc::new(make())).clone()
     }

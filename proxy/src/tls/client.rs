@@ -72,6 +72,11 @@ impl ClientConfigs {
         };
         let verifier = Arc::new(ServerVerifier::new(roots.clone(), names));
         let made = Arc::new(client_config(credentials.map(|c| &c.key), verifier, protocols)?);
+        // What was made with a certificate or roots that were replaced is of no use.
+        self.made.retain(|key, _| {
+            (key.credentials == 0 || config.credentials.values().any(|c| c.generation == key.credentials))
+                && config.roots.values().any(|r| r.generation == key.roots)
+        });
         if self.made.len() >= MOST {
             self.made.clear();
         }

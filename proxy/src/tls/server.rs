@@ -48,7 +48,7 @@ struct Key {
 
 struct Made {
     config: Arc<ServerConfig>,
-    _tls: Arc<DownstreamTls>,
+    tls: Arc<DownstreamTls>,
 }
 
 impl std::fmt::Debug for ServerConfigs {
@@ -104,7 +104,13 @@ impl ServerConfigs {
             made.ticketer = ticketer;
             made.send_tls13_tickets = 1;
         }
-        let made = Made { config: Arc::new(made), _tls: tls.clone() };
+        let made = Made { config: Arc::new(made), tls: tls.clone() };
+        // What was made with a certificate, roots or a chain that were replaced is of no use.
+        self.made.retain(|key, made| {
+            Arc::strong_count(&made.tls) > 1
+                && config.credentials.values().any(|c| c.generation == key.credentials)
+                && (key.roots == 0 || config.roots.values().any(|r| r.generation == key.roots))
+        });
         if self.made.len() >= MOST {
             self.made.clear();
         }

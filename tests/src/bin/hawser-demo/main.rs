@@ -3,6 +3,7 @@
 //! In: the built programs beside this one. Out: a narration on stdout, a table at the end, exit code 0 if every step
 //! was seen as it should be. Invariant: no root where the system lets users make namespaces, and nothing stays.
 
+mod consul;
 mod play;
 mod report;
 mod rights;
@@ -10,24 +11,38 @@ mod story;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::report::Report;
 
 #[derive(Debug, Parser)]
 struct Args {
+    /// Which story
+    #[arg(value_enum, default_value = "mesh")]
+    story: Story,
     /// Leave everything up at the end, and say how to play with it
     #[arg(long)]
     keep: bool,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Story {
+    /// Hosts that join, split traffic, fail and leave
+    Mesh,
+    /// A service that Consul knows, and its move to a joined host
+    Consul,
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(code) = rights::elsewhere(args.keep) {
+    if let Some(code) = rights::elsewhere() {
         return code;
     }
     let mut report = Report::new();
-    let outcome = story::tell(&mut report);
+    let outcome = match args.story {
+        Story::Mesh => story::tell(&mut report),
+        Story::Consul => consul::tell(&mut report),
+    };
     let (code, scene) = match outcome {
         Ok(scene) => (ExitCode::SUCCESS, Some(scene)),
         Err(error) => {

@@ -57,7 +57,7 @@ pub(crate) fn tell(report: &mut Report) -> Result<Scene> {
 
     report.step("the service answers by its name, from any member", |r| {
         r.typed("page", &format!("curl {URL}"));
-        let answers = ask(&members[0].host, 20)?;
+        let answers = ask(&members[0].host, URL, 20)?;
         let seen = counts(&answers);
         ensure!(answers.keys().filter(|k| k.starts_with("vm")).count() == 2, "not all instances answered: {seen}");
         let page = members[0].host.curl(&["--fail", "http://127.0.0.1:9080/productpage"])?;
@@ -102,7 +102,7 @@ pub(crate) fn tell(report: &mut Report) -> Result<Scene> {
         Ok(((), "names of the world outside resolve as before".to_owned()))
     })?;
 
-    Ok(Scene { members, mesh, _others: others, _lab: lab })
+    Ok(Scene::new(members, mesh, others, lab))
 }
 
 fn join(r: &Report, mesh: &Mesh, members: &[Member]) -> Result<((), String)> {
@@ -199,9 +199,9 @@ fn split(r: &Report, lab: &mut Lab, mesh: &Mesh, members: &mut Vec<Member>) -> R
     mesh.healthy(REVIEWS, 3, Duration::from_secs(10))?;
     let caller = &members[0].host;
     wait::for_true("v2 answers", Duration::from_secs(10), || {
-        ask(caller, 20).is_ok_and(|a| a.keys().any(|k| k.ends_with("/v2")))
+        ask(caller, URL, 20).is_ok_and(|a| a.keys().any(|k| k.ends_with("/v2")))
     })?;
-    let answers = ask(caller, 300)?;
+    let answers = ask(caller, URL, 300)?;
     let v2: u64 = answers.iter().filter(|(k, _)| k.ends_with("/v2")).map(|(_, n)| n).sum();
     let share = v2 * 100 / 300;
     ensure!((4..=18).contains(&share), "{share} % went to v2: {}", counts(&answers));
@@ -262,25 +262,30 @@ impl Before {
 }
 
 /// Who answers, by `host/version`.
-fn ask(host: &Host, count: u32) -> Result<BTreeMap<String, u64>> {
+pub(crate) fn ask(host: &Host, url: &str, count: u32) -> Result<BTreeMap<String, u64>> {
     let count = count.to_string();
-    let args = ["hawser-lab", "load", "--url", URL, "--rate", "0", "--workers", "2", "--count", &count];
+    let args = ["hawser-lab", "load", "--url", url, "--rate", "0", "--workers", "2", "--count", &count];
     let out = host.ok(&args)?;
     let report: hawser_tests::mesh::LoadReport = serde_json::from_str(out.trim())?;
     report.all_ok()?;
     Ok(report.served_by)
 }
 
-fn counts(answers: &BTreeMap<String, u64>) -> String {
+pub(crate) fn counts(answers: &BTreeMap<String, u64>) -> String {
     answers.iter().map(|(k, n)| format!("{k} {n}")).collect::<Vec<_>>().join(", ")
 }
 
-fn must(seen: Seen) -> Result<Seen> {
+pub(crate) fn must(seen: Seen) -> Result<Seen> {
     ensure!(seen.ok(), "ended with {}:\n{}{}", seen.code, seen.out, seen.err);
     Ok(seen)
 }
 
 impl Scene {
+    /// What stands, and what must not end before it.
+    pub(crate) fn new(members: Vec<Member>, mesh: Mesh, others: Vec<Process>, lab: Lab) -> Self {
+        Self { members, mesh, _others: others, _lab: lab }
+    }
+
     /// The host of that name.
     pub(crate) fn host(&self, name: &str) -> Option<&Host> {
         self.members.iter().map(|m| &m.host).chain([&self.mesh.control]).find(|h| h.name() == name)
