@@ -41,12 +41,19 @@ fn served(parts: &[&[u8]]) -> Vec<u8> {
         let mut answer = Vec::new();
         let _ = tokio::join!(serving, writing, reader.read_to_end(&mut answer));
         // Whether a client is asked for its body depends on whether it has come.
-        let asked = b"HTTP/1.1 100 Continue\r\n\r\n";
-        while let Some(at) = answer.windows(asked.len()).position(|w| w == asked) {
-            answer.drain(at..at + asked.len());
-        }
+        remove(&mut answer, b"HTTP/1.1 100 Continue\r\n\r\n", 0);
+        // The time goes on meanwhile.
+        remove(&mut answer, b"\r\ndate: ", "Sun, 06 Nov 1994 08:49:37 GMT".len());
         answer
     })
+}
+
+/// Takes a text, and so many bytes behind it, out wherever it is.
+fn remove(answer: &mut Vec<u8>, text: &[u8], behind: usize) {
+    while let Some(at) = answer.windows(text.len()).position(|w| w == text) {
+        let end = answer.len().min(at + text.len() + behind);
+        answer.drain(at..end);
+    }
 }
 
 /// Answers with what it was asked.
