@@ -20,6 +20,11 @@ fn a_rebooted_host_serves_and_calls_from_its_cache_while_discovery_is_down() {
             answers(&a, ratings) && answers(&b, details)
         })?;
 
+        // What was used within the last moments is not on the disk yet.
+        let cache = a.state_dir().join("cache");
+        wait::for_true("what it called is in its cache", Duration::from_secs(10), || {
+            holds(&cache, b"ratings.default")
+        })?;
         mesh.kill_discovery();
         a.power_off(&lab);
         lab.power_on(&mut a.host)?;
@@ -33,4 +38,10 @@ fn a_rebooted_host_serves_and_calls_from_its_cache_while_discovery_is_down() {
         ensure!(tls.application_records > 0, "over mTLS: {tls:?}");
         Ok(())
     });
+}
+
+/// Whether a file of a directory holds a text.
+fn holds(dir: &std::path::Path, text: &[u8]) -> bool {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files.filter_map(|file| std::fs::read(file.path()).ok()).any(|bytes| bytes.windows(text.len()).any(|w| w == text))
 }
