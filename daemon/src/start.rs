@@ -1,8 +1,10 @@
 //! First things first: logs, TLS provider, signals.
 
 use std::io::IsTerminal as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use rustls::CipherSuite;
+use rustls::crypto::CryptoProvider;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -23,13 +25,20 @@ pub fn init() -> anyhow::Result<()> {
         .try_init()
         .map_err(|e| anyhow::anyhow!("logging was started before: {e}"))?;
     // Whoever asks for the process's default gets the same provider as those who ask for it by name.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let _ = (*tls_provider()).clone().install_default();
     Ok(())
 }
 
-/// The one TLS provider of the project.
-pub fn tls_provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+/// The one TLS provider of the project. AES-128-GCM stands first, as in Envoy: SHA-384, which comes with AES-256, makes a
+/// handshake an eighth dearer, and neither can be broken.
+pub fn tls_provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        // Stable, so that the rest keeps its order: TLS 1.3 before 1.2.
+        provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+        Arc::new(provider)
+    });
+    PROVIDER.clone()
 }
 
 /// Waits for SIGTERM or SIGINT and says which.
