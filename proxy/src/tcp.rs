@@ -4,11 +4,13 @@
 //! tried at several endpoints; once connected, a connection lives and dies with its endpoint.
 
 mod carry;
+mod habit;
 mod log;
 pub mod tunnel;
 pub mod tunnels;
 
 pub use carry::{Carried, carry};
+pub use habit::Habit;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use self::habit::Lesson;
 use self::log::{Bytes, Came, Went};
 use self::tunnel::Asked;
 use self::tunnels::{Opened, Way};
@@ -118,8 +121,10 @@ async fn run<S: End>(
     let _active = endpoint.as_ref().map(Active::new);
     let progress = worker.watch.endpoint(endpoint.as_ref().map(|e| &e.state));
     let (idle, bytes) = (came.spec.idle, Bytes::default());
+    let mut lesson = Lesson::new(&cluster.state);
     let count = |moved: Carried| {
         bytes.add(moved);
+        lesson.add(moved.forth + moved.back);
         series.received.fetch_add(moved.forth, Relaxed);
         series.sent.fetch_add(moved.back, Relaxed);
     };

@@ -16,6 +16,7 @@ use super::endpoint::{Endpoint, EndpointSet, EndpointSpec, EndpointState, Health
 use super::listener::validation;
 use super::matcher::StringMatch;
 use super::proto::{At as _, RAW_BUFFER, Refused, duration, metadata_value, refuse, timeout, unpack};
+use crate::tcp::Habit;
 
 /// A cluster in use.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct ClusterState {
     pub retries: AtomicU32,
     /// Requests that wait for a connection.
     pub pending: AtomicU32,
+    /// What its TCP connections carry.
+    pub habit: Habit,
 }
 
 /// A checked `Cluster`.

@@ -46,15 +46,16 @@ pub enum Opened {
     Own(Made),
 }
 
-/// The way that a connection takes. Sharing saves handshakes, sockets and records of TLS; what it costs is that tunnels
-/// wait for one another where packets get lost.
+/// The way that a connection takes. Sharing saves handshakes, sockets and records of TLS; what it costs is a copy of every
+/// byte at each end, and that tunnels wait for one another where packets get lost. So it is not for a cluster whose
+/// connections carry much.
 pub fn way(shared: bool, config: &Config, target: &Target<'_>) -> Way {
     if target.is_own(config) {
         // It never leaves the process.
         Way::Own
     } else if target.is_hbone() {
         Way::Hbone
-    } else if shared && target.is_hawser() {
+    } else if shared && target.is_hawser() && !target.cluster.state.habit.is_bulk() {
         Way::Shared
     } else {
         Way::Own

@@ -72,6 +72,15 @@ pub(crate) async fn story() {
     let both = join_all((0..2).map(|_| round("240.240.0.5:3306", &large))).await;
     assert!(both.into_iter().all(|back| back == large));
 
+    // A service whose connections carry so much has each to itself, until they carry little again.
+    let own = async || {
+        let before = inbound.metric(&["hawser_proxy_connections_total", "inbound"]).await;
+        assert_eq!(apps::half_close("240.240.0.5:3306", b"ping").await.unwrap(), b"ping");
+        inbound.metric(&["hawser_proxy_connections_total", "inbound"]).await - before
+    };
+    assert_eq!(own().await, 1);
+    apps::eventually(async || own().await == 0).await;
+
     // The application is away: so is the connection, and no other tunnel minds.
     assert!(closed("240.240.0.5:8443").await);
     assert_eq!(apps::half_close("240.240.0.5:9100", b"ping").await.unwrap(), b"4 bytes");
