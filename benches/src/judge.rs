@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::System;
-use crate::case::{BULK, FRESH, GRPC, HALF, KILOBYTE, MESSAGES, NEW, ONE, THOUSAND, TINY, TWO, TWO_KILOBYTE};
+use crate::case::{BULK, FRESH, GRPC, HALF, KILOBYTE, MESSAGES, NEW, ONE, TCP_NEW, THOUSAND, TINY, TWO, TWO_KILOBYTE};
 use crate::figures::{Field, Figures};
 use crate::memory::Sides;
 use crate::rounds::Results;
@@ -19,7 +19,7 @@ pub(crate) struct Row {
     pub(crate) unit: &'static str,
     /// Who is the measure, and its figure.
     pub(crate) peer: Option<(System, Option<f64>)>,
-    /// What is judged: the figure, or its ratio to the peer's.
+    /// What is judged: the figure, its ratio to the peer's, or what it would be on the machine that the limits were set on.
     pub(crate) value: Option<f64>,
     pub(crate) must: f64,
     pub(crate) goal: f64,
@@ -55,9 +55,8 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
     use System::{Envoy, Haproxy};
     let to =
         |measure, case, field, unit, peer, must, goal| against(results, measure, case, field, unit, peer, must, goal);
-    let own = |measure, runs, case, field: Field, unit, must, goal| {
-        let figures = results.cases.get(case).and_then(|c| c.get(&System::Hawser)).map(|m| &m.figures);
-        absolute(measure, runs, figures.filter(|f| is_as_named(case, f)).map(field), unit, must, goal)
+    let own = |measure, runs, what, unit, yardstick, must, goal| {
+        scaled(results, measure, runs, what, unit, yardstick, must, goal)
     };
     let memory = results.memory.get(&System::Hawser);
     let most = |sides: Option<Sides>, unit: f64| sides.map(|[a, b]| a.max(b) as f64 / unit).filter(|v| *v > 0.0);
@@ -78,10 +77,10 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
         to("1,000 requests/s: p50", THOUSAND, P50, "us", Haproxy, 1.0, 0.8),
         to("1,000 requests/s: p99", THOUSAND, P99, "us", Envoy, 1.0, 0.5),
         to("half of Envoy's saturation: p99", HALF, P99, "us", Envoy, 1.0, 0.5),
-        own("TCP, 16 connections: CPU a message", PLAIN, MESSAGES, CPU, "us", 6.0, 3.5),
-        own("TCP in bulk: CPU a gigabyte", PLAIN, BULK, CPU_GB, "s", 0.40, 0.33),
-        own("new connection, pooled behind it: CPU, both", MESH, NEW, CPU_BOTH, "us", 60.0, 30.0),
-        own("new connection, new handshake: CPU, both", MESH, FRESH, CPU_BOTH, "us", 600.0, 550.0),
+        own("TCP, 16 connections: CPU a message", PLAIN, (MESSAGES, CPU), "us", (MESSAGES, 12.2), 6.0, 3.5),
+        own("TCP in bulk: CPU a gigabyte", PLAIN, (BULK, CPU_GB), "s", (BULK, 0.54), 0.40, 0.33),
+        own("new connection, pooled behind it: CPU, both", MESH, (NEW, CPU_BOTH), "us", (NEW, 186.0), 60.0, 30.0),
+        own("new connection, new handshake: CPU, both", MESH, (FRESH, CPU_BOTH), "us", (TCP_NEW, 1143.0), 600.0, 550.0),
         absolute("RSS idle", ANY, of(|m| Some(m.idle), 1e6), "MB", 12.0, 8.0),
         absolute("RSS, 10,000 services of which 5 are used", ANY, of(|m| m.many, 1e6), "MB", 14.0, 9.0),
         absolute("RSS an idle connection, HTTP", MESH, of(|m| m.per_http, 1e3), "KB", 20.0, 8.0),
@@ -128,6 +127,29 @@ fn against(
         goal,
         verdict: verdict(value, must, goal),
     }
+}
+
+/// A limit that was set as so much time, on a machine where Envoy took `yardstick.1` for the case `yardstick.0`. This machine
+/// is as fast or slow as Envoy is here.
+#[expect(clippy::too_many_arguments, reason = "a row has as many columns")]
+fn scaled(
+    results: &Results,
+    measure: &'static str,
+    runs: &'static str,
+    (case, field): (&'static str, Field),
+    unit: &'static str,
+    yardstick: (&'static str, f64),
+    must: f64,
+    goal: f64,
+) -> Row {
+    let figure = |system, case: &'static str| {
+        let figures = results.cases.get(case).and_then(|c| c.get(&system)).map(|m| &m.figures)?;
+        Some(field(figures)).filter(|v| *v > 0.0 && is_as_named(case, figures))
+    };
+    let (ours, theirs) = (figure(System::Hawser, case), figure(System::Envoy, yardstick.0));
+    let value = ours.zip(theirs).map(|(ours, theirs)| ours / theirs * yardstick.1);
+    let peer = Some((System::Envoy, theirs));
+    Row { measure, runs, figure: ours, unit, peer, value, must, goal, verdict: verdict(value, must, goal) }
 }
 
 fn absolute(
@@ -179,6 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_in_time_is_one_of_the_machine_that_it_was_set_on() {
+        let setting = ONE_CORE.iter().find(|c| c.name == MESSAGES).unwrap();
+        let setting = setting.setting(setting.load(1000, None).unwrap(), 1);
+        for (ours, expected) in [(6.9, Verdict::Goal), (11.9, Verdict::Met), (12.1, Verdict::Missed)] {
+            let mut results = Results::default();
+            // Half as fast.
+            let systems = [(System::Hawser, measured(setting, ours)), (System::Envoy, measured(setting, 24.4))];
+            results.cases.insert(MESSAGES, systems.into());
+            let row = rows(&results).into_iter().find(|r| r.measure.contains("CPU a message")).unwrap();
+            assert_eq!((row.figure, row.verdict), (Some(ours), expected));
+        }
+    }
+
+    #[test]
     fn figures_of_another_load_judge_nothing() {
         let other = Setting { workers: 2, ..tiny() };
         let row = first(measured(tiny(), 1.0), measured(other, 10.0));
@@ -189,11 +225,15 @@ mod tests {
     fn a_handshake_that_was_not_made_is_not_judged() {
         let case = ONE_CORE.iter().find(|c| c.name == FRESH).unwrap();
         let setting = case.setting(case.load(1000, None).unwrap(), 1);
+        let envoy = ONE_CORE.iter().find(|c| c.name == TCP_NEW).unwrap();
+        let envoy = envoy.setting(envoy.load(1000, None).unwrap(), 1);
         let verdict = |opened| {
             let figures = Figures { cpu_us: 50.0, cpu_pair_us: 100.0, opened, ..Figures::default() };
             let mut results = Results::default();
             let measured = Measured::of(&[(setting, figures)]).unwrap();
             results.cases.insert(FRESH, [(System::Hawser, measured)].into());
+            let figures = Figures { cpu_pair_us: 1143.0, ..Figures::default() };
+            results.cases.insert(TCP_NEW, [(System::Envoy, Measured::of(&[(envoy, figures)]).unwrap())].into());
             rows(&results).into_iter().find(|r| r.measure.contains("new handshake")).unwrap().verdict
         };
         assert_eq!((verdict(2.0), verdict(1.0)), (Verdict::Goal, Verdict::NotMeasured));
