@@ -12,7 +12,7 @@ use crate::client::{Client, Failure, Question, Token};
 use crate::follow::follow;
 use crate::map::Scope;
 use crate::plan::Limits;
-use crate::settings::{Part, Settings};
+use crate::settings::{Part, Settings, is_name};
 use crate::wire::AgentSelf;
 
 /// Connections that are kept back from queries that wait: for reads, for what tells of changes, for changing over.
@@ -87,6 +87,7 @@ impl ConsulAdapter {
         };
         let own = loop {
             let mut found = None;
+            client.renew();
             driver.wait(async { found = Some(own_datacenter(&client).await) }).await?;
             match found {
                 Some(Ok(own)) => break own,
@@ -153,9 +154,10 @@ async fn own_datacenter(client: &Client) -> Result<Arc<str>, Failure> {
     match client.ask(None, &ask(&["agent", "self"])).await {
         Ok(answer) => {
             let agent: AgentSelf = serde_json::from_slice(&answer.body).map_err(unreadable)?;
-            tracing::info!(datacenter = agent.config.datacenter, version = agent.config.version, "consul answers");
+            let version: String = agent.config.version.chars().take(40).collect();
+            tracing::info!(datacenter = ?agent.config.datacenter, ?version, "consul answers");
             if !agent.config.datacenter.is_empty() {
-                return Ok(agent.config.datacenter.into());
+                return datacenter(agent.config.datacenter);
             }
         }
         Err(Failure::Denied(_) | Failure::NotFound(_)) => {}
@@ -164,5 +166,16 @@ async fn own_datacenter(client: &Client) -> Result<Arc<str>, Failure> {
     let answer = client.ask(None, &ask(&["catalog", "datacenters"])).await?;
     let all: Vec<String> = serde_json::from_slice(&answer.body).map_err(unreadable)?;
     let first = all.into_iter().next();
-    first.map(Arc::from).ok_or_else(|| Failure::Unreadable("it knows no datacenter, not even its own".to_owned()))
+    first.map(datacenter).ok_or_else(|| Failure::Unreadable("it knows no datacenter, not even its own".to_owned()))?
+}
+
+/// A datacenter's name, which becomes part of host names and of listings.
+fn datacenter(name: String) -> Result<Arc<str>, Failure> {
+    match is_name(&name) {
+        true => Ok(name.into()),
+        false => {
+            let shown: String = name.chars().take(100).collect();
+            Err(Failure::Unreadable(format!("{shown:?} is no name of a datacenter")))
+        }
+    }
 }

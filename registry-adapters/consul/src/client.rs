@@ -10,8 +10,8 @@ mod servers;
 mod tls;
 mod token;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -31,8 +31,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// A server that is at its limit of connections hangs up within this.
 const REFUSES: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Largest answer.
-const MAX_BODY: usize = 256 << 20;
+/// Largest answer, and the most of answers that are on their way at once.
+const MAX_BODY: usize = 64 << 20;
+const MAX_BODIES: usize = 256 << 20;
 /// Largest text of a refusal that is read.
 const MAX_REFUSAL: usize = 4096;
 /// Queries on one connection of HTTP/2; servers take 100 or 250.
@@ -73,9 +74,24 @@ pub(crate) struct Client {
     urls: Vec<Url>,
     servers: Mutex<Servers>,
     token: Arc<Token>,
+    lanes: Mutex<Lanes>,
+    /// Bytes of answers that are on their way.
+    held: AtomicUsize,
+}
+
+/// Connections, and what they are made with.
+#[derive(Debug)]
+struct Lanes {
     tls: Option<tls::Tls>,
-    lanes: Vec<OnceLock<reqwest::Client>>,
-    http2: AtomicBool,
+    /// When its files were changed.
+    stamps: tls::Stamps,
+    clients: Vec<Option<reqwest::Client>>,
+}
+
+impl Lanes {
+    fn new(tls: Option<tls::Tls>, stamps: tls::Stamps) -> Self {
+        Self { tls, stamps, clients: (0..=LANES).map(|_| None).collect() }
+    }
 }
 
 impl Client {
@@ -90,23 +106,38 @@ impl Client {
                 .map_err(|error| SettingsError { field: format!("servers[{index}]"), message: error.to_string() })?;
             urls.push(url);
         }
+        let stamps = tls::stamps(&settings);
         let tls = urls.iter().any(|url| url.scheme() == "https").then(|| tls::Tls::read(&settings)).transpose()?;
-        let client = Self {
+        Ok(Self {
             servers: Mutex::new(Servers::new(urls.len())),
             urls,
             token,
-            tls,
-            lanes: (0..=LANES).map(|_| OnceLock::new()).collect(),
-            http2: AtomicBool::new(false),
+            lanes: Mutex::new(first_lane(tls, stamps)?),
+            held: AtomicUsize::new(0),
             settings,
-        };
-        client.check()?;
-        Ok(client)
+        })
+    }
+
+    /// Reads roots and certificates again if their files were changed. What can't be used leaves what there was.
+    pub(crate) fn renew(&self) {
+        let mut lanes = self.lanes.lock();
+        let stamps = tls::stamps(&self.settings);
+        if lanes.tls.is_none() || stamps == lanes.stamps {
+            return;
+        }
+        lanes.stamps = stamps;
+        match tls::Tls::read(&self.settings).and_then(|tls| first_lane(Some(tls), stamps)) {
+            Ok(new) => {
+                tracing::info!("certificates for consul were read again");
+                *lanes = new;
+            }
+            Err(error) => tracing::warn!(%error, "certificates for consul can't be used, those before stay"),
+        }
     }
 
     /// How many queries may wait at once, where HTTP/1.1 would allow `connections`.
     pub(crate) fn capacity(&self, connections: usize) -> usize {
-        if self.http2.load(Ordering::Relaxed) { LANES * STREAMS } else { connections }
+        if self.servers.lock().speak_http2() { LANES * STREAMS } else { connections }
     }
 
     /// Asks, at as many servers as it takes.
@@ -158,15 +189,16 @@ impl Client {
             Failure::Crowded(text) if asked.elapsed() > REFUSES => Failure::Unreachable(text),
             failure => failure,
         })?;
-        self.http2.store(response.version() == http::Version::HTTP_2, Ordering::Relaxed);
+        self.servers.lock().speaks(server, response.version() == http::Version::HTTP_2);
         let meta = Meta::of(response.headers());
         let status = response.status();
         if !status.is_success() {
-            let text = read(response, MAX_REFUSAL).await.unwrap_or_else(|_| Bytes::new());
+            let text = self.read(response, MAX_REFUSAL).await.unwrap_or_else(|_| Bytes::new());
             return Err(Failure::of_status(status.as_u16(), &String::from_utf8_lossy(&text)));
         }
-        let body = read(response, MAX_BODY).await.map_err(|error| match error {
+        let body = self.read(response, MAX_BODY).await.map_err(|error| match error {
             Unread::TooLarge => Failure::TooLarge(MAX_BODY),
+            Unread::TooMuch => Failure::TooMuch(MAX_BODIES),
             Unread::Transport(error) => Failure::of_transport(&shown(), &error),
         })?;
         Ok(Answer { meta, body })
@@ -204,48 +236,96 @@ impl Client {
     }
 
     /// Over HTTP/2 queries that wait have connections of their own: on a full one everything else would wait with them.
-    fn lane(&self, question: &Question) -> Result<&reqwest::Client, Failure> {
+    fn lane(&self, question: &Question) -> Result<reqwest::Client, Failure> {
         let lane = match question.slot {
-            Some(slot) if self.http2.load(Ordering::Relaxed) => 1 + (slot / STREAMS) % LANES,
+            Some(slot) if self.servers.lock().speak_http2() => 1 + (slot / STREAMS) % LANES,
             _ => 0,
         };
-        let lane = self.lanes.get(lane).ok_or_else(|| Failure::Unreachable("no lane".to_owned()))?;
-        if let Some(client) = lane.get() {
-            return Ok(client);
+        let Lanes { tls, clients, .. } = &mut *self.lanes.lock();
+        let lane = clients.get_mut(lane).ok_or_else(|| Failure::Unreachable("no lane".to_owned()))?;
+        if let Some(client) = lane {
+            return Ok(client.clone());
         }
-        let made = self.make().map_err(|error| Failure::Unreachable(error.to_string()))?;
-        Ok(lane.get_or_init(|| made))
+        let made = make(tls.as_ref()).map_err(|error| Failure::Unreachable(error.to_string()))?;
+        Ok(lane.insert(made).clone())
     }
 
-    /// Makes the first client, so that files that can't be used are known at the start.
-    fn check(&self) -> Result<(), SettingsError> {
-        let made =
-            self.make().map_err(|error| SettingsError { field: "caFile".to_owned(), message: deepest(&error) })?;
-        if let Some(lane) = self.lanes.first() {
-            lane.get_or_init(|| made);
+    async fn read(&self, mut response: reqwest::Response, most: usize) -> Result<Bytes, Unread> {
+        let mut whole: Option<BytesMut> = None;
+        let mut first: Option<Bytes> = None;
+        let mut held = Held { all: &self.held, size: 0 };
+        while let Some(chunk) = response.chunk().await.map_err(Unread::Transport)? {
+            if held.size.saturating_add(chunk.len()) > most {
+                return Err(Unread::TooLarge);
+            }
+            if held.add(chunk.len()) > MAX_BODIES {
+                return Err(Unread::TooMuch);
+            }
+            // Most answers are one piece, which needs no copy.
+            match (&mut whole, first.take()) {
+                (Some(whole), _) => whole.extend_from_slice(&chunk),
+                (None, None) => first = Some(chunk),
+                (None, Some(before)) => {
+                    let mut both = BytesMut::with_capacity((before.len() + chunk.len()) * 2);
+                    both.extend_from_slice(&before);
+                    both.extend_from_slice(&chunk);
+                    whole = Some(both);
+                }
+            }
         }
-        Ok(())
+        Ok(whole.map(BytesMut::freeze).or(first).unwrap_or_default())
     }
+}
 
-    fn make(&self) -> reqwest::Result<reqwest::Client> {
-        let mut builder = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .user_agent(concat!("hawser/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .tcp_keepalive(KEEP_ALIVE)
-            .tcp_user_timeout(KEEP_ALIVE * 2)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
-            .http2_adaptive_window(true)
-            .pool_idle_timeout(IDLE_TIME)
-            .pool_max_idle_per_host(IDLE);
-        if let Some(tls) = &self.tls {
-            builder = tls.apply(builder);
-        }
-        builder.build()
+/// What one answer that is on its way adds to all that are.
+struct Held<'a> {
+    all: &'a AtomicUsize,
+    size: usize,
+}
+
+impl Held<'_> {
+    /// All, with this.
+    fn add(&mut self, more: usize) -> usize {
+        self.size += more;
+        self.all.fetch_add(more, Ordering::Relaxed) + more
     }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
+
+/// Lanes with the first client made, so that files that can't be used are known at once.
+fn first_lane(tls: Option<tls::Tls>, stamps: tls::Stamps) -> Result<Lanes, SettingsError> {
+    let made = make(tls.as_ref())
+        .map_err(|error| SettingsError { field: "caFile, certFile, keyFile".to_owned(), message: deepest(&error) })?;
+    let mut lanes = Lanes::new(tls, stamps);
+    if let Some(lane) = lanes.clients.first_mut() {
+        *lane = Some(made);
+    }
+    Ok(lanes)
+}
+
+fn make(tls: Option<&tls::Tls>) -> reqwest::Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .user_agent(concat!("hawser/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .tcp_keepalive(KEEP_ALIVE)
+        .tcp_user_timeout(KEEP_ALIVE * 2)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .http2_adaptive_window(true)
+        .pool_idle_timeout(IDLE_TIME)
+        .pool_max_idle_per_host(IDLE);
+    if let Some(tls) = tls {
+        builder = tls.apply(builder);
+    }
+    builder.build()
 }
 
 fn deepest(error: &dyn std::error::Error) -> String {
@@ -254,29 +334,6 @@ fn deepest(error: &dyn std::error::Error) -> String {
 
 enum Unread {
     TooLarge,
+    TooMuch,
     Transport(reqwest::Error),
-}
-
-async fn read(mut response: reqwest::Response, most: usize) -> Result<Bytes, Unread> {
-    let mut whole: Option<BytesMut> = None;
-    let mut first: Option<Bytes> = None;
-    let mut size = 0usize;
-    while let Some(chunk) = response.chunk().await.map_err(Unread::Transport)? {
-        size = size.saturating_add(chunk.len());
-        if size > most {
-            return Err(Unread::TooLarge);
-        }
-        // Most answers are one piece, which needs no copy.
-        match (&mut whole, first.take()) {
-            (Some(whole), _) => whole.extend_from_slice(&chunk),
-            (None, None) => first = Some(chunk),
-            (None, Some(before)) => {
-                let mut both = BytesMut::with_capacity((before.len() + chunk.len()) * 2);
-                both.extend_from_slice(&before);
-                both.extend_from_slice(&chunk);
-                whole = Some(both);
-            }
-        }
-    }
-    Ok(whole.map(BytesMut::freeze).or(first).unwrap_or_default())
 }

@@ -5,7 +5,7 @@
 
 mod reports;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use self::reports::Reports;
 use crate::client::{Answer, Client, Failure, Question, Token};
 use crate::map::{Claims, Scope, map};
 use crate::plan::{Ask, Heard, Limits, Plan, What};
-use crate::wire::{Check, Entry, Node, ServiceDefaults};
+use crate::wire::{Checks, Defaults, Entries, Listed, Node, Nodes};
 
-/// Time between two looks at what nobody tells of: the token's file.
+/// Time between two looks at what nobody tells of: files of the token and of certificates.
 const LOOK: Duration = Duration::from_secs(1);
 /// Answers that are taken in before new questions are asked.
 const BATCH: usize = 64;
@@ -132,6 +132,7 @@ impl Follower<'_> {
                 },
                 () = due => {}
                 _ = looks.tick() => {
+                    client.renew();
                     let changes = token.changes();
                     if changes != token_changes {
                         token_changes = changes;
@@ -207,8 +208,8 @@ impl Follower<'_> {
         let body = &answer.body[..];
         let read = match &ask.what {
             What::Services => {
-                let list: BTreeMap<Arc<str>, Option<Vec<String>>> = match serde_json::from_slice(body) {
-                    Ok(list) => list,
+                let list = match serde_json::from_slice::<Listed>(body) {
+                    Ok(list) => list.0,
                     Err(error) => return Ok(Err(error)),
                 };
                 let list = list.into_iter().map(|(name, tags)| (name, self.hasher.hash_one(tags))).collect();
@@ -220,17 +221,17 @@ impl Follower<'_> {
                 }
                 Ok(())
             }
-            What::Critical | What::Warning => serde_json::from_slice::<Vec<Check>>(body)
-                .map(|checks| self.plan.checks(ask.what == What::Warning, &answer.meta, checks, now)),
-            What::Nodes => serde_json::from_slice::<Vec<Node>>(body).map(|nodes| {
+            What::Critical | What::Warning => serde_json::from_slice::<Checks>(body)
+                .map(|checks| self.plan.checks(ask.what == What::Warning, &answer.meta, checks.list, now)),
+            What::Nodes => serde_json::from_slice::<Nodes>(body).map(|nodes| {
                 let number = |node: &Node| {
                     self.hasher.hash_one((&node.address, &node.tagged_addresses, &node.meta, &node.locality))
                 };
-                let nodes = nodes.iter().map(|node| (Arc::from(node.node.as_str()), number(node))).collect();
+                let nodes = nodes.list.iter().map(|node| (Arc::from(node.node.as_str()), number(node))).collect();
                 self.plan.nodes(&answer.meta, nodes, now);
             }),
-            What::Defaults => serde_json::from_slice::<Vec<ServiceDefaults>>(body).map(|all| {
-                let said = all.into_iter().filter(|d| !d.protocol.is_empty()).map(|d| (d.name, d.protocol));
+            What::Defaults => serde_json::from_slice::<Defaults>(body).map(|all| {
+                let said = all.list.into_iter().filter(|d| !d.protocol.is_empty()).map(|d| (d.name, d.protocol));
                 self.plan.defaults(said.collect(), now);
             }),
             What::Token | What::Health(_) => Ok(()),
@@ -282,7 +283,7 @@ impl Follower<'_> {
             self.plan.told_nothing(service, now);
             return Ok(());
         }
-        let entries: Vec<Entry> = match serde_json::from_slice(&answer.body) {
+        let entries: Entries = match serde_json::from_slice(&answer.body) {
             Ok(entries) => entries,
             Err(error) => {
                 self.driver.pass(service).await?;
@@ -291,7 +292,7 @@ impl Follower<'_> {
             }
         };
         let mapped = map(&self.scope, &names, protocol, &entries);
-        self.plan.taken(service, entries.iter().map(|entry| Arc::from(entry.node.node.as_str())));
+        self.plan.taken(service, entries.list.iter().map(|entry| Arc::from(entry.node.node.as_str())));
         self.reports.say(self.driver, service, reports::Topic::Answer, None).await?;
         self.reports.say_all(self.driver, service, mapped.problems).await?;
         self.driver.observe(service, Some(fingerprint), || mapped.objects).await

@@ -17,7 +17,7 @@ use hawser_mesh::{Locality, Location, Object, Origin, Resolution, Service, Trans
 
 pub(crate) use self::names::{Claims, Names, Scope};
 use self::ports::Ports;
-use crate::wire::{Entry, Node};
+use crate::wire::{Entries, Entry, Node};
 
 /// Label: the service's name in Consul, for Istio's metrics and for selectors; metadata may say another.
 const APP: &str = "app";
@@ -28,8 +28,7 @@ const EXTERNAL_SOURCE: &str = "external-source";
 /// Metadata of what is registered by us.
 const MANAGED_BY: &str = "managed-by";
 const OURSELVES: &str = "hawser";
-/// Most instances of one service, and most problems of one service that are told one by one.
-const MAX_INSTANCES: usize = 20_000;
+/// Most problems of one service that are told one by one.
 const MAX_PROBLEMS: usize = 20;
 
 /// What became of an answer.
@@ -42,12 +41,14 @@ pub(crate) struct Mapped {
 }
 
 /// Maps the instances of one service.
-pub(crate) fn map(scope: &Scope, names: &Names, protocol: Option<&str>, entries: &[Entry]) -> Mapped {
-    let mut problems = Problems { service: format!("{}/{}", scope.datacenter, names.service), ..Problems::default() };
-    if entries.len() > MAX_INSTANCES {
-        problems.tell("", format!("it has {} instances; the first {MAX_INSTANCES} are used", entries.len()));
+pub(crate) fn map(scope: &Scope, names: &Names, protocol: Option<&str>, entries: &Entries) -> Mapped {
+    let service = format!("{}/{}", scope.datacenter, shown(&names.service));
+    let mut problems = Problems { service, ..Problems::default() };
+    let (used, all) = (entries.list.len(), entries.all);
+    if all > used {
+        problems.tell("", format!("it has {all} instances; the first {used} are used"));
     }
-    let meant = entries.iter().take(MAX_INSTANCES).filter(|entry| is_meant(scope, entry));
+    let meant = entries.list.iter().filter(|entry| is_meant(scope, entry));
     let mut instances: Vec<(&Entry, addresses::Addresses)> = Vec::new();
     for entry in meant {
         let at = instance_name(entry);
@@ -185,19 +186,21 @@ fn locality(scope: &Scope, entry: &Entry) -> Locality {
     }
 }
 
-/// `<node>/<id>`, of what both may hold only characters that listings and metrics can show.
+/// `<node>/<id>`.
 fn instance_name(entry: &Entry) -> String {
-    let clean = |text: &str| -> String {
-        let ok = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, ';' | '~' | ',');
-        if text.len() <= 200 && text.chars().all(ok) {
-            return text.to_owned();
-        }
-        // Different ones must stay different.
-        let mut short: String = text.chars().map(|c| if ok(c) { c } else { '_' }).take(100).collect();
-        short.push_str(&format!("-{:016x}", fnv(text)));
-        short
-    };
-    format!("{}/{}", clean(&entry.node.node), clean(&entry.service.id))
+    format!("{}/{}", shown(&entry.node.node), shown(&entry.service.id))
+}
+
+/// A name of any form with only characters that listings, metrics and terminals can show, and not too many.
+pub(crate) fn shown(name: &str) -> String {
+    let ok = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, ';' | '~' | ',');
+    if name.len() <= 200 && name.chars().all(ok) {
+        return name.to_owned();
+    }
+    // Different ones must stay different.
+    let mut short: String = name.chars().map(|c| if ok(c) { c } else { '_' }).take(100).collect();
+    short.push_str(&format!("-{:016x}", fnv(name)));
+    short
 }
 
 fn fnv(text: &str) -> u64 {

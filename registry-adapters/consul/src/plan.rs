@@ -133,8 +133,7 @@ impl Plan {
         let warm = self.is_warm();
         let id = &mut self.next_id;
         for (what, watch) in &mut self.watches {
-            let needed = believing || matches!(what, What::Services | What::Token);
-            if needed && watch.is_due(now) {
+            if (believing || tells_of_rights(what)) && watch.is_due(now) {
                 *id += 1;
                 watch.ask(*id);
                 // While nothing is believed, the question must not wait for a change: rights change without one.
@@ -158,10 +157,12 @@ impl Plan {
 
     /// When [`Plan::next`] has something to ask, if nothing comes before.
     pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        let watches = self.watches.values().filter_map(Watch::due_at).min();
+        let believing = !self.troubles.is_blind();
+        let needed = self.watches.iter().filter(|(what, _)| believing || tells_of_rights(what));
+        let watches = needed.filter_map(|(_, watch)| watch.due_at()).min();
         let services = if self.troubles.has(Kind::HiddenNodes) {
             Some(self.services.probe_at(PROBE))
-        } else if self.is_warm() && !self.troubles.is_blind() {
+        } else if self.is_warm() && believing {
             self.services.wake_at(now)
         } else {
             None
@@ -409,6 +410,11 @@ impl Plan {
         let signals = [What::Critical, What::Warning, What::Nodes];
         self.services.is_listed() && signals.iter().all(|what| self.watches.get(what).is_none_or(Watch::tried))
     }
+}
+
+/// Whether a question is asked though nothing that is said is believed.
+fn tells_of_rights(what: &What) -> bool {
+    matches!(what, What::Services | What::Token)
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use serde::Deserialize;
 
 /// Connections of one program that a Consul agent takes by default (`limits.http_max_conns_per_client`).
 const CONSULS_OWN_LIMIT: usize = 200;
+/// Connections that a part takes at least: what tells of changes, reads, and some queries that wait.
+const LEAST_CONNECTIONS: usize = 16;
 /// Longest a Consul server lets a query wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
@@ -63,7 +65,7 @@ pub struct Settings {
     /// Instances whose metadata `external-source` is one of these are left out: another registry has them.
     #[serde(default = "default_skip")]
     pub skip_external_sources: Vec<String>,
-    /// Connections to each datacenter's servers at most, unless they speak HTTP/2.
+    /// Connections to the servers at most, of all parts together, unless they speak HTTP/2.
     #[serde(default = "default_connections")]
     pub connections: usize,
     /// Longest a query waits for a change at the server.
@@ -185,8 +187,17 @@ impl Settings {
         for (consul, ours) in &self.namespaces {
             check_label(&format!("namespaces.{consul}"), ours)?;
         }
-        if self.connections < 16 || self.connections > 10_000 {
-            return wrong("connections", &format!("{} is not between 16 and 10000", self.connections));
+        let (parts, connections) = (self.parts().len(), self.connections);
+        let least = parts.saturating_mul(LEAST_CONNECTIONS);
+        if connections < least && parts > 1 {
+            let message = format!(
+                "{connections} are too few for {parts} datacenters, partitions and namespaces: {least} at least, which \
+                 Consul's limits.http_max_conns_per_client must allow"
+            );
+            return wrong("connections", &message);
+        }
+        if connections < least || connections > 10_000 {
+            return wrong("connections", &format!("{connections} is not between {least} and 10000"));
         }
         within("wait", self.wait, Duration::from_secs(5), LONGEST_WAIT)?;
         within("sweep", self.sweep, Duration::from_secs(1), Duration::from_secs(3600))?;
@@ -283,8 +294,7 @@ fn check_server(field: &str, server: &str) -> Result<(), SettingsError> {
 fn check_names<'a>(field: &str, names: impl Iterator<Item = &'a String>) -> Result<(), SettingsError> {
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
-        let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if name.is_empty() || name.len() > 63 || !name.bytes().all(ok) {
+        if !is_name(name) {
             return wrong(field, &format!("{name:?} is not one's name: letters, digits, '-' and '_', at most 63"));
         }
         if !seen.insert(name) {
@@ -292,6 +302,12 @@ fn check_names<'a>(field: &str, names: impl Iterator<Item = &'a String>) -> Resu
         }
     }
     Ok(())
+}
+
+/// Whether a text can be the name of a datacenter, partition or namespace.
+pub(crate) fn is_name(text: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    !text.is_empty() && text.len() <= 63 && text.bytes().all(ok)
 }
 
 fn check_dns(field: &str, text: &str) -> Result<(), SettingsError> {
@@ -385,7 +401,11 @@ mod tests {
             (with(r#""wait": "1s""#), "wait: 1s is not between 5s and 10m"),
             (with(r#""wait": 5"#), "invalid type"),
             (with(r#""sweep": "soon""#), "\"soon\" is not a duration"),
-            (with(r#""connections": 3"#), "connections: "),
+            (with(r#""connections": 3"#), "connections: 3 is not between 16 and"),
+            (
+                with(r#""connections": 100, "datacenters": ["a", "b", "c", "d"], "namespaces": {"x": "x", "y": "y"}"#),
+                "connections: 100 are too few for 8 datacenters, partitions and namespaces: 128 at least",
+            ),
             (with(r#""namespace": "Shop""#), "namespace: "),
             (with(r#""namespaces": {"a": "B"}"#), "namespaces.a: "),
             (with(r#""aliases": [{"service": "a*b", "namespace": "x"}]"#), "aliases[0].service: "),

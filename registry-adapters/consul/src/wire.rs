@@ -1,11 +1,24 @@
 //! Consul's JSON: only what is read of it, and whatever a server may leave out or say as `null`.
 //!
-//! In: bodies. Out: values of strings and numbers, not yet checked. Invariant: a field that is missing, `null` or new
-//! never makes a whole answer unreadable.
+//! In: bodies. Out: values of strings and numbers, not yet checked. Invariants: a field that is missing, `null` or new
+//! never makes a whole answer unreadable; lists are bounded, whatever a body of that size could hold.
+
+mod bounded;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
+
+pub(crate) use self::bounded::{First, Listed};
+
+/// Instances of a service, as far as they are used.
+pub(crate) type Entries = First<Entry, 20_000>;
+/// Checks of one status.
+pub(crate) type Checks = First<Check, 500_000>;
+/// Nodes.
+pub(crate) type Nodes = First<Node, 200_000>;
+/// Configuration entries.
+pub(crate) type Defaults = First<ServiceDefaults, 100_000>;
 
 /// One instance of a service with its node and the checks that count for it.
 #[derive(Clone, Debug, Default, Deserialize)]

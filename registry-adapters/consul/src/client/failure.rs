@@ -32,6 +32,9 @@ pub(crate) enum Failure {
     /// More than is read.
     #[error("the answer is larger than {} MiB", .0 >> 20)]
     TooLarge(usize),
+    /// More at once than is held.
+    #[error("answers that come at once are larger than {} MiB together", .0 >> 20)]
+    TooMuch(usize),
     /// No JSON of the form that is known.
     #[error("the answer can't be read: {0}")]
     Unreadable(String),

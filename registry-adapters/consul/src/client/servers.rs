@@ -20,6 +20,8 @@ pub(crate) struct Servers {
 struct Server {
     failures: u32,
     avoid_until: Option<Instant>,
+    /// It answered over HTTP/2, or over HTTP/1.1; unknown before it answers.
+    http2: Option<bool>,
 }
 
 impl Servers {
@@ -39,8 +41,21 @@ impl Servers {
     /// This one answered.
     pub(crate) fn answered(&mut self, server: usize) {
         if let Some(server) = self.all.get_mut(server) {
-            *server = Server::default();
+            (server.failures, server.avoid_until) = (0, None);
         }
+    }
+
+    /// This one spoke HTTP/2, or did not.
+    pub(crate) fn speaks(&mut self, server: usize, http2: bool) {
+        if let Some(server) = self.all.get_mut(server) {
+            server.http2 = Some(http2);
+        }
+    }
+
+    /// All that answered speak HTTP/2: one that does not may have to take all queries.
+    pub(crate) fn speak_http2(&self) -> bool {
+        let known = || self.all.iter().filter_map(|server| server.http2);
+        known().next().is_some() && known().all(|http2| http2)
     }
 
     /// This one did not.
@@ -63,6 +78,20 @@ impl Servers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_speak_http2_only_if_each_that_answered_does() {
+        let mut servers = Servers::new(3);
+        assert!(!servers.speak_http2());
+        servers.speaks(0, true);
+        assert!(servers.speak_http2());
+        servers.speaks(1, false);
+        servers.speaks(0, true);
+        servers.answered(1);
+        assert!(!servers.speak_http2(), "whoever answered last");
+        servers.speaks(1, true);
+        assert!(servers.speak_http2());
+    }
 
     #[test]
     fn questions_are_spread_over_servers_that_answer() {

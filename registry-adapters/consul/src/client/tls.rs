@@ -1,11 +1,16 @@
 //! TLS toward Consul's servers.
 
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use reqwest::{Certificate, Identity};
 use zeroize::Zeroizing;
 
 use crate::settings::{Settings, SettingsError};
+
+/// Largest file.
+const MAX_FILE: u64 = 4 << 20;
 
 /// What the files of the settings hold.
 #[derive(Clone, Debug)]
@@ -14,6 +19,18 @@ pub(super) struct Tls {
     roots: Option<Vec<Certificate>>,
     /// Our own certificate with its key.
     identity: Option<Identity>,
+}
+
+/// Of each file, what changes when it is written or replaced.
+pub(super) type Stamps = [Option<(u64, u64, i64, i64)>; 3];
+
+/// Of the files as they are now.
+pub(super) fn stamps(settings: &Settings) -> Stamps {
+    let stamp = |file: &Option<std::path::PathBuf>| {
+        let m = std::fs::metadata(file.as_deref()?).ok()?;
+        Some((m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
+    };
+    [stamp(&settings.ca_file), stamp(&settings.cert_file), stamp(&settings.key_file)]
 }
 
 impl Tls {
@@ -55,7 +72,18 @@ fn identity(certificate: &Path, key: &Path) -> Result<Identity, SettingsError> {
 }
 
 fn read(field: &str, file: &Path) -> Result<Zeroizing<Vec<u8>>, SettingsError> {
-    std::fs::read(file).map(Zeroizing::new).map_err(|error| wrong(field, file, &error.to_string()))
+    let failed = |error: std::io::Error| wrong(field, file, &error.to_string());
+    // A pipe could hold us up for ever.
+    if !std::fs::metadata(file).map_err(failed)?.is_file() {
+        return Err(wrong(field, file, "it is not a regular file"));
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    let opened = std::fs::File::open(file).map_err(failed)?;
+    opened.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(wrong(field, file, "it is larger than 4 MiB"));
+    }
+    Ok(bytes)
 }
 
 fn wrong(field: &str, file: &Path, why: &str) -> SettingsError {

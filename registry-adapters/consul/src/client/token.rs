@@ -96,9 +96,13 @@ impl Token {
 }
 
 fn read(file: &Path) -> Result<HeaderValue, String> {
+    let failed = |error: std::io::Error| format!("it can't be read: {error}");
+    // A pipe could hold us up for ever.
+    if !std::fs::metadata(file).map_err(failed)?.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
     let mut text = Zeroizing::new(String::new());
-    let opened = File::open(file).map_err(|error| format!("it can't be read: {error}"))?;
-    opened.take(MAX_TOKEN + 1).read_to_string(&mut text).map_err(|error| format!("it can't be read: {error}"))?;
+    File::open(file).map_err(failed)?.take(MAX_TOKEN + 1).read_to_string(&mut text).map_err(failed)?;
     let token = text.trim();
     if token.is_empty() {
         return Err("it is empty; write the token's SecretID into it".to_owned());
@@ -154,5 +158,6 @@ mod tests {
             std::fs::write(&file, bytes).unwrap();
             assert!(Token::new(Some(file)).header().is_err(), "{name}");
         }
+        assert!(Token::new(Some("/dev/zero".into())).header().is_err());
     }
 }

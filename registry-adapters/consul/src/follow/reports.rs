@@ -6,6 +6,8 @@ use std::sync::Arc;
 use hawser_mesh::{Event, Origin};
 use hawser_registry_source::{Closed, Driver};
 
+use crate::map::shown;
+
 /// Services of which something is told at most; a broken registry must not fill everybody's listing.
 const MAX_SERVICES: usize = 1000;
 
@@ -45,7 +47,7 @@ impl Reports {
             Topic::Name => "name",
             Topic::Answer => "answer",
         };
-        let name = format!("{}/{service}", self.datacenter);
+        let name = format!("{}/{}", self.datacenter, shown(service));
         let origin = Origin { name: format!("{name} ({topic})").into(), line: 0 };
         let mut now = self.told.get(service).cloned().unwrap_or_default();
         match why {

@@ -77,7 +77,7 @@ impl Claims {
                 Ok(host) if !host.is_wildcard() => self.claim(host, service, service, &mut hosts),
                 _ => {
                     let cure = "rename it to letters, digits and '-', at most 63; it is left out until then";
-                    self.tell(service, format!("{service:?} can't be part of a host name; {cure}"));
+                    self.tell(service, format!("{:?} can't be part of a host name; {cure}", super::shown(service)));
                     return;
                 }
             }
@@ -93,7 +93,7 @@ impl Claims {
         let name: Arc<str> = alias.name.as_deref().map_or_else(|| service.clone(), Arc::from);
         match Hostname::service(&name, &alias.namespace, &scope.mesh_domain) {
             Ok(host) if !name.contains('.') => self.claim(host, service, &name, &mut names.hosts),
-            _ => self.tell(service, format!("{name:?} can't be a name of the mesh; give its alias another name")),
+            _ => self.tell(service, format!("{:?} can't be a name of the mesh; give its alias another name", super::shown(&name))),
         }
         names.namespace = alias.namespace.as_str().into();
         names.port = alias.port;
@@ -102,7 +102,7 @@ impl Claims {
 
     fn claim(&mut self, host: Hostname, service: &Arc<str>, short: &Arc<str>, hosts: &mut Vec<(Hostname, Arc<str>)>) {
         match self.owners.get(&host).filter(|owner| *owner != service).cloned() {
-            Some(owner) => self.tell(service, format!("{host} is service {owner:?} already; rename one of them")),
+            Some(owner) => self.tell(service, format!("{host} is service {:?} already; rename one of them", super::shown(&owner))),
             None => {
                 self.owners.insert(host.clone(), service.clone());
                 hosts.push((host, short.clone()));

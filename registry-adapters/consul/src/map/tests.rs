@@ -48,7 +48,7 @@ fn merge(into: &mut Value, from: &Value) {
 }
 
 fn mapped_in(scope: &Scope, entries: &[Value]) -> Mapped {
-    let entries: Vec<Entry> = serde_json::from_value(json!(entries)).unwrap();
+    let entries: Entries = serde_json::from_value(json!(entries)).unwrap();
     map(scope, &names_of(scope, "web"), None, &entries)
 }
 
@@ -228,7 +228,7 @@ fn ports_are_bounded_and_the_most_used_stay() {
 fn a_protocol_is_the_instances_word_then_that_of_service_defaults() {
     let said = |meta: &str, default: Option<&str>| {
         let entries = [instance(&json!({"Service": {"Meta": {"protocol": meta}}}))];
-        let entries: Vec<Entry> = serde_json::from_value(json!(entries)).unwrap();
+        let entries: Entries = serde_json::from_value(json!(entries)).unwrap();
         let mapped = map(&scope(), &names_of(&scope(), "web"), default, &entries);
         (mapped.services()[0].ports[0].protocol, mapped.problems.len())
     };
@@ -240,7 +240,7 @@ fn a_protocol_is_the_instances_word_then_that_of_service_defaults() {
             &scope(),
             &names_of(&scope(), "web"),
             default,
-            &serde_json::from_value::<Vec<Entry>>(json!([instance(&json!({}))])).unwrap(),
+            &serde_json::from_value::<Entries>(json!([instance(&json!({}))])).unwrap(),
         )
     };
     assert_eq!(silent(Some("tcp")).services()[0].ports[0].protocol, Protocol::Tcp);
@@ -347,4 +347,13 @@ fn problems_are_bounded() {
     let many: Vec<Value> =
         (0..100).map(|n| instance(&json!({"Service": {"ID": format!("w{n}"), "Port": 0}}))).collect();
     assert_eq!(mapped(&many).problems.len(), MAX_PROBLEMS);
+}
+
+#[test]
+fn names_of_any_form_can_be_shown_on_a_terminal() {
+    for name in ["\u{1b}[2Jgone", "a\nb", &"x".repeat(100_000)] {
+        let (one, other) = (shown(name), shown(&format!("{name}!")));
+        assert!(one.len() < 200 && !one.chars().any(char::is_control) && one != other, "{one:?}");
+    }
+    assert_eq!(shown("web-1"), "web-1");
 }

@@ -345,6 +345,30 @@ fn a_token_that_is_refused_stops_everything_until_another_one_is_there() {
 }
 
 #[test]
+fn while_nothing_is_believed_nobody_wakes_for_questions_that_are_not_asked() {
+    let mut world = World::read(&["a"]);
+    let waiting = [What::Critical, What::Warning, What::Nodes, What::Defaults].map(|what| world.of(&what));
+    assert_eq!(world.services(meta(11), BTreeMap::new()), None);
+    // Their waits end.
+    for ask in waiting {
+        world.plan.hear(&ask, &meta(11), world.now);
+    }
+    let mut woken = 0;
+    let start = world.now;
+    while world.now - start < 20 * S {
+        woken += 1;
+        assert!(woken < 100, "awake all the time");
+        for ask in world.ask() {
+            assert_eq!(ask.what, What::Services);
+            let moved = world.plan.hear(&ask, &meta(11), world.now).unwrap();
+            assert_eq!(world.plan.services(&meta(11), BTreeMap::new(), moved, world.now), None);
+        }
+        world.now = world.plan.wake_at(world.now).unwrap().max(world.now);
+    }
+    assert!(woken >= 8, "{woken}");
+}
+
+#[test]
 fn a_token_that_is_gone_is_noticed_by_asking_about_itself() {
     let mut world = World::new(Limits { token: true, ..limits() });
     let ask = world.of(&What::Token);
