@@ -102,3 +102,63 @@ fn an_instance_of_consul_and_a_joined_host_serve_one_name_and_fail_over_to_each_
         Ok(())
     });
 }
+
+#[test]
+fn a_host_that_consul_knows_is_the_same_endpoint_when_it_joins_and_other_names_of_consul_go_where_they_went() {
+    isolated(|| {
+        let mut lab = Lab::new()?;
+        let consul = Consul::start(&mut lab)?;
+        // As people have it: the host's resolver is the one that knows Consul's names.
+        let (other, answer) = ("other.service.consul", "192.0.2.77");
+        let listen = format!("{}:53", consul.host.v4());
+        let dns = ["hawser-lab", "dns", "--listen", &listen, "--name", other, "--answer", answer];
+        let mut dns = consul.host.spawn("dns", &dns)?;
+        dns.says("ready", Duration::from_secs(5))?;
+
+        let mut vm = Member::new(&mut lab, "vm")?;
+        vm.bookinfo("ratings", "v1", "")?;
+        consul.instance(&vm.host, 9080, "passing")?;
+        let file = vm.host.disk().join("registries.yaml");
+        registries(&file, &consul)?;
+        let mesh = Mesh::start_with(&mut lab, &["--registries", &file.display().to_string()])?;
+        let caller = lab.host("caller")?;
+        std::fs::write(caller.disk().join("resolv.conf"), format!("nameserver {}\n", consul.host.v4()))?;
+        let resolves = |host: &Host, name: &str| -> Result<String> {
+            let seen = host.run(&["getent", "ahostsv4", name])?;
+            Ok(seen.out.split_whitespace().next().unwrap_or_default().to_owned())
+        };
+        ensure!(resolves(&caller, other)? == answer, "before");
+        let caller = Member::on(caller)?;
+        caller.join(&mesh.token("default/caller", &[], 1, &[])?)?;
+
+        let answers = |host: &str| {
+            let url = format!("http://{host}:9080/ratings/0");
+            caller.host.curl(&["--fail", "--max-time", "2", &url]).is_ok_and(|s| s.ok() && s.out.contains("Reviewer1"))
+        };
+        let is = |transport: &str, registry: &str| {
+            let endpoints = mesh.endpoints(ALIAS).unwrap_or_default();
+            let of = |e: &Value| e["transport"] == transport && e["registry"].as_str().is_some_and(|r| r == registry);
+            endpoints.len() == 1 && endpoints.iter().all(of)
+        };
+        let shown = || format!("{:#?}", mesh.endpoints(ALIAS));
+        const CONSULS: &str = "ratings.service.dc1.consul";
+        wait::for_true("it is called as Consul says", LIMIT, || is("plaintext", "consul/main") && answers(CONSULS))
+            .with_context(shown)?;
+        ensure!(resolves(&caller.host, CONSULS)?.starts_with("240.240."), "a name that the mesh knows");
+        ensure!(resolves(&caller.host, other)? == answer, "a name that it does not know");
+
+        vm.join(&mesh.token("default/ratings", &["http=9080"], 1, &["--label", "app=ratings"])?)?;
+        wait::for_true("it is one endpoint, with mTLS", LIMIT, || is("mtls", "hosts") && answers(ALIAS))
+            .with_context(shown)?;
+        wait::for_true("under Consul's name too", LIMIT, || {
+            answers(CONSULS) && vm.metric("istio_requests_total").is_ok_and(|served| served >= 2.0)
+        })?;
+        let all = mesh.endpoints(CONSULS)?;
+        ensure!(all.len() == 1 && all[0]["transport"] == "mtls", "{all:#?}");
+
+        ensure!(vm.hawser(&["leave"])?.ok(), "it leaves");
+        wait::for_true("it is what Consul says again", LIMIT, || is("plaintext", "consul/main") && answers(ALIAS))
+            .with_context(shown)?;
+        Ok(())
+    });
+}

@@ -99,7 +99,7 @@ impl ConsulAdapter {
             driver.wait(tokio::time::sleep(backoff.next_wait())).await?;
         };
         let scope = Scope {
-            local: part.datacenter.as_ref().is_none_or(|dc| **dc == *own),
+            local: part.peer.is_none() && part.datacenter.as_ref().is_none_or(|dc| **dc == *own),
             datacenter: part.datacenter.unwrap_or(own),
             partition: part.partition,
             ours: part
@@ -110,6 +110,7 @@ impl ConsulAdapter {
                 .as_str()
                 .into(),
             namespace: part.namespace,
+            peer: part.peer,
             mesh_domain,
             skip_sources: settings.skip_external_sources.clone(),
             settings: settings.clone(),
@@ -121,7 +122,8 @@ impl ConsulAdapter {
             refresh: REFRESH.max(settings.sweep),
             wait: settings.wait + settings.wait / 16,
             partial_view: settings.partial_view,
-            lists_consul: default(&scope.partition) && default(&scope.namespace),
+            lists_consul: default(&scope.partition) && default(&scope.namespace) && scope.peer.is_none(),
+            peer: scope.peer.is_some(),
             token: token.is_set(),
         };
         let started = Instant::now();

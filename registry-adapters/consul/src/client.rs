@@ -108,8 +108,11 @@ impl Client {
         }
         let stamps = tls::stamps(&settings);
         let tls = urls.iter().any(|url| url.scheme() == "https").then(|| tls::Tls::read(&settings)).transpose()?;
+        let mut servers = Servers::new(urls.len());
+        let plain = urls.iter().enumerate().filter(|(_, url)| url.scheme() != "https");
+        plain.for_each(|(server, _)| servers.speaks(server, false));
         Ok(Self {
-            servers: Mutex::new(Servers::new(urls.len())),
+            servers: Mutex::new(servers),
             urls,
             token,
             lanes: Mutex::new(first_lane(tls, stamps)?),
@@ -219,6 +222,9 @@ impl Client {
             }
             if let Some(namespace) = &scope.namespace {
                 query.append_pair("ns", namespace);
+            }
+            if let Some(peer) = &scope.peer {
+                query.append_pair("peer", peer);
             }
         }
         if question.stale {

@@ -3,6 +3,7 @@
 //! In: settings, a driver. Out: through the driver. One task; questions that are out are futures in it, so nothing here
 //! is shared or locked.
 
+mod peer;
 mod reports;
 
 use std::collections::{BTreeSet, HashMap};
@@ -40,7 +41,7 @@ pub(crate) async fn follow(
         subscribed: BTreeSet::new(),
         interest_changed: true,
         claims: Claims::default(),
-        reports: Reports::new(&scope.datacenter),
+        reports: Reports::new(scope.place()),
         scope: Arc::new(scope),
         last: HashMap::new(),
         hasher: RandomState::new(),
@@ -96,7 +97,7 @@ impl Follower<'_> {
             for ask in self.plan.next(now) {
                 let (handle, registration) = AbortHandle::new_pair();
                 handles.insert(ask.id, handle);
-                let (scope, question) = (self.scope.clone(), question(&ask));
+                let (scope, question) = (self.scope.clone(), question(&ask, &self.scope));
                 let asking = async move {
                     let answer = client.ask(Some(&scope), &question).await;
                     (ask, answer)
@@ -136,7 +137,7 @@ impl Follower<'_> {
                     let changes = token.changes();
                     if changes != token_changes {
                         token_changes = changes;
-                        tracing::info!(datacenter = %self.scope.datacenter, "the consul token is another one");
+                        tracing::info!(datacenter = %self.scope.place(), "the consul token is another one");
                         self.last.clear();
                         self.plan.token_changed(Instant::now());
                     }
@@ -208,8 +209,12 @@ impl Follower<'_> {
         let body = &answer.body[..];
         let read = match &ask.what {
             What::Services => {
-                let list = match serde_json::from_slice::<Listed>(body) {
-                    Ok(list) => list.0,
+                let list = match self.scope.peer.is_some() {
+                    true => peer::imported(body),
+                    false => serde_json::from_slice::<Listed>(body).map(|list| list.0),
+                };
+                let list = match list {
+                    Ok(list) => list,
                     Err(error) => return Ok(Err(error)),
                 };
                 let list = list.into_iter().map(|(name, tags)| (name, self.hasher.hash_one(tags))).collect();
@@ -304,7 +309,7 @@ impl Follower<'_> {
         if now == self.told {
             return Ok(());
         }
-        let datacenter = &self.scope.datacenter;
+        let datacenter = self.scope.place();
         match (&now, &self.told) {
             (Some((why, blind)), before) => {
                 tracing::warn!(%datacenter, why, "trouble with consul");
@@ -339,8 +344,9 @@ async fn ready<F: Future>(out: &mut FuturesUnordered<F>) -> Option<F::Output> {
     .await
 }
 
-fn question(ask: &Ask) -> Question {
+fn question(ask: &Ask, scope: &Scope) -> Question {
     let path: Vec<Arc<str>> = match &ask.what {
+        What::Services if scope.peer.is_some() => vec!["peering".into(), scope.peer.clone().unwrap_or_default()],
         What::Services => vec!["catalog".into(), "services".into()],
         What::Critical => vec!["health".into(), "state".into(), "critical".into()],
         What::Warning => vec!["health".into(), "state".into(), "warning".into()],

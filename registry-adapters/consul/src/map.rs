@@ -42,7 +42,7 @@ pub(crate) struct Mapped {
 
 /// Maps the instances of one service.
 pub(crate) fn map(scope: &Scope, names: &Names, protocol: Option<&str>, entries: &Entries) -> Mapped {
-    let service = format!("{}/{}", scope.datacenter, shown(&names.service));
+    let service = format!("{}/{}", scope.place(), shown(&names.service));
     let mut problems = Problems { service, ..Problems::default() };
     let (used, all) = (entries.list.len(), entries.all);
     if all > used {
@@ -180,7 +180,7 @@ fn locality(scope: &Scope, entry: &Entry) -> Locality {
     let first =
         |all: [&str; 4]| all.into_iter().find(|text| !text.is_empty()).unwrap_or_default().chars().take(63).collect();
     Locality {
-        region: first([&entry.service.locality.region, &of_node.region, said("region"), &scope.datacenter]),
+        region: first([&entry.service.locality.region, &of_node.region, said("region"), scope.place()]),
         zone: first([&entry.service.locality.zone, &of_node.zone, said("zone"), said("availability-zone")]),
         sub_zone: first([said("sub_zone"), said("rack"), "", ""]),
     }

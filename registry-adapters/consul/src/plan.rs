@@ -85,6 +85,8 @@ pub(crate) struct Limits {
     pub(crate) lists_consul: bool,
     /// There is a token.
     pub(crate) token: bool,
+    /// They are services of a peer: only their list is told, and it does not wait for a change.
+    pub(crate) peer: bool,
 }
 
 /// What to ask next.
@@ -105,11 +107,9 @@ pub(crate) struct Plan {
 impl Plan {
     /// A plan that knows nothing yet.
     pub(crate) fn new(limits: Limits, now: Instant) -> Self {
-        let mut watches: BTreeMap<What, Watch> =
-            [What::Services, What::Critical, What::Warning, What::Nodes, What::Defaults]
-                .into_iter()
-                .map(|what| (what, Watch::new(now)))
-                .collect();
+        let lists = [What::Services, What::Critical, What::Warning, What::Nodes, What::Defaults];
+        let lists = lists.into_iter().take(if limits.peer { 1 } else { 5 });
+        let mut watches: BTreeMap<What, Watch> = lists.map(|what| (what, Watch::new(now))).collect();
         if limits.token {
             watches.insert(What::Token, Watch::new(now));
         }
@@ -137,7 +137,8 @@ impl Plan {
                 *id += 1;
                 watch.ask(*id);
                 // While nothing is believed, the question must not wait for a change: rights change without one.
-                let index = if believing && *what != What::Token { watch.index() } else { None };
+                let waits = believing && *what != What::Token && !self.limits.peer;
+                let index = if waits { watch.index() } else { None };
                 asks.push(Ask { id: *id, what: what.clone(), index, leader: watch.leader, slot: None });
             }
         }
@@ -213,7 +214,12 @@ impl Plan {
         }
         match verdict {
             Verdict::AskLeader => None,
-            Verdict::Believe { moved } => Some(moved),
+            Verdict::Believe { moved } => {
+                if self.limits.peer {
+                    watch.delay(now + self.limits.sweep);
+                }
+                Some(moved || self.limits.peer)
+            }
         }
     }
 

@@ -46,6 +46,10 @@ pub struct Settings {
     /// Namespaces to follow (Consul Enterprise) and the namespace of the mesh that each is; none: the default one.
     #[serde(default)]
     pub namespaces: BTreeMap<String, String>,
+    /// Peers (clusters that are peered with this one) whose exported services are followed besides; newer Consuls have
+    /// them.
+    #[serde(default)]
+    pub peers: Vec<String>,
     /// Namespace of the mesh that services belong to unless `namespaces` or an alias says another.
     #[serde(default = "default_namespace")]
     pub namespace: String,
@@ -113,6 +117,8 @@ pub struct Part {
     pub partition: Option<Arc<str>>,
     /// Namespace; none: the default one.
     pub namespace: Option<Arc<str>>,
+    /// What this peer exports; none: what the Consul has itself.
+    pub peer: Option<Arc<str>>,
 }
 
 impl Part {
@@ -123,6 +129,8 @@ impl Part {
             self.datacenter.as_deref(),
             self.partition.as_deref(),
             self.namespace.as_deref(),
+            self.peer.as_ref().map(|_| "peer"),
+            self.peer.as_deref(),
         ];
         all.into_iter().flatten().collect::<Vec<_>>().join("/")
     }
@@ -150,6 +158,7 @@ impl Settings {
             datacenters: Vec::new(),
             partitions: Vec::new(),
             namespaces: BTreeMap::new(),
+            peers: Vec::new(),
             namespace: default_namespace(),
             domain: default_domain(),
             short_names: true,
@@ -182,6 +191,7 @@ impl Settings {
         check_names("datacenters", self.datacenters.iter())?;
         check_names("partitions", self.partitions.iter())?;
         check_names("namespaces", self.namespaces.keys())?;
+        check_names("peers", self.peers.iter())?;
         check_dns("domain", &self.domain)?;
         check_label("namespace", &self.namespace)?;
         for (consul, ours) in &self.namespaces {
@@ -191,7 +201,7 @@ impl Settings {
         let least = parts.saturating_mul(LEAST_CONNECTIONS);
         if connections < least && parts > 1 {
             let message = format!(
-                "{connections} are too few for {parts} datacenters, partitions and namespaces: {least} at least, which \
+                "{connections} are too few for {parts} datacenters, partitions, namespaces and peers: {least} at least, which \
                  Consul's limits.http_max_conns_per_client must allow"
             );
             return wrong("connections", &message);
@@ -212,12 +222,13 @@ impl Settings {
             if named.is_empty() { vec![None] } else { named }
         }
         let mut parts = Vec::new();
-        for datacenter in each(self.datacenters.iter()) {
-            for partition in each(self.partitions.iter()) {
-                for namespace in each(self.namespaces.keys()) {
-                    let (datacenter, partition) = (datacenter.clone(), partition.clone());
-                    parts.push(Part { datacenter, partition, namespace });
-                }
+        for partition in each(self.partitions.iter()) {
+            for namespace in each(self.namespaces.keys()) {
+                let of = Part { partition: partition.clone(), namespace, ..Part::default() };
+                let datacenters = each(self.datacenters.iter()).into_iter();
+                parts.extend(datacenters.map(|datacenter| Part { datacenter, ..of.clone() }));
+                // A peer is one of the servers' own cluster.
+                parts.extend(self.peers.iter().map(|peer| Part { peer: Some(peer.as_str().into()), ..of.clone() }));
             }
         }
         parts
@@ -404,7 +415,7 @@ mod tests {
             (with(r#""connections": 3"#), "connections: 3 is not between 16 and"),
             (
                 with(r#""connections": 100, "datacenters": ["a", "b", "c", "d"], "namespaces": {"x": "x", "y": "y"}"#),
-                "connections: 100 are too few for 8 datacenters, partitions and namespaces: 128 at least",
+                "connections: 100 are too few for 8 datacenters, partitions, namespaces and peers: 128 at least",
             ),
             (with(r#""namespace": "Shop""#), "namespace: "),
             (with(r#""namespaces": {"a": "B"}"#), "namespaces.a: "),

@@ -162,6 +162,25 @@ pub(crate) struct ServiceDefaults {
     pub(crate) protocol: String,
 }
 
+/// How a peering is, and what comes by it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Peering {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) state: String,
+    pub(crate) stream_status: Option<StreamStatus>,
+}
+
+/// Part of [`Peering`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct StreamStatus {
+    /// Names, with partition and namespace before them where Consul has these. `null` is an empty list; older Consuls
+    /// do not have it at all.
+    #[serde(deserialize_with = "there")]
+    pub(crate) imported_services: Option<First<String, 100_000>>,
+}
+
 /// What an agent says of itself.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -182,6 +201,11 @@ pub(crate) struct AgentConfig {
 
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
+/// A value that is there, though perhaps as `null`.
+fn there<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// For fields whose form may be another one in other versions: what does not fit is left out.

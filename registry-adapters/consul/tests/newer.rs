@@ -149,11 +149,8 @@ async fn answers_that_are_no_json_take_nothing_with_them() {
     });
     let mut followed = Followed::start(settings(&[&fake]));
     followed.until("the first state", |f| f.synced && web(f) == Some(8080)).await;
-    assert!(
-        followed.rejected.values().any(|why| why.contains("dc1/bad: the answer can't be read")),
-        "{:?}",
-        followed.rejected
-    );
+    let told = |f: &Followed| f.rejected.values().any(|why| why.contains("dc1/bad: the answer can't be read"));
+    followed.until("it is told", told).await;
     fake.change(|state| {
         state.bodies.insert("/catalog/services", "<html>".to_owned());
     });
@@ -170,8 +167,8 @@ async fn names_of_services_are_one_segment_of_the_path_whatever_is_in_them() {
         state.services.insert("../../v1/kv/x?y=1#z".to_owned(), 80);
     });
     let mut followed = Followed::start(settings(&[&fake]));
-    followed.until("the first state", |f| f.synced).await;
-    assert!(followed.rejected.values().any(|why| why.contains("can't be part of a host name")));
+    let told = |f: &Followed| f.rejected.values().any(|why| why.contains("can't be part of a host name"));
+    followed.until("the first state", |f| f.synced && told(f)).await;
     let asked = fake.state.lock().asked.clone();
     assert!(asked.iter().all(|(uri, _)| !uri.contains("/kv/")), "{asked:?}");
 }
@@ -189,4 +186,140 @@ async fn a_query_that_returns_without_a_change_makes_no_event() {
     }
     let asked = fake.state.lock().asked.iter().filter(|(uri, _)| uri.contains("/service/web?")).count();
     assert!(asked < 20, "{asked} questions about nothing");
+}
+
+#[tokio::test]
+async fn a_server_without_http2_beside_one_that_has_it_gets_no_more_queries_than_it_takes() {
+    let (newer, older) = (Fake::with_tls().await, Fake::start().await);
+    let names: Vec<String> = (0..400).map(|n| format!("s{n}")).collect();
+    for fake in [&newer, &older] {
+        fake.quietly(|state| state.services.extend(names.iter().map(|name| (name.clone(), 80))));
+    }
+    let mut followed = Followed::start(settings(&[&newer, &older]));
+    followed.until("the first state", |f| f.synced && f.workloads.len() == 401).await;
+    followed.subscribe(names.iter().map(|name| format!("{name}.service.dc1.consul")));
+    let waiting = || newer.state.lock().waiting + older.state.lock().waiting;
+    followed
+        .until("queries wait at both", |_| older.state.lock().waiting > 40 && newer.state.lock().waiting > 40)
+        .await;
+    // Room for 118, and the lists. Before the second one answered, all were meant to go to the first.
+    let settled = |_: &Followed| waiting() <= 118 + 8;
+    followed.until("no more than there is room for", settled).await;
+    followed.stays("no more than there is room for", Duration::from_secs(3), settled).await;
+}
+
+#[tokio::test]
+async fn roots_are_read_again_when_their_file_changes_and_those_that_can_not_be_used_change_nothing() {
+    let (server, other) = (Fake::with_tls().await, Fake::with_tls().await);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roots.pem");
+    std::fs::copy(other.root.clone().unwrap(), &file).unwrap();
+    let settings = Settings { ca_file: Some(file.clone()), ..settings(&[&server]) };
+    let mut followed = Followed::start(settings);
+    followed.until("its root is not known", |f| f.stale.is_some()).await;
+    std::fs::write(&file, std::fs::read(server.root.clone().unwrap()).unwrap()).unwrap();
+    followed.until("its root is known", |f| f.stale.is_none() && f.synced && web(f) == Some(8080)).await;
+    std::fs::write(&file, "no certificate\n").unwrap();
+    followed.subscribe([WEB.to_owned()]);
+    followed.stays("what was read before counts", Duration::from_secs(3), |f| f.stale.is_none()).await;
+    server.change(|state| {
+        state.services.insert("web".to_owned(), 9090);
+    });
+    followed.until("a change", |f| web(f) == Some(9090)).await;
+}
+
+#[tokio::test]
+async fn an_answer_larger_than_is_read_is_told_and_the_others_go_on() {
+    let fake = Fake::start().await;
+    fake.quietly(|state| {
+        state.services.insert("large".to_owned(), 80);
+        state.bodies.insert("/health/service/large", " ".repeat(65 << 20));
+    });
+    let mut followed = Followed::start(settings(&[&fake]));
+    followed.until("the first state", |f| f.synced && web(f) == Some(8080)).await;
+    let told =
+        |f: &Followed| f.rejected.values().any(|why| why.contains("dc1/large: the answer is larger than 64 MiB"));
+    followed.until("it is told", told).await;
+    fake.change(|state| {
+        state.bodies.clear();
+        state.services.insert("web".to_owned(), 9090);
+    });
+    followed
+        .until("both are followed", |f| {
+            web(f) == Some(9090) && f.services.contains_key("large.service.dc1.consul") && f.rejected.is_empty()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn names_that_would_play_with_a_terminal_are_shown_without_that() {
+    let fake = Fake::start().await;
+    fake.quietly(|state| {
+        state.services.insert("bad\u{1b}[2J\nname".to_owned(), 80);
+        state.services.insert("x".repeat(2000), 80);
+    });
+    let mut followed = Followed::start(settings(&[&fake]));
+    followed.until("both are told", |f| f.synced && f.rejected.len() == 2).await;
+    for (origin, why) in &followed.rejected {
+        assert!(
+            origin.name.len() < 300
+                && why.len() < 600
+                && !why.chars().chain(origin.name.chars()).any(|c| c.is_control())
+        );
+    }
+}
+
+fn peering(state: &str, services: &[&str]) -> String {
+    serde_json::json!({"Name": "east", "State": state, "StreamStatus": {"ImportedServices": services}}).to_string()
+}
+
+#[tokio::test]
+async fn services_of_a_peer_are_a_registry_of_their_own_and_a_peering_that_fails_takes_nothing() {
+    let fake = Fake::start().await;
+    let sidecar = serde_json::json!([{
+        "Node": {"Node": "gateway", "Address": "198.51.100.1"},
+        "Service": {"ID": "web-sidecar-proxy", "Kind": "connect-proxy", "Address": "198.51.100.1", "Port": 8443},
+    }]);
+    fake.quietly(|state| {
+        state.bodies.insert("/peering/east", peering("ACTIVE", &["web", "web-sidecar-proxy"]));
+        state.bodies.insert("/health/service/web-sidecar-proxy", sidecar.to_string());
+    });
+    let settings = Settings { peers: vec!["east".to_owned()], ..settings(&[&fake]) };
+    let mut followed = Followed::part(settings, 1, None);
+    followed.until("the first state", |f| f.synced).await;
+    let hosts = |f: &Followed| f.services.keys().cloned().collect::<Vec<_>>();
+    // What is behind a mesh gateway of Consul's can't be called by others.
+    assert_eq!(hosts(&followed), ["web.service.east.peer.consul"]);
+    let asked: Vec<String> = fake.state.lock().asked.iter().map(|(uri, _)| uri.clone()).collect();
+    let about = |part: &str| asked.iter().filter(|uri| uri.contains(part)).cloned().collect::<Vec<_>>();
+    assert!(!about("/health/service/").is_empty() && about("/catalog/").is_empty() && about("/state/").is_empty());
+    assert!(about("/health/service/").iter().all(|uri| uri.contains("peer=east")), "{asked:?}");
+
+    // What is subscribed to waits at the server, the rest is swept.
+    followed.subscribe(["web.service.east.peer.consul".to_owned()]);
+    fake.change(|state| {
+        state.services.insert("web".to_owned(), 9090);
+    });
+    let port = |f: &Followed| f.services.get("web.service.east.peer.consul").map(|s| s.ports[0].port);
+    followed.until("a change", |f| port(f) == Some(9090)).await;
+    fake.change(|state| {
+        state.services.insert("db".to_owned(), 5432);
+        state.bodies.insert("/peering/east", peering("ACTIVE", &["web", "db"]));
+    });
+    followed.until("a new one", |f| f.services.contains_key("db.service.east.peer.consul")).await;
+    fake.change(|state| {
+        state.services.insert("db".to_owned(), 5433);
+    });
+    let db = |f: &Followed| f.services.get("db.service.east.peer.consul").map(|s| s.ports[0].port);
+    followed.until("a change that only a sweep finds", |f| db(f) == Some(5433)).await;
+
+    fake.change(|state| {
+        state.bodies.insert("/peering/east", peering("FAILING", &[]));
+    });
+    followed.until("it is told", |f| f.stale.as_ref().is_some_and(|why| why.contains("not ACTIVE"))).await;
+    assert_eq!(hosts(&followed).len(), 2);
+    fake.change(|state| {
+        state.bodies.insert("/peering/east", peering("ACTIVE", &["web"]));
+    });
+    followed.until("it works again", |f| f.stale.is_none() && hosts(f) == ["web.service.east.peer.consul"]).await;
 }

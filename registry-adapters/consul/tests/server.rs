@@ -338,3 +338,65 @@ async fn another_server_answers_when_the_first_is_gone() {
     consul.check("n1", "web-1", "critical").unwrap();
     followed.until("a change", |f| f.health("n1/web-1") == Some(Health::Unhealthy)).await;
 }
+
+/// Connections to this port that programs on this machine hold.
+fn connections_to(port: u16) -> usize {
+    let established = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(2).is_some_and(|to| to.ends_with(&format!(":{port:04X}"))) && fields.get(3) == Some(&"01")
+    };
+    std::fs::read_to_string("/proc/net/tcp").unwrap().lines().filter(established).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_bounded_however_many_services_are_subscribed_to() {
+    let consul = Consul::start(Options::default()).unwrap();
+    let all: Vec<_> = (0..400)
+        .map(|n| ("n1".to_owned(), format!("s{n:03}"), format!("s{n:03}-1"), "10.1.0.1".to_owned(), 8000 + n))
+        .collect();
+    consul.many(&all).unwrap();
+    let mut followed = Followed::start(Settings { connections: 64, ..settings(&consul) });
+    let port = consul.port();
+    let most = std::cell::Cell::new(0);
+    let counted = || most.set(most.get().max(connections_to(port)));
+    let seen = |f: &Followed| {
+        counted();
+        f.synced
+    };
+    followed.until("the first state", seen).await;
+    followed.subscribe((0..400).map(|n| format!("s{n:03}.service.dc1.consul")));
+    followed.until("queries wait", |_| connections_to(port) >= 32).await;
+    // Changes of those that have a query and of those that have none, sweeps among them.
+    for round in 0..20 {
+        let id = format!("s{:03}-1", round * 19);
+        consul.check("n1", &id, "critical").unwrap();
+        let seen = |f: &Followed| {
+            counted();
+            f.health(&format!("n1/{id}")) == Some(Health::Unhealthy)
+        };
+        followed.until("a change", seen).await;
+    }
+    assert!((33..=64).contains(&most.get()), "{} connections", most.get());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_and_keeps_its_state_is_followed_on_without_a_loss_or_an_alarm() {
+    let mut consul = Consul::start(Options { keeps: true, ..Options::default() }).unwrap();
+    for n in 0..6 {
+        consul.instance("n1", &format!("s{n}"), &format!("s{n}-1"), "10.1.0.1", 8000 + n, &json!({})).unwrap();
+    }
+    let mut followed = Followed::start(settings(&consul));
+    followed.until("the first state", |f| f.synced && f.workloads.len() == 6).await;
+    followed.subscribe((0..3).map(|n| format!("s{n}.service.consul")));
+    consul.kill();
+    followed.until("silence is told", |f| f.stale.is_some()).await;
+    consul.run().unwrap();
+    consul.check("n1", "s1-1", "critical").unwrap();
+    consul.deregister("n1", "s5-1").unwrap();
+    followed
+        .until("it goes on", |f| {
+            assert!(f.workloads.len() >= 5 && !f.is_frozen());
+            f.stale.is_none() && f.health("n1/s1-1") == Some(Health::Unhealthy) && f.workloads.len() == 5
+        })
+        .await;
+}

@@ -49,13 +49,22 @@ pub(crate) struct Dns {
     resolver: Resolver,
     records: BTreeMap<String, Memory<Vec<Srv>>>,
     addresses: HashMap<String, Memory<Vec<IpAddr>>>,
+    /// Names with more records than count, and how many they have.
+    long: BTreeMap<String, usize>,
     last: Option<Said>,
 }
 
 impl Dns {
     pub(crate) fn new(settings: DnsSrv) -> Self {
         let resolver = Resolver::new(settings.servers.clone(), settings.timeout);
-        Self { settings, resolver, records: BTreeMap::new(), addresses: HashMap::new(), last: None }
+        Self {
+            settings,
+            resolver,
+            records: BTreeMap::new(),
+            addresses: HashMap::new(),
+            long: BTreeMap::new(),
+            last: None,
+        }
     }
 
     /// Looks all up; the shortest life of what was found.
@@ -75,7 +84,8 @@ impl Dns {
         let mut answers = asked.buffer_unordered(AT_ONCE);
         let mut glue: HashMap<String, BTreeSet<IpAddr>> = HashMap::new();
         while let Some((text, found)) = answers.next().await {
-            let memory = self.records.entry(text).or_default();
+            self.long.remove(&text);
+            let memory = self.records.entry(text.clone()).or_default();
             let heard = match found {
                 Err(why) => Err(why),
                 Ok(None) => Ok(None),
@@ -85,7 +95,10 @@ impl Dns {
                         glue.entry(host).or_default().insert(address);
                     });
                     records.sort();
-                    records.truncate(MAX_RECORDS);
+                    if records.len() > MAX_RECORDS {
+                        self.long.insert(text, records.len());
+                        records.truncate(MAX_RECORDS);
+                    }
                     Ok(Some(records))
                 }
             };
@@ -132,6 +145,10 @@ impl Dns {
             };
             if let Some(problem) = memory.problem() {
                 said.problems.insert(text.clone(), problem);
+            }
+            if let Some(count) = self.long.get(text) {
+                let why = format!("it has {count} records; the first {MAX_RECORDS} by priority count");
+                said.problems.entry(text.clone()).or_insert(why);
             }
             let best = records.iter().map(|srv| srv.priority).min().unwrap_or_default();
             for srv in records {

@@ -27,6 +27,9 @@ const MAX_LABELS: usize = 64;
 const MAX_NAME: usize = 128;
 /// Longest value of one.
 const MAX_VALUE: usize = 256;
+/// Longest part of a locality, and longest name of a machine; what is longer is cut.
+const MAX_PLACE: usize = 63;
+const MAX_NODE: usize = 253;
 
 /// What targets are.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -256,9 +259,10 @@ impl Mapper {
         let identity = || self.mesh.trust_domain.workload(&mapping.namespace, account).ok();
         let filled = |template: &Template| template.fill_in(&target.labels);
         let locality = filled(&mapping.locality);
-        let mut parts = locality.splitn(3, '/').map(str::to_owned);
+        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+        let mut parts = locality.splitn(3, '/').map(|part| cut(part, MAX_PLACE));
         let mut part = || parts.next().unwrap_or_default();
-        let node = filled(&mapping.node);
+        let node = cut(&filled(&mapping.node), MAX_NODE);
         let ip = address.to_canonical().to_string();
         Object::Workload(Arc::new(Workload {
             key: WorkloadKey { namespace: mapping.namespace.as_str().into(), name: name.into() },

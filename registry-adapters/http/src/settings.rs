@@ -197,6 +197,9 @@ impl Source {
                 if of.least_refresh < least {
                     return Err("leastRefresh: it is 1s or longer".to_owned());
                 }
+                if of.timeout < Duration::from_millis(10) || of.timeout > Duration::from_secs(60) {
+                    return Err("timeout: it is 10ms to 1m".to_owned());
+                }
             }
         }
         self.mapping().check().map_err(|why| format!("service.{why}"))?;

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+/// Longest duration that may be meant.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Keys that every source's own settings take in beside theirs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -63,7 +66,9 @@ pub fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> R
 fn parse(text: &str) -> Result<Duration, String> {
     let known = text.parse::<humantime::Duration>().map(Duration::from);
     let shown: String = text.chars().take(40).collect();
-    known.map_err(|_| format!("{shown:?} is not a duration; write it as 30s, 5m or 1h"))
+    let known = known.map_err(|_| format!("{shown:?} is not a duration; write it as 30s, 5m or 1h"))?;
+    // Whoever adds it to the time must not come to its end.
+    if known > LONGEST { Err(format!("{shown:?} is longer than a year")) } else { Ok(known) }
 }
 
 fn percent<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
@@ -76,4 +81,17 @@ fn percent<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::E
 pub fn digest(settings: &str) -> u64 {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, settings.as_bytes());
     digest.as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_people_do_and_end_before_time_does() {
+        assert_eq!(parse("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert!(parse("1").unwrap_err().contains("write it as 30s"));
+        assert!(parse("500000000000years").is_err());
+        assert!(parse("2years").unwrap_err().contains("longer than a year"));
+    }
 }

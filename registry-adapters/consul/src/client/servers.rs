@@ -52,10 +52,11 @@ impl Servers {
         }
     }
 
-    /// All that answered speak HTTP/2: one that does not may have to take all queries.
+    /// Queries may share connections wherever they go: what a server speaks that was not heard yet is not known, and one
+    /// that can't be reached takes none.
     pub(crate) fn speak_http2(&self) -> bool {
-        let known = || self.all.iter().filter_map(|server| server.http2);
-        known().next().is_some() && known().all(|http2| http2)
+        let so = |server: &Server| server.http2.unwrap_or(server.failures > 0);
+        self.all.iter().any(|server| server.http2 == Some(true)) && self.all.iter().all(so)
     }
 
     /// This one did not.
@@ -80,10 +81,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_speak_http2_only_if_each_that_answered_does() {
-        let mut servers = Servers::new(3);
-        assert!(!servers.speak_http2());
+    fn servers_speak_http2_only_if_each_that_can_be_reached_does() {
+        let mut servers = Servers::new(2);
         servers.speaks(0, true);
+        assert!(!servers.speak_http2(), "the other one is not known");
+        servers.failed(1, Instant::now());
         assert!(servers.speak_http2());
         servers.speaks(1, false);
         servers.speaks(0, true);

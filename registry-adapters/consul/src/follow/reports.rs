@@ -28,8 +28,8 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    pub(super) fn new(datacenter: &Arc<str>) -> Self {
-        Self { datacenter: datacenter.clone(), told: HashMap::new() }
+    pub(super) fn new(datacenter: &str) -> Self {
+        Self { datacenter: datacenter.into(), told: HashMap::new() }
     }
 
     /// Tells one thing of a service, or takes it back.

@@ -21,6 +21,8 @@ pub(crate) struct Scope {
     pub(crate) partition: Option<Arc<str>>,
     /// Namespace, where Consul has them.
     pub(crate) namespace: Option<Arc<str>>,
+    /// The peer whose exported services these are.
+    pub(crate) peer: Option<Arc<str>>,
     /// Namespace of the mesh.
     pub(crate) ours: Arc<str>,
     /// DNS suffix of the mesh: `cluster.local`.
@@ -29,6 +31,13 @@ pub(crate) struct Scope {
     pub(crate) skip_sources: Vec<String>,
     /// The rest of what the operator says.
     pub(crate) settings: Arc<Settings>,
+}
+
+impl Scope {
+    /// Where its services are, for people: the datacenter, or the peer.
+    pub(crate) fn place(&self) -> &str {
+        self.peer.as_deref().unwrap_or(&self.datacenter)
+    }
 }
 
 /// Names of one service.
@@ -87,13 +96,16 @@ impl Claims {
     }
 
     fn claim_alias(&mut self, scope: &Scope, service: &Arc<str>) {
-        let Some(alias) = scope.settings.aliases.iter().find(|a| a.fits(service, &scope.datacenter)) else { return };
+        let Some(alias) = scope.settings.aliases.iter().find(|a| a.fits(service, scope.place())) else { return };
         let Some(names) = self.names.get(service) else { return };
         let mut names = Names::clone(names);
         let name: Arc<str> = alias.name.as_deref().map_or_else(|| service.clone(), Arc::from);
         match Hostname::service(&name, &alias.namespace, &scope.mesh_domain) {
             Ok(host) if !name.contains('.') => self.claim(host, service, &name, &mut names.hosts),
-            _ => self.tell(service, format!("{:?} can't be a name of the mesh; give its alias another name", super::shown(&name))),
+            _ => self.tell(
+                service,
+                format!("{:?} can't be a name of the mesh; give its alias another name", super::shown(&name)),
+            ),
         }
         names.namespace = alias.namespace.as_str().into();
         names.port = alias.port;
@@ -102,7 +114,9 @@ impl Claims {
 
     fn claim(&mut self, host: Hostname, service: &Arc<str>, short: &Arc<str>, hosts: &mut Vec<(Hostname, Arc<str>)>) {
         match self.owners.get(&host).filter(|owner| *owner != service).cloned() {
-            Some(owner) => self.tell(service, format!("{host} is service {:?} already; rename one of them", super::shown(&owner))),
+            Some(owner) => {
+                self.tell(service, format!("{host} is service {:?} already; rename one of them", super::shown(&owner)))
+            }
             None => {
                 self.owners.insert(host.clone(), service.clone());
                 hosts.push((host, short.clone()));
@@ -121,6 +135,11 @@ fn own_names(scope: &Scope, service: &str) -> Vec<String> {
     let dc = &scope.datacenter;
     let other = |name: &Option<Arc<str>>| name.clone().filter(|n| &**n != "default");
     let (partition, namespace) = (other(&scope.partition), other(&scope.namespace));
+    if let Some(peer) = &scope.peer {
+        let namespace = namespace.map(|n| format!("{n}.ns.")).unwrap_or_default();
+        let partition = partition.map(|p| format!("{p}.ap.")).unwrap_or_default();
+        return vec![format!("{service}.service.{namespace}{peer}.peer.{partition}{domain}")];
+    }
     if partition.is_none() && namespace.is_none() {
         let short = (scope.local && *short_names).then(|| format!("{service}.service.{domain}"));
         return std::iter::once(format!("{service}.service.{dc}.{domain}")).chain(short).collect();

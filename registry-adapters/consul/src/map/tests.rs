@@ -10,6 +10,7 @@ fn scope_of(settings: Settings, local: bool) -> Scope {
         local,
         partition: None,
         namespace: None,
+        peer: None,
         ours: "default".into(),
         mesh_domain: "cluster.local".into(),
         skip_sources: settings.skip_external_sources.clone(),

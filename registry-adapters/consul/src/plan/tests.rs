@@ -19,6 +19,7 @@ fn limits() -> Limits {
         partial_view: false,
         lists_consul: true,
         token: false,
+        peer: false,
     }
 }
 

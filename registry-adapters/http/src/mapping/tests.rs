@@ -102,6 +102,10 @@ fn labels_are_carried_over_renamed_and_bounded_and_prometheus_own_are_dropped() 
     assert_eq!(labels, ["dc=d1", "env=fixed", "region=eu", "shelf=r", "team=a"]);
     assert_eq!((made.locality.region.as_str(), made.locality.zone.as_str()), ("eu", "z"));
     assert_eq!(made.node.as_deref(), Some("n-r"));
+    let large = "y".repeat(100_000);
+    let made = workload(&mapper, &target("10.0.0.1", 1, &[("rack", &large), ("region", &large), ("__meta_zone", "z")]));
+    assert_eq!(made.node.as_ref().unwrap().len(), MAX_NODE);
+    assert_eq!((made.locality.region.len(), made.locality.zone.as_str()), (MAX_PLACE, "z"));
     let many: Vec<(String, String)> = (0..200).map(|n| (format!("l{n}"), String::new())).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(workload(&mapper, &target("10.0.0.1", 1, &many)).labels.len(), MAX_LABELS);

@@ -114,7 +114,7 @@ pub(crate) fn tell(report: &mut Report) -> Result<Scene> {
             mesh.hawser(&["registries"]).is_ok_and(|seen| seen.out.contains("stale"))
         })?;
         r.typed("control", "hawser registries");
-        r.printed(&must(mesh.hawser(&["registries"])?)?.out, 4);
+        r.printed(&must(mesh.hawser(&["registries"])?)?.out, 8);
         let answers = served(&members[0].host, &["old/v1"])?;
         Ok(((), format!("what it said stays, marked stale: {answers}")))
     })?;
