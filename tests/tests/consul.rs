@@ -129,7 +129,7 @@ fn a_host_that_consul_knows_is_the_same_endpoint_when_it_joins_and_other_names_o
         };
         ensure!(resolves(&caller, other)? == answer, "before");
         let caller = Member::on(caller)?;
-        caller.join(&mesh.token("default/caller", &[], 1, &[])?)?;
+        caller.join(&mesh.token("default/caller", &["http=9080"], 1, &[])?)?;
 
         let answers = |host: &str| {
             let url = format!("http://{host}:9080/ratings/0");
