@@ -90,6 +90,15 @@ pub enum Operator {
     GrpcStatus(GrpcStatus),
     /// `ENVIRONMENT`: a variable of the proxy's environment, and how many characters of it.
     Environment(String, Option<usize>),
+    /// `DYNAMIC_METADATA`: what a filter says, by the filter's name and a key; and how many characters of it.
+    Metadata {
+        /// Name of the filter.
+        filter: String,
+        /// The key.
+        key: String,
+        /// How many characters are written at most.
+        most: Option<usize>,
+    },
     /// Operators that are known and never have a value here: metadata and state of Envoy's filters.
     Unset,
 }
@@ -213,11 +222,13 @@ impl<'t> Command<'t> {
                 }
             }),
             "ENVIRONMENT" => Operator::Environment(self.some()?.to_owned(), self.length),
-            "DYNAMIC_METADATA"
-            | "CLUSTER_METADATA"
-            | "UPSTREAM_METADATA"
-            | "FILTER_STATE"
-            | "UPSTREAM_FILTER_STATE" => {
+            "DYNAMIC_METADATA" => match self.some()?.split_once(':') {
+                Some((filter, key)) => {
+                    Operator::Metadata { filter: filter.to_owned(), key: key.to_owned(), most: self.length }
+                }
+                None => Operator::Unset,
+            },
+            "CLUSTER_METADATA" | "UPSTREAM_METADATA" | "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => {
                 self.some()?;
                 Operator::Unset
             }

@@ -276,8 +276,24 @@ fn a_policy_that_cannot_be_enforced_is_refused() {
         let text = format!("apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n");
         honoured(&read(&text).remove(0).unwrap().resource)
     };
-    assert!(policy("AuthorizationPolicy", "{}").refuse.is_some());
-    assert!(policy("RequestAuthentication", "{}").refuse.is_some());
+    for (kind, spec, at) in [
+        ("AuthorizationPolicy", "{targetRefs: [{kind: Gateway, name: a}]}", "spec.targetRefs: "),
+        ("RequestAuthentication", "{targetRef: {kind: Gateway, name: a}}", "spec.targetRefs: "),
+        ("AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}}", "spec.action: CUSTOM: "),
+        (
+            "AuthorizationPolicy",
+            "{rules: [{}, {when: [{key: 'experimental.envoy.filters.a[b]', values: [c]}]}]}",
+            "spec.rules[1].when[0].key: ",
+        ),
+    ] {
+        let why = policy(kind, spec).refuse.unwrap_or_default();
+        assert!(why.starts_with(at), "{spec}: {why:?}");
+    }
+    let rules = "{selector: {matchLabels: {a: b}}, action: DENY, rules: [{from: [{source: {namespaces: [a]}}], \
+                 to: [{operation: {paths: ['/{*}/a'], notMethods: [GET]}}], when: [{key: 'request.headers[x]', values: ['*']}]}]}";
+    assert_eq!(policy("AuthorizationPolicy", rules), Report::default());
+    let issuer = "{jwtRules: [{issuer: a, jwksUri: 'https://a/b', fromCookies: [c], spaceDelimitedClaims: [d]}]}";
+    assert_eq!(policy("RequestAuthentication", issuer), Report::default());
     let peer = "{selector: {matchLabels: {a: b}}, mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: DISABLE}}}";
     assert_eq!(policy("PeerAuthentication", peer), Report::default());
     let rule = |policy: &str| {

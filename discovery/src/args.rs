@@ -106,6 +106,9 @@ pub struct Serve {
     /// How long a host may be off after its certificates ended, and still come back by its key
     #[arg(long, default_value = "30d", value_parser = humantime)]
     pub rejoin_window: Duration,
+    /// How often the keys of issuers of tokens are fetched again (jwksUri of a RequestAuthentication)
+    #[arg(long, default_value = "20m", value_parser = refresh)]
+    pub jwks_refresh: Duration,
     /// Range of virtual addresses; one of each family
     #[arg(long, default_values = hawser_api::names::DEFAULT_VIRTUAL_RANGES)]
     pub virtual_range: Vec<IpNet>,
@@ -121,6 +124,12 @@ fn humantime(text: &str) -> Result<Duration, String> {
 fn life(text: &str) -> Result<Duration, String> {
     let life = humantime(text)?;
     if (SHORTEST_LIFE..=LONGEST_LIFE).contains(&life) { Ok(life) } else { Err("a certificate lives 1m to 90d".into()) }
+}
+
+fn refresh(text: &str) -> Result<Duration, String> {
+    let time = humantime(text)?;
+    let (shortest, longest) = (Duration::from_secs(1), Duration::from_secs(86_400));
+    if (shortest..=longest).contains(&time) { Ok(time) } else { Err("keys are fetched again after 1s to 1d".into()) }
 }
 
 fn lease(text: &str) -> Result<Duration, String> {

@@ -16,6 +16,7 @@ mod listener;
 mod policy;
 mod proto;
 mod route;
+mod security;
 mod tls;
 mod touched;
 
@@ -53,13 +54,14 @@ pub struct Sight<'a> {
     compiler: &'a Compiler,
     snapshot: &'a Snapshot,
     view: Arc<View>,
+    client: &'a Client,
     workload: Option<WorkloadId>,
 }
 
 impl<'a> Sight<'a> {
     /// Of a client in a snapshot.
-    pub fn new(compiler: &'a Compiler, client: &Client, snapshot: &'a Snapshot) -> Self {
-        Self { compiler, snapshot, view: compiler.view(client, snapshot), workload: client.workload(snapshot) }
+    pub fn new(compiler: &'a Compiler, client: &'a Client, snapshot: &'a Snapshot) -> Self {
+        Self { compiler, snapshot, view: compiler.view(client, snapshot), client, workload: client.workload(snapshot) }
     }
 
     /// Whether both are the sight of one view and workload, at whatever time.
@@ -81,7 +83,7 @@ impl<'a> Sight<'a> {
         let context = Context::new(&self.view, self.snapshot);
         if *ty == TypeUrl::LISTENER && name == listeners::VIRTUAL_INBOUND {
             let served = self.view.class != Class::Grpc;
-            return Some(if served { inbound::listener(&context, self.member()) } else { None });
+            return Some(if served { inbound::listener(&context, self.member(), &self.client.labels) } else { None });
         }
         if *ty == TypeUrl::CLUSTER && name.starts_with("inbound|") {
             return Some(inbound::cluster(&context, self.member(), name));

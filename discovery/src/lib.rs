@@ -10,6 +10,7 @@ pub mod compiler;
 pub mod debug;
 pub mod hosts;
 pub mod identity;
+pub mod keys;
 pub mod metrics;
 pub mod page;
 pub mod peer;

@@ -23,11 +23,12 @@ use hawser_mesh::{Event, RegistryId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::keys::Fetched;
 pub use access_logging::{AccessLogging, LogFormat};
 pub use addresses::{AddressBook, AddressBookError, AddressRecord, MemoryBook, VirtualRanges};
 pub(crate) use merge::selects;
 pub(crate) use rules::resolve;
-pub use rules::{HostRules, Rules};
+pub use rules::{HostRules, Named, Rules, Security};
 pub(crate) use shards::Fnv;
 pub use snapshot::{Changes, ServiceState, Snapshot};
 
@@ -86,14 +87,28 @@ impl Settings {
 pub fn spawn(
     settings: Settings,
     expected: impl IntoIterator<Item = RegistryId>,
+    book: Box<dyn AddressBook>,
+) -> Result<(EventSender, Snapshots), AddressBookError> {
+    spawn_with_keys(settings, expected, book, watch::channel(Arc::default()).1)
+}
+
+/// The same, with keys of issuers as they are fetched.
+///
+/// # Errors
+/// If the virtual addresses can't be read.
+pub fn spawn_with_keys(
+    settings: Settings,
+    expected: impl IntoIterator<Item = RegistryId>,
     mut book: Box<dyn AddressBook>,
+    mut keys: watch::Receiver<Arc<Fetched>>,
 ) -> Result<(EventSender, Snapshots), AddressBookError> {
     let records = book.load()?;
     let settings = Arc::new(settings);
-    let tables = tables::Tables::new(settings.clone(), expected, records);
+    let mut tables = tables::Tables::new(settings.clone(), expected, records);
+    tables.set_keys(keys.borrow_and_update().clone());
     let (events, receiver) = mpsc::channel(QUEUE);
     let (sender, snapshots) = watch::channel(tables.snapshot());
-    tokio::spawn(run(tables, receiver, sender, book, settings.pause));
+    tokio::spawn(run(tables, receiver, sender, book, keys));
     Ok((events, snapshots))
 }
 
@@ -102,11 +117,18 @@ async fn run(
     mut events: mpsc::Receiver<(RegistryId, Vec<Event>)>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     mut book: Box<dyn AddressBook>,
-    pause: Duration,
+    mut keys: watch::Receiver<Arc<Fetched>>,
 ) {
+    let pause = snapshots.borrow().settings.pause;
     let mut due = Instant::now();
-    while let Some((registry, batch)) = events.recv().await {
-        tables.apply(&registry, batch, SystemTime::now());
+    loop {
+        tokio::select! {
+            said = events.recv() => match said {
+                Some((registry, batch)) => tables.apply(&registry, batch, SystemTime::now()),
+                None => return,
+            },
+            Ok(()) = keys.changed() => tables.set_keys(keys.borrow_and_update().clone()),
+        }
         // What is queued belongs to this snapshot too, as long as it is not due.
         while let Ok(Some((registry, batch))) = tokio::time::timeout_at(due, events.recv()).await {
             tables.apply(&registry, batch, SystemTime::now());

@@ -34,6 +34,7 @@ use crate::ads;
 use crate::args::Serve;
 use crate::hosts::{self, HostService, Hosts};
 use crate::identity::{Authority, CertificateService, Serving, Signer};
+use crate::keys::Keeper;
 use crate::metrics::Metrics;
 use crate::page;
 use crate::registry::{self, EventSender, Settings, Snapshots, VirtualRanges};
@@ -91,7 +92,9 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let waiting: Vec<(RegistryId, Guard)> =
         expected.iter().map(|id| (id.clone(), readiness.guard(format!("registry {id}")))).collect();
     let book = Box::new(Addresses::new(store.clone()));
-    let (events, snapshots) = registry::spawn(settings.clone(), expected, book)?;
+    let (keeper, keys) = Keeper::load(store.clone(), args.jwks_refresh)?;
+    let (events, snapshots) = registry::spawn_with_keys(settings.clone(), expected, book, keys)?;
+    drain.spawn(keeper.run(snapshots.clone(), drain.clone()));
 
     let hosts = Hosts::load(
         host_settings(&args, &settings),

@@ -23,7 +23,8 @@ pub use backup::{Restored, restore};
 pub use error::StoreError;
 pub use files::{read_private, write_file};
 pub use records::{
-    ConfigRecord, HostKey, HostRecord, HostWorkload, PortRecord, Record, Registration, Standing, TokenRecord,
+    ConfigRecord, HostKey, HostRecord, HostWorkload, KeysRecord, PortRecord, Record, Registration, Standing,
+    TokenRecord,
 };
 pub use schema::SCHEMA;
 pub use writer::Txn;

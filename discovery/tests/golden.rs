@@ -20,6 +20,7 @@ use hawser_xds::{Source, TypeUrl};
 
 const BOOKINFO: &str = include_str!("golden/bookinfo.yaml");
 const ACCESS_LOG: &str = include_str!("golden/access-log.yaml");
+const POLICIES: &str = include_str!("golden/policies.yaml");
 const PROTOCOLS: &str = include_str!("golden/protocols.yaml");
 
 fn files() -> RegistryId {
@@ -165,6 +166,26 @@ async fn ports_that_are_not_http_compile_as_they_should() {
     for (name, class) in [("hawser", Class::Hawser(1)), ("envoy", Class::Envoy)] {
         compare(&format!("protocols.{name}"), &render(&client(class, false), &snapshot));
     }
+}
+
+#[tokio::test]
+async fn policies_compile_as_they_should_and_what_cannot_be_enforced_denies() {
+    let mut first = config(POLICIES);
+    first.push(Event::Synced);
+    let mut second = members();
+    second.push(Event::Synced);
+    let snapshot = snapshot(vec![(files(), first), (hosts(), second)]).await;
+    let compiler = Compiler::default();
+    for (name, class) in [("hawser", Class::Hawser(1)), ("envoy", Class::Envoy)] {
+        let client = client(class, false);
+        let listener = Sight::new(&compiler, &client, &snapshot).get(&TypeUrl::LISTENER, "virtualInbound").unwrap();
+        compare(&format!("policies.{name}"), &text(TypeUrl::LISTENER.as_str(), &listener.body));
+    }
+    let node = Node { id: "sidecar~10.0.0.11~reviews.default~default.svc.cluster.local".to_owned(), ..Node::default() };
+    let reviews = Client { class: Class::Hawser(1), ..Client::from_node(&node, false) };
+    let listener = Sight::new(&compiler, &reviews, &snapshot).get(&TypeUrl::LISTENER, "virtualInbound").unwrap();
+    let made = text(TypeUrl::LISTENER.as_str(), &listener.body);
+    assert!(made.contains("ns[default]-policy[unenforceable]-rule[0]"), "{made}");
 }
 
 #[tokio::test]

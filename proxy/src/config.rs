@@ -7,6 +7,7 @@ mod access_log;
 mod chain;
 mod cluster;
 mod endpoint;
+pub mod guard;
 mod http;
 mod listener;
 mod matcher;
@@ -18,12 +19,13 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use chain::{Chain, ChainMatch, Filter, Seen, Transport as SeenTransport, candidates, choose};
+pub use chain::{Chain, ChainMatch, Filter, Replaced, Seen, Transport as SeenTransport, candidates, choose};
 pub use cluster::{
     Balance, Cluster, ClusterSpec, ClusterState, Discovery, HttpProtocol, Limits, Outlier, Service, Tier, Transport,
     UpstreamTls,
 };
 pub use endpoint::{Endpoint, EndpointSet, EndpointSpec, EndpointState, Health, Workload};
+pub use guard::{Guard, Rbac, Rules, RulesAction, Test, Value};
 pub use http::{Codec, Escapes, HttpSpec, RouteSource, Xfcc};
 pub use listener::{DownstreamTls, Listener, TcpSpec};
 pub use matcher::StringMatch;

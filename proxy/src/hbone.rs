@@ -106,7 +106,7 @@ async fn one(worker: &Rc<Worker>, asked: Asked, arrival: Arrival, peer: &Peer) {
     match &bytes.filter {
         Filter::Tcp(spec) if Arc::ptr_eq(&bytes, &requests) => {
             let peer = peer_of(&bytes);
-            tcp::through(worker, asked, arrival, spec, &bytes, peer.as_ref()).await;
+            tcp::through(worker, asked, arrival, spec, &bytes, (peer.as_ref(), None)).await;
         }
         _ => {
             let Ok(accepted) = asked.accept() else { return };

@@ -11,6 +11,7 @@ pub mod channel;
 mod connection;
 mod finish;
 mod forward;
+mod guarded;
 pub mod h1;
 pub mod h2;
 mod head;

@@ -95,7 +95,7 @@ fn path_matches(m: &PathMatch, path: &str) -> bool {
     }
 }
 
-fn header_matches(m: &HeaderMatch, asked: &Asked<'_>) -> bool {
+pub(crate) fn header_matches(m: &HeaderMatch, asked: &Asked<'_>) -> bool {
     let value: Option<Cow<'_, str>> = match &m.subject {
         Subject::Method => Some(asked.method.as_str().into()),
         Subject::Authority => Some(asked.host.into()),

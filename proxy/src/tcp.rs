@@ -4,12 +4,14 @@
 //! tried at several endpoints; once connected, a connection lives and dies with its endpoint.
 
 mod carry;
+mod guarded;
 mod habit;
 mod log;
 pub mod tunnel;
 pub mod tunnels;
 
 pub use carry::{Carried, carry};
+pub(crate) use guarded::Admitted;
 pub use habit::Habit;
 
 use std::future::poll_fn;
@@ -18,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::habit::Lesson;
 use self::log::{Bytes, Came, Went};
@@ -35,13 +37,15 @@ use crate::stream::Stream;
 use crate::stream::end::End;
 use crate::telemetry::{Flow, FlowLabels, Party, Refusal, Reporter};
 use crate::tls::Peer;
-use crate::upstream::{Problem, Target, To};
+use crate::upstream::{Fault, Problem, Target, To};
 use crate::worker::{Worker, chance};
 
 /// No application answers there.
 const UNAVAILABLE: u16 = 503;
 /// The tunnel leads elsewhere.
 const NOT_HERE: u16 = 404;
+/// A policy refuses it.
+pub(crate) const DENIED: u16 = 401;
 
 /// Carries a connection.
 pub async fn proxy(
@@ -50,10 +54,13 @@ pub async fn proxy(
     arrival: Arrival,
     side: Side,
     spec: &TcpSpec,
-    chain: &Chain,
-    peer: Option<Peer>,
+    chain: &Arc<Chain>,
+    (peer, server_name): (Option<Peer>, Option<String>),
 ) {
-    let came = Came { worker, arrival, spec, chain, peer: peer.as_ref() };
+    let came = Came { worker, arrival, spec, chain, peer: peer.as_ref(), server_name: server_name.as_deref() };
+    if guarded::refused(came, side) {
+        return;
+    }
     if let Some(reached) = reach(worker, came).await {
         run(worker, came, stream, side, reached).await;
     }
@@ -65,10 +72,13 @@ pub async fn through(
     asked: Asked,
     arrival: Arrival,
     spec: &TcpSpec,
-    chain: &Chain,
-    peer: Option<&Peer>,
+    chain: &Arc<Chain>,
+    (peer, server_name): (Option<&Peer>, Option<&str>),
 ) {
-    let came = Came { worker, arrival, spec, chain, peer };
+    let came = Came { worker, arrival, spec, chain, peer, server_name };
+    if guarded::refused(came, Side::Inbound) {
+        return asked.refuse(DENIED);
+    }
     let Some(reached) = reach(worker, came).await else { return asked.refuse(UNAVAILABLE) };
     let Ok(tunnel) = asked.accept() else { return };
     run(worker, came, tunnel, Side::Inbound, reached).await;
@@ -80,9 +90,9 @@ pub async fn serve_tunnels(
     stream: Stream,
     arrival: Arrival,
     chain: &Arc<Chain>,
-    peer: Option<Peer>,
+    (peer, server_name): (Option<Peer>, Option<String>),
 ) {
-    let peer = Rc::new(peer);
+    let peer = Rc::new((peer, server_name));
     let until = async {
         tokio::select! {
             () = worker.shared.drain.draining() => {}
@@ -100,7 +110,7 @@ pub async fn serve_tunnels(
         let (serving, spec, chain, peer) = (worker.clone(), spec.clone(), chain.clone(), peer.clone());
         worker.spawn(async move {
             let _open = open;
-            through(&serving, asked, arrival, &spec, &chain, (*peer).as_ref()).await;
+            through(&serving, asked, arrival, &spec, &chain, (peer.0.as_ref(), peer.1.as_deref())).await;
         });
     });
     if let Err(e) = served.await {
@@ -119,7 +129,11 @@ async fn run<S: End>(
     let series = flow.tcp();
     series.opened.fetch_add(1, Relaxed);
     let _active = endpoint.as_ref().map(Active::new);
-    let progress = worker.watch.endpoint(endpoint.as_ref().map(|e| &e.state));
+    let state = endpoint.as_ref().map(|e| &e.state);
+    let progress = match side {
+        Side::Outbound => worker.watch.endpoint(state),
+        Side::Inbound => worker.watch.carried(state, Admitted::new(came), &worker.config()),
+    };
     let (idle, bytes) = (came.spec.idle, Bytes::default());
     let mut lesson = Lesson::new(&cluster.state);
     let count = |moved: Carried| {
@@ -134,18 +148,20 @@ async fn run<S: End>(
             Opened::Tunnel(mut tunnel, _counted) => carry(&mut stream, &mut tunnel, idle, count).await,
         }
     });
-    let mut lost = false;
+    let mut told = false;
     let ended = poll_fn(|cx| match progress.ending(cx) {
         Ending::Now => {
-            lost = true;
-            Poll::Ready(Err(std::io::Error::other("the endpoint is lost")))
+            told = true;
+            Poll::Ready(Err(std::io::Error::other("the endpoint is lost, or a policy forbids it now")))
         }
         Ending::No | Ending::Graceful => carried.as_mut().poll(cx),
     })
     .await;
     series.closed.fetch_add(1, Relaxed);
+    let forbidden = told && !endpoint.as_ref().is_some_and(|e| e.state.lost.is_cancelled());
     let flags = match &ended {
-        _ if lost => Flags::UC,
+        _ if told && !forbidden => Flags::UC,
+        _ if told => Flags::NONE,
         Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Flags::SI,
         _ => Flags::NONE,
     };
@@ -157,6 +173,8 @@ async fn run<S: End>(
         flags,
         failure: None,
         lasted: began.elapsed(),
+        ended_by: forbidden.then_some(guarded::FORBIDDEN),
+        marks: None,
     };
     came.log(&bytes, &went);
     if let Err(e) = ended {
@@ -177,8 +195,7 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
     let began = Instant::now();
     let name = weighted(came.spec);
     let mut tried = Tried::new();
-    let mut failed =
-        Went { cluster: name, endpoint: None, attempts: 0, flags: Flags::NC, failure: None, lasted: Duration::ZERO };
+    let mut failed = Went { cluster: name, attempts: 0, flags: Flags::NC, ..Went::nowhere() };
     let short = worker.shared.overload.is_on();
     if short {
         failed.flags = Flags::OM;
@@ -212,6 +229,10 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
             Problem::NoSecret | Problem::NoSwitch => (Flags::UF | Flags::URX, None),
             Problem::Connect(fault) => (Flags::UF | Flags::URX, fault.words()),
         };
+        if problem == Problem::Connect(Fault::Denied) {
+            // It is well, and no other one is asked in its place.
+            break;
+        }
         let Some(endpoint) = target.endpoint() else { break };
         tried.push(endpoint.state.id);
         if balance::report(cluster, endpoint, Outcome::NoAnswer, crate::clock::now_ms()) {

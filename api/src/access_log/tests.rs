@@ -80,7 +80,9 @@ fn the_known_formats_are_read() {
         let parts = parse(&format!("%{}%", fact.name())).unwrap();
         assert_eq!(parts, [Part::Operator(Operator::Fact(*fact))]);
     }
-    for unset in ["%FILTER_STATE(a:PLAIN):9%", "%DYNAMIC_METADATA(a:b)%", "%VIRTUAL_CLUSTER_NAME%"] {
+    for unset in ["%FILTER_STATE(a:PLAIN):9%", "%DYNAMIC_METADATA(a)%", "%VIRTUAL_CLUSTER_NAME%"] {
         assert_eq!(parse(unset).unwrap(), [Part::Operator(Operator::Unset)]);
     }
+    let said = Operator::Metadata { filter: "a".into(), key: "b".into(), most: Some(9) };
+    assert_eq!(parse("%DYNAMIC_METADATA(a:b):9%").unwrap(), [Part::Operator(said)]);
 }

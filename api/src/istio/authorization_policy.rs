@@ -1,5 +1,9 @@
 //! AuthorizationPolicy: who may do what.
 
+mod key;
+
+pub use key::Key;
+
 use super::check::{Checker, net, text};
 use super::error::shown;
 use super::message::{enumeration, message};
@@ -236,15 +240,15 @@ const KEYS: [&str; 13] = [
 
 fn check_condition(condition: &Condition, c: &mut Checker) {
     let key = condition.key.as_str();
-    let bracketed = ["request.headers[", "request.auth.claims[", "experimental.envoy.filters."];
-    let deep = bracketed
-        .iter()
-        .any(|p| key.strip_prefix(p).is_some_and(|r| p.ends_with('.') || (r.len() > 1 && r.ends_with(']'))));
-    if key.is_empty() {
-        c.required("key", false);
-    } else if !deep && !KEYS.contains(&key) {
-        let known = "request.headers[name], request.auth.claims[name]";
-        c.wrong("key", format!("\"{}\" is not known; known are {known}, {}", shown(key), KEYS.join(", ")));
+    let read = Key::parse(key);
+    match &read {
+        None if key.is_empty() => c.required("key", false),
+        None => {
+            let known = "request.headers[name], request.auth.claims[name]";
+            c.wrong("key", format!("\"{}\" is not known; known are {known}, {}", shown(key), KEYS.join(", ")));
+        }
+        Some(Key::Header(name)) => c.field("key", |c| text::tell(c, text::header_name(name.trim_start_matches(':')))),
+        Some(_) => {}
     }
     if condition.values.is_empty() && condition.not_values.is_empty() {
         c.problem("one of values, notValues is required");
@@ -284,6 +288,11 @@ fn path(text: &str) -> Result<(), String> {
         }
         if text.matches("{**}").count() > 1 || text.find("{**}").is_some_and(|at| text[at + 4..].contains("{*}")) {
             return Err(format!("\"{}\": {{**}} stands once, and last", shown(text)));
+        }
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=/".contains(&b);
+        if !text.starts_with('/') || !rest.bytes().all(good) {
+            let why = "a template begins with '/' and has the characters of paths only";
+            return Err(format!("\"{}\": {why}", shown(text)));
         }
     } else if text.contains(['{', '}']) {
         return Err(format!("\"{}\": only {{*}} and {{**}} may stand in braces", shown(text)));

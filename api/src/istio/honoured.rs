@@ -3,6 +3,10 @@
 //! In: a checked resource. Out: the fields that have no effect, and whether the resource must be refused, because what
 //! it asks for is a matter of security and would silently not happen.
 
+mod policies;
+
+pub use policies::is_dry_run;
+
 use serde_json::Value;
 
 use super::service_entry::Resolution;
@@ -42,6 +46,7 @@ pub fn honoured(resource: &Resource) -> Report {
         return report;
     }
     walk(&spec, &mut path, "", &table, &mut report);
+    report.refuse = report.refuse.or_else(|| policies::unenforceable(resource));
     if let Spec::ServiceEntry(entry) = &resource.spec
         && entry.resolution == Resolution::None
     {
@@ -77,7 +82,6 @@ const NOTHING: Table = Table { honoured: &[], only: &[], like: &[], refuse: None
 
 const NOT_YET: &str = "not honoured yet: it has no effect";
 const NOT_STATIC: &str = "is not honoured yet: the entry has no endpoints of its own; write STATIC and list addresses";
-const SILENTLY_OPEN: &str = "a policy that can't be enforced yet would be silently open";
 const PLAINTEXT: &str = "it can't be started by proxies yet, and calls would go out in plaintext";
 const MESH_ONLY: &str = "gateways are not honoured yet: only mesh has an effect";
 
@@ -89,7 +93,8 @@ fn table(kind: Kind) -> Table {
         Kind::WorkloadEntry => WORKLOAD_ENTRY,
         Kind::WorkloadGroup => WORKLOAD_GROUP,
         Kind::PeerAuthentication => PEER_AUTHENTICATION,
-        Kind::AuthorizationPolicy | Kind::RequestAuthentication => Table { refuse: Some(SILENTLY_OPEN), ..NOTHING },
+        Kind::AuthorizationPolicy => AUTHORIZATION_POLICY,
+        Kind::RequestAuthentication => REQUEST_AUTHENTICATION,
         Kind::Sidecar | Kind::Gateway | Kind::Telemetry => NOTHING,
     }
 }
@@ -219,6 +224,11 @@ const WORKLOAD_GROUP: Table = Table {
 
 const PEER_AUTHENTICATION: Table =
     Table { honoured: &["selector", "mtls", "portLevelMtls"], only: &[], like: &[], refuse: None };
+
+const REQUEST_AUTHENTICATION: Table = Table { honoured: &["selector", "jwtRules"], only: &[], like: &[], refuse: None };
+
+const AUTHORIZATION_POLICY: Table =
+    Table { honoured: &["selector", "rules", "action"], only: &[], like: &[], refuse: None };
 
 /// Compares what is set with the table; `pattern` is the path without its indexes.
 fn walk(value: &Value, path: &mut FieldPath, pattern: &str, table: &Table, report: &mut Report) {

@@ -110,6 +110,7 @@ fn check_header(header: &JwtHeader, c: &mut Checker) {
         return c.required("name", false);
     }
     c.field("name", |c| text::tell(c, text::header_name(&header.name)));
+    c.field("prefix", |c| text::tell(c, text::header_value(&header.prefix)));
 }
 
 fn check_claim(claim: &ClaimToHeader, c: &mut Checker) {

@@ -24,6 +24,7 @@ use super::listener::chain::{Inspect, http, inspectors, listener_filter, tcp};
 use super::proto::{address, any, duration, name, socket_address, structure, text};
 use super::route::action::to;
 use super::route::everything;
+use super::security::{self, Guard};
 use super::tls;
 use crate::registry::Snapshot;
 use crate::registry::model::{Member, TlsMode};
@@ -53,19 +54,27 @@ pub(super) fn declared(snapshot: &Snapshot, member: &Member) -> BTreeMap<u16, Pr
 }
 
 /// `virtualInbound`; without a workload, only what passes through.
-pub(super) fn listener(context: &Context<'_>, member: Option<&Arc<Member>>) -> Option<Compiled> {
+pub(super) fn listener(
+    context: &Context<'_>,
+    member: Option<&Arc<Member>>,
+    labels: &BTreeMap<String, String>,
+) -> Option<Compiled> {
     let mut chains = Vec::new();
     let ours = context.is_hawser();
+    // A proxy whose workload nobody has registered is held to the policies of what it says it is.
+    let rules = &context.snapshot.rules;
+    let security = member.map_or_else(|| rules.security(&context.view.namespace, labels), |m| m.security.clone());
+    let guard = security::guard(&security, &context.settings().trust_domain, &context.snapshot.keys);
     if let Some(member) = member {
         for (port, protocol) in declared(context.snapshot, member) {
             let mode = mode(context, member.modes.of(port));
-            chains.extend(port_chains(context, Some(port), protocol, mode));
+            chains.extend(port_chains(context, Some(port), protocol, mode, &guard));
         }
     }
     if !ours {
-        let all = mode(context, member.map(|m| m.modes.all).unwrap_or_default());
+        let modes = member.map_or_else(|| rules.modes(&context.view.namespace, labels), |m| m.modes.clone());
         chains.insert(0, black_hole(context));
-        chains.extend(port_chains(context, None, Protocol::Auto, all));
+        chains.extend(port_chains(context, None, Protocol::Auto, mode(context, modes.all), &guard));
     }
     if chains.is_empty() {
         return None;
@@ -185,7 +194,13 @@ fn kinds(accept: Accept, protocol: Protocol, ours: bool) -> Vec<Kind> {
     }
 }
 
-fn port_chains(context: &Context<'_>, port: Option<u16>, protocol: Protocol, accept: Accept) -> Vec<FilterChain> {
+fn port_chains(
+    context: &Context<'_>,
+    port: Option<u16>,
+    protocol: Protocol,
+    accept: Accept,
+    guard: &Guard,
+) -> Vec<FilterChain> {
     let trust_domain = &context.settings().trust_domain;
     let (label, cluster) = match port {
         Some(port) => (format!("0.0.0.0_{port}"), names::inbound_cluster(port, None)),
@@ -202,10 +217,16 @@ fn port_chains(context: &Context<'_>, port: Option<u16>, protocol: Protocol, acc
         transport_socket: kind
             .mutual
             .then(|| tls::downstream(SECRET_DEFAULT, kind.http, context.view.class, trust_domain)),
-        filters: vec![match kind.http {
-            true => http::inbound(context, route(&cluster, context.view.class), &label, kind.mutual),
-            false => tcp::to(context, &cluster, &[(cluster.clone(), 1)]),
-        }],
+        filters: match kind.http {
+            true => {
+                vec![http::inbound(context, route(&cluster, context.view.class), &label, kind.mutual, &guard.http)]
+            }
+            false => {
+                let mut filters = guard.tcp.clone();
+                filters.push(tcp::to(context, &cluster, &[(cluster.clone(), 1)]));
+                filters
+            }
+        },
         ..FilterChain::default()
     };
     kinds(accept, protocol, context.is_hawser()).into_iter().enumerate().map(chain).collect()

@@ -73,7 +73,7 @@ pub(super) fn of(
             let Some(member) = snapshot.workload(id) else { continue };
             inbound::clusters_of(snapshot, member).into_iter().for_each(|name| all.add(TypeUrl::CLUSTER, name));
         }
-    } else if workload.is_none() && !changes.workloads.is_empty() {
+    } else if workload.is_none() && (changes.policies || !changes.workloads.is_empty()) {
         // Its workload may have been registered, or may have gone.
         all.add(TypeUrl::LISTENER, listeners::VIRTUAL_INBOUND);
     }

@@ -2,9 +2,11 @@
 //!
 //! In: an encoded resource. Out: text for people and for golden files. Invariant: equal bytes, equal text.
 
-use hawser_api::proto::envoy::extensions::filters::http::router;
+use hawser_api::proto::envoy::extensions::filters::http::{jwt_authn, rbac, router};
 use hawser_api::proto::envoy::extensions::filters::listener::{http_inspector, original_dst, tls_inspector};
+use hawser_api::proto::envoy::extensions::filters::network;
 use hawser_api::proto::envoy::extensions::formatter::req_without_query;
+use hawser_api::proto::envoy::extensions::path::r#match::uri_template;
 use hawser_api::proto::envoy::extensions::retry::host::previous_hosts;
 use hawser_api::proto::envoy::extensions::transport_sockets::raw_buffer;
 use hawser_api::proto::envoy::extensions::upstreams;
@@ -105,6 +107,10 @@ fn debug(type_url: &str, body: &[u8]) -> String {
         "TlsInspector" => of::<tls_inspector::v3::TlsInspector>(body),
         "FileAccessLog" => of::<file_access_log::FileAccessLog>(body),
         "ReqWithoutQuery" => of::<req_without_query::v3::ReqWithoutQuery>(body),
+        "RBAC" if type_url.contains(".network.") => of::<network::rbac::v3::Rbac>(body),
+        "RBAC" => of::<rbac::v3::Rbac>(body),
+        "JwtAuthentication" => of::<jwt_authn::v3::JwtAuthentication>(body),
+        "UriTemplateMatchConfig" => of::<uri_template::v3::UriTemplateMatchConfig>(body),
         "HttpInspector" => of::<http_inspector::v3::HttpInspector>(body),
         other => format!("{other}: {} bytes", body.len()),
     }

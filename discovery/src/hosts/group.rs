@@ -82,6 +82,13 @@ pub(super) fn blocking_policy(snapshot: &Snapshot, group: &Group) -> Option<Stri
             return None;
         }
         let selector = match &resource.spec {
+            // What is attached to a gateway or a waypoint is about no host.
+            Spec::AuthorizationPolicy(policy) if policy.target_ref.is_some() || !policy.target_refs.is_empty() => {
+                return None;
+            }
+            Spec::RequestAuthentication(policy) if policy.target_ref.is_some() || !policy.target_refs.is_empty() => {
+                return None;
+            }
             Spec::AuthorizationPolicy(policy) => &policy.selector,
             Spec::RequestAuthentication(policy) => &policy.selector,
             Spec::PeerAuthentication(policy) => &policy.selector,

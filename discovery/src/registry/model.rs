@@ -15,6 +15,8 @@ use hawser_mesh::{
 };
 use ipnet::IpNet;
 
+use super::rules::Security;
+
 /// The name of a workload among those of all registries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadId {
@@ -67,6 +69,8 @@ pub struct Member {
     pub workload: Arc<Workload>,
     /// What its ports take.
     pub modes: Arc<TlsModes>,
+    /// Who may do what with it.
+    pub security: Arc<Security>,
 }
 
 impl Member {

@@ -5,20 +5,25 @@
 //! by name; the others are told so.
 
 mod policies;
+mod security;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hawser_api::istio::{DestinationRule, ObjectRef, Resource, Spec, VirtualService};
 use hawser_mesh::Hostname;
 
 use self::policies::Policies;
+pub use self::security::Security;
+use self::security::SecurityRules;
 use super::Settings;
 use super::merge::selects;
 use super::model::{TlsModes, visible};
+use crate::keys::Origin;
 
 /// A resource with its name.
-type Named = (ObjectRef, Arc<Resource>);
+pub type Named = (ObjectRef, Arc<Resource>);
 
 /// Rules for one host name, the one that wins first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,6 +84,7 @@ pub struct Rules {
     virtual_services: ByHost,
     destination_rules: ByHost,
     policies: Policies,
+    security: SecurityRules,
     /// Hosts whose routes lead to a host.
     readers: HashMap<Hostname, BTreeSet<Hostname>>,
     label_keys: BTreeSet<String>,
@@ -144,12 +150,16 @@ impl Rules {
                     }
                 }
                 Spec::PeerAuthentication(_) => rules.policies.add(named(), &settings.root_namespace),
+                Spec::AuthorizationPolicy(_) | Spec::RequestAuthentication(_) => {
+                    rules.security.add(named(), &settings.root_namespace);
+                }
                 _ => {}
             }
         }
         rules.virtual_services.sort();
         rules.destination_rules.sort();
         rules.policies.sort();
+        rules.security.sort();
         rules.tell_losers();
         rules
     }
@@ -163,8 +173,18 @@ impl Rules {
     }
 
     /// What a workload's ports take.
-    pub(super) fn modes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Arc<TlsModes> {
+    pub(crate) fn modes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Arc<TlsModes> {
         self.policies.modes(namespace, labels)
+    }
+
+    /// The policies that a workload is held to.
+    pub(crate) fn security(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Arc<Security> {
+        self.security.of(namespace, labels)
+    }
+
+    /// Where the keys are that policies name, and how long an answer may take.
+    pub fn key_origins(&self) -> BTreeMap<Origin, Option<Duration>> {
+        self.security.key_origins()
     }
 
     /// Hosts whose routes lead to this one.

@@ -13,6 +13,7 @@ use super::Settings;
 use super::model::{ConfigState, Endpoint, Instance, Member, RegistryStatus, Service, WorkloadId};
 use super::rules::{HostRules, Rules};
 use super::shards::ShardMap;
+use crate::keys::Fetched;
 
 /// How many snapshots back a reader may be and still learn what changed.
 const LOG: usize = 64;
@@ -49,12 +50,18 @@ pub struct Changes {
     pub workloads: BTreeSet<WorkloadId>,
     /// A rule that does not belong to one service changed: Sidecar, say.
     pub rules: bool,
+    /// A security policy changed. Workloads that it is about are in `workloads`; clients without one must look.
+    pub policies: bool,
 }
 
 impl Changes {
     /// Whether nothing did.
     pub fn is_empty(&self) -> bool {
-        self.defined.is_empty() && self.populated.is_empty() && self.workloads.is_empty() && !self.rules
+        self.defined.is_empty()
+            && self.populated.is_empty()
+            && self.workloads.is_empty()
+            && !self.rules
+            && !self.policies
     }
 
     fn add(&mut self, other: &Self) {
@@ -64,6 +71,7 @@ impl Changes {
         self.ports.extend(other.ports.iter().copied());
         self.workloads.extend(other.workloads.iter().cloned());
         self.rules |= other.rules;
+        self.policies |= other.policies;
     }
 }
 
@@ -76,6 +84,8 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// Rules of the configuration.
     pub rules: Arc<Rules>,
+    /// Keys of issuers of tokens.
+    pub keys: Arc<Fetched>,
     /// Resources of the configuration with what became of them, by name.
     pub configs: Arc<Vec<ConfigState>>,
     /// Registries, by name.
@@ -98,6 +108,7 @@ impl Snapshot {
             revision: 0,
             settings,
             rules: Arc::default(),
+            keys: Arc::default(),
             configs: Arc::default(),
             registries: Vec::new(),
             since: std::time::Instant::now(),

@@ -20,6 +20,7 @@ use super::addresses::{AddressBook, AddressRecord, Allocator};
 use super::merge::{Apart, Definition, DefinitionKey};
 use super::model::{Rank, RegistryStatus, WorkloadId};
 use super::snapshot::{Changes, Snapshot};
+use crate::keys::Fetched;
 
 /// Everything said, and what became of it.
 pub(super) struct Tables {
@@ -88,6 +89,19 @@ impl Tables {
         }
     }
 
+    /// Takes keys of issuers.
+    pub(super) fn set_keys(&mut self, keys: Arc<Fetched>) {
+        if *keys == *self.snapshot.keys {
+            return;
+        }
+        self.since.get_or_insert_with(Instant::now);
+        self.snapshot.keys = keys;
+        self.changes.policies = true;
+        let users = self.members.iter().filter(|member| !member.security.tokens.is_empty());
+        self.changes.workloads.extend(users.map(|member| member.id.clone()));
+        self.configs.touch();
+    }
+
     /// Makes a snapshot of what is so now; `None` if nothing that it shows changed.
     pub(super) fn publish(&mut self, now: SystemTime, book: &mut dyn AddressBook) -> Option<Arc<Snapshot>> {
         self.refresh_rules();
@@ -109,7 +123,7 @@ impl Tables {
             self.allocator.put_back(changed, forgotten);
         }
         let registries: Vec<_> = self.registries.values().cloned().collect();
-        let configs = self.configs.take_states(&self.apart, &self.snapshot.rules);
+        let configs = self.configs.take_states(&self.apart, &self.snapshot.rules, &self.snapshot.keys);
         let same = self.changes.is_empty() && registries == self.snapshot.registries && configs.is_none();
         let since = self.since.take().unwrap_or_else(Instant::now);
         if same && self.snapshot.revision > 0 {

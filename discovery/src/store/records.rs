@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{StoreError, Table};
+use crate::keys::Origin;
 
 /// A kind of record.
 pub trait Record: Serialize + DeserializeOwned + Send + 'static {
@@ -155,6 +156,41 @@ pub struct PortRecord {
     pub port: u16,
 }
 
+/// Keys of an issuer of tokens, by where they are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeysRecord {
+    /// The URL, or the issuer.
+    pub place: String,
+    /// It is an issuer.
+    pub issuer: bool,
+    /// A JSON web key set.
+    pub keys: String,
+}
+
+impl KeysRecord {
+    /// Of a place.
+    pub fn new(origin: &Origin, keys: &str) -> Self {
+        let (place, issuer) = match origin {
+            Origin::Keys(url) => (url, false),
+            Origin::Issuer(issuer) => (issuer, true),
+        };
+        Self { place: place.clone(), issuer, keys: keys.to_owned() }
+    }
+
+    /// Its key.
+    pub fn key(origin: &Origin) -> String {
+        origin.to_string()
+    }
+
+    /// The place.
+    pub fn origin(&self) -> Origin {
+        if self.issuer { Origin::Issuer(self.place.clone()) } else { Origin::Keys(self.place.clone()) }
+    }
+}
+
+impl Record for KeysRecord {
+    const TABLE: Table = Table::new("keys");
+}
 impl Record for TokenRecord {
     const TABLE: Table = Table::new("tokens");
 }

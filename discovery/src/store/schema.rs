@@ -4,23 +4,30 @@ use std::path::Path;
 
 use redb::{Database, ReadableTable as _, WriteTransaction};
 
-use super::records::{ConfigRecord, HostKey, HostRecord, Record as _, Registration, TokenRecord};
+use super::records::{ConfigRecord, HostKey, HostRecord, KeysRecord, Record as _, Registration, TokenRecord};
 use super::{StoreError, Table, addresses};
 
 /// The schema that this program writes. Raise it with an entry in [`MIGRATIONS`].
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Names to text: `schema`, `trust_domain`.
 pub(super) const META: Table = Table::new("meta");
 
 /// Every table with records.
-pub(super) const TABLES: [Table; 6] =
-    [TokenRecord::TABLE, HostRecord::TABLE, HostKey::TABLE, ConfigRecord::TABLE, addresses::TABLE, Registration::TABLE];
+pub(super) const TABLES: [Table; 7] = [
+    TokenRecord::TABLE,
+    HostRecord::TABLE,
+    HostKey::TABLE,
+    ConfigRecord::TABLE,
+    addresses::TABLE,
+    Registration::TABLE,
+    KeysRecord::TABLE,
+];
 
 type Migration = fn(&WriteTransaction) -> Result<(), StoreError>;
 
 /// `MIGRATIONS[n]` takes schema `n` to `n + 1`; 0 is an empty file.
-const MIGRATIONS: [Migration; SCHEMA as usize] = [make_tables];
+const MIGRATIONS: [Migration; SCHEMA as usize] = [make_tables, make_tables];
 
 /// Opens a file and brings it to the newest schema.
 pub(super) fn open(path: &Path) -> Result<Database, StoreError> {

@@ -68,7 +68,7 @@ fn a_second_program_and_a_newer_schema_are_refused_in_words() {
             Ok(_) => panic!("a newer store was opened"),
         }
     };
-    assert!(error.contains("schema 7, this program knows 1"), "{error}");
+    assert!(error.contains("schema 7, this program knows 2"), "{error}");
 }
 
 #[test]

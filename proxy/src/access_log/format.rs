@@ -58,6 +58,7 @@ pub(super) enum Op {
     Field { of: Of, first: Field, or: Option<Field>, most: usize },
     Grpc(GrpcStatus),
     Fixed(Box<str>),
+    Metadata { filter: Box<str>, key: Box<str>, most: usize },
     Unset,
 }
 
@@ -214,6 +215,9 @@ impl Format {
                 Ok(value) => Op::Fixed(value.chars().take(most.unwrap_or(usize::MAX)).collect::<String>().into()),
                 Err(_) => Op::Unset,
             },
+            Operator::Metadata { filter, key, most } => {
+                Op::Metadata { filter: filter.into(), key: key.into(), most: most.unwrap_or(usize::MAX) }
+            }
             Operator::Unset => Op::Unset,
         }
     }

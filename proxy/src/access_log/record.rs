@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::{Details, Flags};
+use crate::guard::Marks;
 use crate::http::message::{Fields, RequestHead, ResponseHead, Version};
 
 /// What is known of a request, or of a TCP connection, when it has ended. What does not apply stays as
@@ -67,6 +68,8 @@ pub struct Record<'r> {
     pub cluster: &'r str,
     /// Name of the route; empty if it has none, or none was found.
     pub route: &'r str,
+    /// What policies want written down.
+    pub marks: Option<&'r Marks>,
 }
 
 /// What is known of a client's connection. Made once for a connection, and copied.
@@ -126,6 +129,7 @@ impl<'r> Record<'r> {
             upstream_version: None,
             cluster: "",
             route: "",
+            marks: None,
         }
     }
 

@@ -177,6 +177,10 @@ fn value<'v>(op: &'v Op, record: &'v Record<'v>) -> Value<'v> {
             },
         },
         Op::Fixed(text) => Value::Bytes(text.as_bytes()),
+        Op::Metadata { filter, key, most } => match record.marks.and_then(|marks| marks.find(filter, key)) {
+            Some(text) => Value::Bytes(&text.as_bytes()[..text.len().min(*most)]),
+            None => Value::None,
+        },
         Op::Unset => Value::None,
     }
 }

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use smallvec::SmallVec;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,33 @@ pub struct Chain {
     /// Tells chains of equal content.
     pub fingerprint: u64,
     /// Fires when the configuration has this chain no more: its connections end as soon as they can.
-    pub replaced: CancellationToken,
+    pub replaced: Replaced,
+}
+
+/// Whether the configuration has a chain no more.
+#[derive(Debug, Default)]
+pub struct Replaced {
+    /// Asked for by every request.
+    is: AtomicBool,
+    told: CancellationToken,
+}
+
+impl Replaced {
+    /// It has it no more.
+    pub fn cancel(&self) {
+        self.is.store(true, Relaxed);
+        self.told.cancel();
+    }
+
+    /// Whether it has.
+    pub fn is_cancelled(&self) -> bool {
+        self.is.load(Relaxed)
+    }
+
+    /// Waits until it has not.
+    pub async fn cancelled(&self) {
+        self.told.cancelled().await;
+    }
 }
 
 /// What is done with a connection's bytes.
@@ -129,7 +156,7 @@ fn server_name_rank(names: &[String], seen: Option<&str>) -> Option<u32> {
     names.iter().filter_map(rank).max()
 }
 
-fn contains(prefix: IpAddr, length: u8, address: IpAddr) -> bool {
+pub(super) fn contains(prefix: IpAddr, length: u8, address: IpAddr) -> bool {
     match (prefix, address.to_canonical()) {
         (IpAddr::V4(p), IpAddr::V4(a)) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);

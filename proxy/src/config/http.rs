@@ -8,6 +8,7 @@ use hawser_api::proto::envoy::extensions::filters::http::router::v3::Router;
 use hawser_api::proto::http_connection_manager::{self as proto, HttpConnectionManager};
 
 use super::access_log::access_logs;
+use super::guard::Guard;
 use super::proto::{At as _, Refused, refuse, timeout, unpack};
 use super::route::RouteTable;
 use crate::access_log::AccessLog;
@@ -17,6 +18,8 @@ use crate::access_log::AccessLog;
 pub struct HttpSpec {
     /// Where requests go.
     pub routes: RouteSource,
+    /// What refuses requests, in the order in which it acts.
+    pub guards: Vec<Guard>,
     /// Which HTTP is spoken.
     pub codec: Codec,
     /// What `x-forwarded-client-cert` becomes.
@@ -100,7 +103,12 @@ pub enum Escapes {
 impl HttpSpec {
     pub(super) fn new(hcm: &HttpConnectionManager) -> Result<Self, Refused> {
         use proto::http_connection_manager as kinds;
+        let mut guards = Vec::new();
         for filter in &hcm.http_filters {
+            if let Some(guard) = Guard::of_http(filter).at("http_filters")? {
+                guards.push(guard);
+                continue;
+            }
             let Some(proto::http_filter::ConfigType::TypedConfig(any)) = &filter.config_type else { continue };
             if unpack::<Router>(any)?.is_none() && !filter.is_optional {
                 refuse!("http_filters: {:?} is not supported", any.type_url);
@@ -148,6 +156,7 @@ impl HttpSpec {
         let upgrades = hcm.upgrade_configs.iter().filter(|u| u.enabled.unwrap_or(true));
         Ok(Self {
             routes,
+            guards,
             codec,
             xfcc,
             upgrades: upgrades.map(|u| u.upgrade_type.to_ascii_lowercase()).collect(),

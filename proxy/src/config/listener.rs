@@ -10,11 +10,11 @@ use hawser_api::names::metadata;
 use hawser_api::proto::{core, listener as proto, tcp_proxy, tls};
 
 use prost::Message as _;
-use tokio_util::sync::CancellationToken;
 
 use super::access_log::access_logs;
-use super::chain::{Chain, ChainMatch, Filter, Transport};
+use super::chain::{Chain, ChainMatch, Filter, Replaced, Transport};
 use super::endpoint::Workload;
+use super::guard::{self, Rbac};
 use super::http::HttpSpec;
 use super::matcher::StringMatch;
 use super::proto::{At as _, Refused, duration, metadata_text, refuse, timeout, unpack};
@@ -51,6 +51,8 @@ pub struct Listener {
 pub struct TcpSpec {
     /// Clusters by weight.
     pub clusters: Vec<(Arc<str>, u32)>,
+    /// What refuses its connections, in the order in which it acts.
+    pub guards: Vec<Rbac>,
     /// Closed after so long without a byte.
     pub idle: Duration,
     /// How often connecting is tried, each time to another endpoint.
@@ -132,7 +134,8 @@ impl Listener {
 impl TcpSpec {
     /// To one cluster.
     pub fn to(cluster: &str) -> Self {
-        Self { clusters: vec![(cluster.into(), 1)], idle: TCP_IDLE, attempts: 1, access_log: Vec::new() }
+        let clusters = vec![(cluster.into(), 1)];
+        Self { clusters, guards: Vec::new(), idle: TCP_IDLE, attempts: 1, access_log: Vec::new() }
     }
 }
 
@@ -155,24 +158,34 @@ fn chain(chain: &proto::FilterChain, before: Option<&Listener>) -> Result<Arc<Ch
             None => refuse!("transport_socket: {:?} is not supported", any.type_url),
         },
     };
-    let [filter] = chain.filters.as_slice() else {
-        refuse!("filters: {} of them, where one (HTTP or TCP) is supported", chain.filters.len());
-    };
-    let filter = self::filter(filter).at(format_args!("filters[0] {:?}", filter.name))?;
-    let replaced = CancellationToken::new();
+    let Some((last, before)) = chain.filters.split_last() else { refuse!("filters: there is none") };
+    let mut guards = Vec::new();
+    for (i, filter) in before.iter().enumerate() {
+        let at = format_args!("filters[{i}] {:?}", filter.name).to_string();
+        match guard::of_tcp(filter).at(&at)? {
+            Some(guard) => guards.push(guard),
+            None => refuse!("{at}: it is not supported before another one"),
+        }
+    }
+    let at = format_args!("filters[{}] {:?}", before.len(), last.name).to_string();
+    let filter = self::filter(last, guards).at(&at)?;
+    let replaced = Replaced::default();
     Ok(Arc::new(Chain { name: chain.name.clone(), matches, tls, filter, fingerprint, replaced }))
 }
 
-fn filter(filter: &proto::Filter) -> Result<Filter, Refused> {
+fn filter(filter: &proto::Filter, guards: Vec<Rbac>) -> Result<Filter, Refused> {
     use hawser_api::proto::http_connection_manager::HttpConnectionManager;
     let Some(proto::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
         refuse!("typed_config is missing");
     };
     if let Some(hcm) = unpack::<HttpConnectionManager>(any)? {
+        if !guards.is_empty() {
+            refuse!("requests are refused by filters of HTTP, not of connections");
+        }
         return Ok(Filter::Http(Arc::new(HttpSpec::new(&hcm)?)));
     }
     match unpack::<tcp_proxy::TcpProxy>(any)? {
-        Some(tcp) => Ok(Filter::Tcp(Arc::new(tcp_spec(&tcp)?))),
+        Some(tcp) => Ok(Filter::Tcp(Arc::new(TcpSpec { guards, ..tcp_spec(&tcp)? }))),
         None => refuse!("{:?} is not supported", any.type_url),
     }
 }
@@ -194,7 +207,7 @@ fn tcp_spec(tcp: &tcp_proxy::TcpProxy) -> Result<TcpSpec, Refused> {
         None => TCP_IDLE,
     };
     let attempts = tcp.max_connect_attempts.unwrap_or(3).clamp(1, 10);
-    Ok(TcpSpec { clusters, idle, attempts, access_log: access_logs(&tcp.access_log)? })
+    Ok(TcpSpec { clusters, guards: Vec::new(), idle, attempts, access_log: access_logs(&tcp.access_log)? })
 }
 
 fn matches(m: &proto::FilterChainMatch) -> Result<ChainMatch, Refused> {

@@ -346,7 +346,7 @@ fn route(route: &proto::Route, host: &proto::VirtualHost) -> Result<Route, Refus
     })
 }
 
-fn header_match(m: &proto::HeaderMatcher) -> Result<HeaderMatch, Refused> {
+pub(super) fn header_match(m: &proto::HeaderMatcher) -> Result<HeaderMatch, Refused> {
     use proto::header_matcher::HeaderMatchSpecifier as Specifier;
     let (value, present) = match &m.header_match_specifier {
         Some(Specifier::StringMatch(s)) => (Some(StringMatch::new(s)?), true),

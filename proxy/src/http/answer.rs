@@ -46,6 +46,9 @@ answers! {
     BAD_NAME = 400 13 "DPE" "http1.unexpected_underscore" Whole("Bad Request");
     BAD_PATH = 400 13 "-" "path_normalization_failed" Whole("");
     NO_HOST = 400 13 "-" "missing_host_header" Whole("");
+    DENIED = 403 7 "-" "rbac_access_denied_matched_policy[none]" Whole("RBAC: access denied");
+    BAD_TOKEN = 401 16 "-" "jwt_authn_access_denied" Whole("");
+    FORBIDDEN_TOKEN = 403 7 "-" "jwt_authn_access_denied" Whole("");
     NO_UPGRADE = 403 7 "-" "upgrade_failed" Whole("");
     NO_ROUTE = 404 12 "NR" "route_not_found" Whole("");
     NO_CLUSTER = 503 14 "NC" "cluster_not_found" Whole("");

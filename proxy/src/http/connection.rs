@@ -10,6 +10,7 @@ use super::message::RequestHead;
 use super::{forward, h1, h2};
 use crate::access_log::{AccessLog, Downstream};
 use crate::config::{Chain, HttpSpec};
+use crate::guard::Facts;
 use crate::listen::{Arrival, Side};
 use crate::stream::Stream;
 use crate::telemetry::{Flow, FlowLabels, Party, Reporter};
@@ -57,6 +58,17 @@ impl Connection {
         self.worker.shared.access_logs.of(&self.spec.access_log)
     }
 
+    /// Whether requests are looked at before they are routed: they have guards, or their chain was replaced by one that may.
+    pub(super) fn is_guarded(&self) -> bool {
+        !self.spec.guards.is_empty() || self.side == Side::Inbound && self.chain.replaced.is_cancelled()
+    }
+
+    /// What policies look at, without the request.
+    pub(super) fn facts(&self) -> Facts<'_> {
+        let arrival = Arrival { to: self.to, peer: self.from };
+        Facts::of(arrival, self.server_name.as_deref(), self.peer.as_ref().map(|peer| &*peer.identity))
+    }
+
     /// As access logs see it.
     pub(super) fn downstream(&self) -> Downstream<'_> {
         let peer = self.peer.as_ref();
@@ -94,7 +106,7 @@ pub async fn serve(
     (arrival, side): (Arrival, Side),
     chain: &Arc<Chain>,
     spec: &Arc<HttpSpec>,
-    peer: Option<Peer>,
+    (peer, server_name): (Option<Peer>, Option<String>),
 ) {
     let config = worker.config();
     let used = config.outbound.get(&arrival.to).filter(|_| side == Side::Outbound).map(|l| l.used.clone());
@@ -116,7 +128,7 @@ pub async fn serve(
         spec: spec.clone(),
         chain: chain.clone(),
         id: NEXT.fetch_add(1, Relaxed),
-        server_name: None,
+        server_name,
         side,
         to: arrival.to,
         from: arrival.peer,

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::message::{Known, RequestHead, ResponseHead};
 use crate::access_log::{Details, Flags, Record, Reset};
 use crate::config::{Cluster, Route};
+use crate::guard::Marks;
 use crate::tcp::Active;
 use crate::telemetry::{Flow, RequestResult};
 use crate::upstream::Target;
@@ -46,6 +47,8 @@ struct Logged {
     route: Option<Arc<Route>>,
     cluster: Option<Arc<str>>,
     original_path: Option<String>,
+    refused: Option<Details>,
+    marks: Marks,
 }
 
 /// A request of a cluster, counted.
@@ -118,6 +121,20 @@ impl Exchange {
     pub(super) fn rewrites(&mut self) {
         if let Some(log) = &mut self.log {
             log.original_path = Some(self.head.path().to_owned());
+        }
+    }
+
+    /// A guard refuses it.
+    pub(super) fn refused(&mut self, why: Details) {
+        if let Some(log) = &mut self.log {
+            log.refused = Some(why);
+        }
+    }
+
+    /// Policies want this written down.
+    pub(super) fn marks(&mut self, marks: Marks) {
+        if let Some(log) = &mut self.log {
+            log.marks = marks;
         }
     }
 
@@ -235,7 +252,8 @@ impl Exchange {
             grpc: self.result.grpc,
             grpc_status: self.result.grpc_status,
             flags: Flags::parse(self.result.flags),
-            details: details.as_ref(),
+            details: log.refused.as_ref().or(details.as_ref()),
+            marks: Some(&log.marks),
             transport_failure: log.failure,
             received: self.moved.0,
             sent: self.moved.1,

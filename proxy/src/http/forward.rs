@@ -15,9 +15,9 @@ use super::connection::Connection;
 use super::finish::{Exchange, InFlight};
 use super::head::{self, Shape, Switch};
 use super::message::{Known, Length, RequestHead, ResponseHead, Version};
-use super::own::{send, send_bytes};
+use super::own::{refuse, send, send_bytes};
 use super::retry::{Event, Tries};
-use super::{h1, relay, switch};
+use super::{guarded, h1, relay, switch};
 use crate::access_log::{Details, Flags, Record};
 use crate::balance::{self, Outcome as Blame, Tried};
 use crate::config::{Action, Cluster, Config, Discovery, Forward, HeaderOps, HttpProtocol, Redirect, Route};
@@ -47,6 +47,12 @@ pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: Request
     if connection.worker.shared.overload.is_on() {
         count_nowhere(&mut exchange, config);
         return send(server, exchange, answer::OVERLOAD).await;
+    }
+    if connection.is_guarded()
+        && let Some(refused) = Box::pin(guarded::refusal(connection, config, &mut exchange)).await
+    {
+        count_nowhere(&mut exchange, config);
+        return Box::pin(refuse(server, exchange, refused)).await;
     }
     let found = config.routes(&connection.spec).and_then(|table| {
         let asked = asked(&exchange.head);

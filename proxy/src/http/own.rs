@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::channel::{Broken, Server, Then};
 use super::finish::Exchange;
 use super::head::{self, is_grpc};
-use super::message::ResponseHead;
+use super::message::{Fields, Known, Length, ResponseHead};
 
 /// Ends a request with an answer of our own.
 pub(super) async fn send<S: Server>(server: &mut S, mut exchange: Box<Exchange>, answer: Answer) -> Then {
@@ -17,6 +17,45 @@ pub(super) async fn send<S: Server>(server: &mut S, mut exchange: Box<Exchange>,
     exchange.answered(answer.flags, &response, answer.details);
     exchange.failed_for(answer.failure);
     send_bytes(server, exchange, response, body.as_bytes()).await
+}
+
+/// An answer of a guard.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// What it is, if nothing else is said.
+    pub(super) answer: Answer,
+    /// Fields beside its own.
+    pub(super) fields: Fields,
+    /// Status and body in place of its own, for requests that are not gRPC.
+    pub(super) instead: Option<(u16, Vec<u8>)>,
+}
+
+impl From<Answer> for Refused {
+    fn from(answer: Answer) -> Self {
+        Self { answer, fields: Fields::default(), instead: None }
+    }
+}
+
+/// Ends a request with an answer of a guard.
+pub(super) async fn refuse<S: Server>(server: &mut S, mut exchange: Box<Exchange>, refused: Refused) -> Then {
+    let grpc = is_grpc(&exchange.head.fields);
+    let Refused { answer, fields, instead } = refused;
+    let (mut response, body) = answer.response(grpc, false);
+    let mut body = body.into_owned().into_bytes();
+    if let Some((status, bytes)) = instead.filter(|_| !grpc) {
+        response.status = status;
+        response.fields.remove_known(Known::ContentType);
+        if !bytes.is_empty() {
+            response.length = Length::Exact(bytes.len() as u64);
+            if fields.known(Known::ContentType).is_none() {
+                response.fields.push_known(Known::ContentType, b"text/plain");
+            }
+        }
+        body = bytes;
+    }
+    fields.iter().for_each(|field| response.fields.push(field.name, field.value));
+    exchange.answered(answer.flags, &response, answer.details);
+    send_bytes(server, exchange, response, &body).await
 }
 
 /// Sends a response that is whole.

@@ -103,7 +103,7 @@ pub fn hand_over(worker: &Rc<Worker>, plain: Plain, to: SocketAddr, caller: Opti
             _ => None,
         };
         let stream = Stream::plain(plain);
-        filter(&serving, stream, Arrival { to, peer: None }, Side::Inbound, &chain, peer, None).await;
+        filter(&serving, stream, Arrival { to, peer: None }, Side::Inbound, &chain, (peer, None), None).await;
     });
 }
 
@@ -148,13 +148,14 @@ async fn serve(
     };
     let incoming = Incoming { chain: &chain.name, ..incoming };
     let plain = plain.unread(bytes);
+    let named = server_name.map(str::to_owned);
     let Some(context) = &chain.tls else {
         let carries = match looked {
             Looked::Plain(Some(HttpSniff::Http1)) => Some(Carries::Http1),
             Looked::Plain(Some(HttpSniff::Http2)) => Some(Carries::Http2),
             _ => None,
         };
-        return filter(worker, Stream::plain(plain), arrival, side, &chain, None, carries).await;
+        return filter(worker, Stream::plain(plain), arrival, side, &chain, (None, named), carries).await;
     };
     let Looked::Tls(hello) = &looked else { return incoming.refuse(Refusal::NoChain) };
     let is_http = matches!(chain.filter, Filter::Http(_));
@@ -181,9 +182,9 @@ async fn serve(
     };
     let stream = made.stream;
     if selected.as_deref() == Some(alpn::HAWSER_TUNNEL.as_bytes()) {
-        return Box::pin(tcp::serve_tunnels(worker, stream, arrival, &chain, peer)).await;
+        return Box::pin(tcp::serve_tunnels(worker, stream, arrival, &chain, (peer, named))).await;
     }
-    filter(worker, stream, arrival, side, &chain, peer, carries).await;
+    filter(worker, stream, arrival, side, &chain, (peer, named), carries).await;
 }
 
 /// Serves what comes out of a tunnel by the chains of its port: the first for bytes, the second for requests. Where they
@@ -210,7 +211,7 @@ pub(crate) async fn inner(
             }
         },
     };
-    filter(worker, stream, arrival, Side::Inbound, chain, peer, version).await;
+    filter(worker, stream, arrival, Side::Inbound, chain, (peer, None), version).await;
 }
 
 async fn filter(
@@ -219,12 +220,12 @@ async fn filter(
     arrival: Arrival,
     side: Side,
     chain: &Arc<Chain>,
-    peer: Option<Peer>,
+    caller: (Option<Peer>, Option<String>),
     carries: Option<Carries>,
 ) {
     match &chain.filter {
         // In places of their own: a connection is as small as what it became.
-        Filter::Tcp(spec) => Box::pin(tcp::proxy(worker, stream, arrival, side, spec, chain, peer)).await,
+        Filter::Tcp(spec) => Box::pin(tcp::proxy(worker, stream, arrival, side, spec, chain, caller)).await,
         Filter::Http(spec) => {
             let carries = match carries.or(fixed(spec)) {
                 Some(carries) => carries,
@@ -239,7 +240,7 @@ async fn filter(
                     Err(_) => return,
                 },
             };
-            Box::pin(http::serve(worker, stream, carries, (arrival, side), chain, spec, peer)).await;
+            Box::pin(http::serve(worker, stream, carries, (arrival, side), chain, spec, caller)).await;
         }
     }
 }

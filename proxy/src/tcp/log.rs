@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Carried;
 use crate::access_log::{Downstream, Flags, Record};
 use crate::config::{Chain, TcpSpec};
+use crate::guard::Marks;
 use crate::listen::Arrival;
 use crate::tls::Peer;
 use crate::worker::Worker;
@@ -17,8 +19,9 @@ pub(super) struct Came<'c> {
     pub(super) worker: &'c Worker,
     pub(super) arrival: Arrival,
     pub(super) spec: &'c TcpSpec,
-    pub(super) chain: &'c Chain,
+    pub(super) chain: &'c Arc<Chain>,
     pub(super) peer: Option<&'c Peer>,
+    pub(super) server_name: Option<&'c str>,
 }
 
 /// Bytes of a connection, added up while it lives.
@@ -43,6 +46,26 @@ pub(super) struct Went<'w> {
     pub(super) flags: Flags,
     pub(super) failure: Option<&'static str>,
     pub(super) lasted: Duration,
+    /// Why we ended it, if a policy made us.
+    pub(super) ended_by: Option<&'w str>,
+    /// What policies want written down.
+    pub(super) marks: Option<&'w Marks>,
+}
+
+impl Went<'_> {
+    /// Nowhere.
+    pub(super) fn nowhere() -> Self {
+        Went {
+            cluster: "",
+            endpoint: None,
+            attempts: 0,
+            flags: Flags::NONE,
+            failure: None,
+            lasted: Duration::ZERO,
+            ended_by: None,
+            marks: None,
+        }
+    }
 }
 
 impl Came<'_> {
@@ -56,7 +79,7 @@ impl Came<'_> {
             local: Some(self.arrival.to),
             remote: self.arrival.peer,
             direct: self.arrival.peer,
-            server_name: None,
+            server_name: self.server_name,
             peer: self.peer.map(|p| &*p.identity),
             peer_hash: self.peer.map(|p| p.hash.as_str()),
             own: self.peer.map(|p| &*p.own),
@@ -68,6 +91,8 @@ impl Came<'_> {
         let record = Record {
             flags: went.flags,
             transport_failure: went.failure,
+            termination: went.ended_by,
+            marks: went.marks,
             received: bytes.received.get(),
             sent: bytes.sent.get(),
             attempts: went.attempts,

@@ -130,7 +130,8 @@ pub async fn open(
             Ok(tunnel) => return Ok(Opened::Tunnel(tunnel, counted)),
             Err(Refused::Status(status)) => {
                 tracing::debug!(to = %endpoint.spec.address, status, "the tunnel is refused");
-                return Err(Problem::Connect(Fault::Tunnel));
+                let denied = status == super::DENIED;
+                return Err(Problem::Connect(if denied { Fault::Denied } else { Fault::Tunnel }));
             }
             Err(Refused::Connection) => {}
         }

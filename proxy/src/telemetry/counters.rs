@@ -24,10 +24,12 @@ pub enum Refusal {
     NoWorkload,
     /// No endpoint could be reached.
     NoEndpoint,
+    /// A policy refuses it.
+    Policy,
 }
 
 impl Refusal {
-    const ALL: [(Self, &'static str); 9] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::NoListener, "no_listener"),
         (Self::Direct, "direct"),
         (Self::NoChain, "no_chain"),
@@ -37,6 +39,7 @@ impl Refusal {
         (Self::Slow, "slow"),
         (Self::NoWorkload, "no_workload"),
         (Self::NoEndpoint, "no_endpoint"),
+        (Self::Policy, "policy"),
     ];
 }
 

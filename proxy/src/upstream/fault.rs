@@ -21,6 +21,8 @@ pub enum Fault {
     Lost,
     /// A tunnel to it was refused.
     Tunnel,
+    /// A policy of the other end refuses it.
+    Denied,
     /// Something else.
     Other,
 }
@@ -57,6 +59,7 @@ impl Fault {
             Self::Tls => "TLS error: handshake failed",
             Self::Lost => "the endpoint is gone",
             Self::Tunnel => "the tunnel was refused",
+            Self::Denied => "a policy refuses it",
             Self::Slow | Self::Other => return None,
         })
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
-use crate::config::{Chain, EndpointState, HttpSpec};
+use crate::config::{Chain, Config, EndpointState, HttpSpec};
 use crate::http::progress::{Ending, Progress};
+use crate::tcp::Admitted;
 
 /// Connections that are looked at.
 #[derive(Debug, Default)]
@@ -33,6 +34,8 @@ enum End {
     Client { chain: Arc<Chain>, head: Duration, idle: Duration },
     /// A connection to an endpoint.
     Endpoint(Arc<EndpointState>),
+    /// A connection that is carried in, to an endpoint if there is one.
+    Carried(Option<Arc<EndpointState>>, Box<Admitted>),
 }
 
 impl Watch {
@@ -60,6 +63,23 @@ impl Watch {
         }
     }
 
+    /// Watches a connection that is carried in: policies may change while it lives.
+    pub(crate) fn carried(
+        &self,
+        state: Option<&Arc<EndpointState>>,
+        admitted: Admitted,
+        config: &Config,
+    ) -> Rc<Progress> {
+        // What has changed while it was being connected, nobody else tells it.
+        let late = !admitted.is_current() && !admitted.may_stay(config)
+            || state.is_some_and(|state| state.lost.is_cancelled());
+        let progress = self.add(End::Carried(state.cloned(), Box::new(admitted)));
+        if late {
+            progress.tell(Ending::Now);
+        }
+        progress
+    }
+
     fn add(&self, end: End) -> Rc<Progress> {
         let progress = Progress::new(self.clock.clone());
         self.all.borrow_mut().push(Watched { progress: Rc::downgrade(&progress), end });
@@ -77,10 +97,16 @@ impl Watch {
     }
 
     /// The configuration has changed.
-    fn changed(&self) {
+    fn changed(&self, config: &Config) {
         self.each(|progress, end| match end {
             End::Client { chain, .. } if chain.replaced.is_cancelled() => progress.tell(Ending::Graceful),
             End::Endpoint(state) if state.lost.is_cancelled() => progress.tell(Ending::Now),
+            End::Carried(state, admitted) => {
+                let lost = state.as_ref().is_some_and(|s| s.lost.is_cancelled());
+                if lost || !admitted.is_current() && !admitted.may_stay(config) {
+                    progress.tell(Ending::Now);
+                }
+            }
             End::Client { .. } | End::Endpoint(_) => {}
         });
     }
@@ -136,7 +162,7 @@ pub(super) async fn run(worker: std::rc::Weak<Worker>) {
                 return;
             }
             worker.refresh();
-            worker.watch.changed();
+            worker.watch.changed(&worker.config());
             worker.pool.forget_lost();
         }
     }

@@ -135,14 +135,14 @@ impl Poll for Client {
     }
 }
 
-struct Got {
-    status: StatusCode,
+pub(crate) struct Got {
+    pub(crate) status: StatusCode,
     tag: Option<HeaderValue>,
     json: bool,
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Got, String>
+pub(crate) async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Got, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -180,7 +180,7 @@ async fn secret(file: &Path, field: &str) -> Result<String, String> {
 }
 
 /// Read anew for each connection: roots are replaced while we run.
-async fn tls(file: Option<PathBuf>) -> Result<Arc<ClientConfig>, String> {
+pub(crate) async fn tls(file: Option<PathBuf>) -> Result<Arc<ClientConfig>, String> {
     let made = tokio::task::spawn_blocking(move || {
         let found = SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.exists());
         let file = file.or(found).ok_or("this system has no bundle of roots; name one with caFile")?;

@@ -9,6 +9,7 @@ mod adapter;
 mod checks;
 mod client;
 mod dns;
+pub mod fetch;
 mod files;
 mod mapping;
 mod names;

@@ -36,11 +36,13 @@ const INBOUND: u16 = 8_000;
 /// Those that speak HTTP/1.1; those of HTTP/2 follow.
 const INBOUND_HTTP1: u16 = 48;
 const INBOUND_HTTP2: u16 = 8;
+/// Those of TCP follow them.
+const INBOUND_TCP: u16 = 4;
 /// First word of a line of the access log that is ours.
 const LOG: &str = "diff ";
 /// A machine with much to do may take its time for a first byte.
 const SETTINGS: &str = "protocolDetectionTimeout: 3s\naccessLogFormat: \"diff %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %RESPONSE_CODE% %RESPONSE_FLAGS% \
-                      %PROTOCOL% %REQ(:METHOD)% %REQ(:PATH)% %REQ(:AUTHORITY)% sent %BYTES_SENT%\\n\"\n";
+                      %PROTOCOL% %REQ(:METHOD)% %REQ(:PATH)% %REQ(:AUTHORITY)% sent %BYTES_SENT%";
 
 /// A case with its place in the bed.
 #[derive(Clone)]
@@ -51,7 +53,7 @@ pub(crate) struct Placed {
     pub(crate) name: String,
     number: u16,
     /// Which of the workload's ports.
-    port: u16,
+    pub(crate) port: u16,
     /// What its servers see.
     pub(crate) requests: Arc<Requests>,
 }
@@ -59,9 +61,10 @@ pub(crate) struct Placed {
 /// All that runs. The lab goes last.
 pub(crate) struct Bed {
     envoy: Process,
-    _mesh: Mesh,
+    mesh: Mesh,
+    policies: PathBuf,
     ours: Member,
-    _caller: Member,
+    caller: Member,
     hosts: [Host; 2],
     nets: Nets,
     lanes: BTreeMap<u16, Lane>,
@@ -83,6 +86,7 @@ pub(crate) fn place(cases: impl IntoIterator<Item = &'static Case>) -> Vec<Place
         let port = INBOUND
             + match case.protocol {
                 "HTTP2" => INBOUND_HTTP1 + number % INBOUND_HTTP2,
+                "TCP" => INBOUND_HTTP1 + INBOUND_HTTP2 + number % INBOUND_TCP,
                 _ => number % INBOUND_HTTP1,
             };
         Placed { case, name: format!("c{number}"), number, port, requests: Arc::default() }
@@ -105,21 +109,25 @@ pub(crate) fn queues(cases: &[Placed]) -> Vec<Vec<Placed>> {
 }
 
 impl Bed {
-    /// Starts it all, with the configuration of these cases.
-    pub(crate) fn start(cases: &[Placed]) -> Result<Self> {
+    /// Starts it all, with the configuration of these cases; `log` is what lines of the log end with.
+    pub(crate) fn start(cases: &[Placed], log_tail: &str) -> Result<Self> {
         let testbed = Testbed::provide()?;
         let mut lab = Lab::new()?;
         let settings = lab.work().join("mesh.yaml");
         let log = lab.work().join("access.log");
         std::fs::write(&log, "")?;
         std::fs::set_permissions(&log, PermissionsExt::from_mode(0o666))?;
-        std::fs::write(&settings, format!("accessLogFile: {}\n{SETTINGS}", log.display()))?;
+        std::fs::write(&settings, format!("accessLogFile: {}\n{SETTINGS}{log_tail}\\n\"\n", log.display()))?;
         std::fs::set_permissions(&settings, PermissionsExt::from_mode(0o644))?;
         let mesh = Mesh::start_with(&mut lab, &["--mesh-config", &settings.display().to_string()])?;
         let ours = Member::new(&mut lab, "ours")?;
-        let http = |i: u16| if i < INBOUND_HTTP1 { "http" } else { "http2" };
+        let http = |i: u16| match i {
+            0..INBOUND_HTTP1 => "http",
+            i if i < INBOUND_HTTP1 + INBOUND_HTTP2 => "http2",
+            _ => "tcp",
+        };
         let declared = |i: u16| format!("{}-{i}={}", http(i), INBOUND + i);
-        let ports: Vec<String> = (0..INBOUND_HTTP1 + INBOUND_HTTP2).map(declared).collect();
+        let ports: Vec<String> = (0..INBOUND_HTTP1 + INBOUND_HTTP2 + INBOUND_TCP).map(declared).collect();
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
         ours.join(&mesh.token("default/server", &ports, 1, &["--label", "app=server"])?)?;
         let caller = Member::new(&mut lab, "caller")?;
@@ -140,12 +148,43 @@ impl Bed {
         let mutual = mtls::config(&caller.state_dir())?;
         let hosts = [theirs, servers];
         let lanes = BTreeMap::new();
-        let mut bed = Self { envoy, _mesh: mesh, ours, _caller: caller, hosts, nets, lanes, mutual, log, _lab: lab };
+        let mut bed = Self {
+            envoy,
+            policies: lab.work().join("policies.yaml"),
+            mesh,
+            ours,
+            caller,
+            hosts,
+            nets,
+            lanes,
+            mutual,
+            log,
+            _lab: lab,
+        };
         for case in cases {
             bed.listen(case)?;
         }
         bed.ready(cases)?;
         Ok(bed)
+    }
+
+    /// The address of who calls from outside.
+    pub(crate) fn caller(&self) -> String {
+        self.caller.host.v4().to_string()
+    }
+
+    /// Applies policies.
+    pub(crate) fn apply(&self, yaml: &str) -> Result<()> {
+        std::fs::write(&self.policies, yaml)?;
+        std::fs::set_permissions(&self.policies, PermissionsExt::from_mode(0o644))?;
+        self.mesh.apply(yaml).map(drop)
+    }
+
+    /// Takes the last ones away.
+    pub(crate) fn delete(&self) -> Result<()> {
+        let seen = self.mesh.hawser(&["delete", "-f", &self.policies.display().to_string()])?;
+        ensure!(seen.ok(), "{}", seen.err);
+        Ok(())
     }
 
     fn address(&self, side: Side) -> Ipv4Addr {
@@ -230,7 +269,7 @@ impl Bed {
         Ok((seen, from))
     }
 
-    fn connect(&self, placed: &Placed, side: Side, mutual: bool) -> Result<(Stream, SocketAddr)> {
+    pub(crate) fn connect(&self, placed: &Placed, side: Side, mutual: bool) -> Result<(Stream, SocketAddr)> {
         let stream = match placed.case.via {
             Via::Outbound => self.nets.sides[side as usize].connect((placed.address(), 80).into())?,
             Via::Inbound | Via::Mutual => self.nets.caller.connect((self.address(side), placed.port).into())?,

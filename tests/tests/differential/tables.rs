@@ -9,10 +9,23 @@ mod framing;
 mod heads;
 mod http2;
 mod kept;
+mod peers;
+mod policies;
 mod routes;
 mod targets;
+mod tokens;
 
-use crate::case::Case;
+use crate::case::{Case, case};
+use crate::policies::Set;
+
+/// A request that no policy is about, on each way in.
+pub(crate) const OUTBOUND: &Case = &case("a plain request", "GET / HTTP/1.1\nhost: {host}\n\n");
+pub(crate) const INBOUND: &Case = &case("a plain request that comes in", "GET / HTTP/1.1\nhost: {host}\n\n").inbound();
+
+/// Sets of policies.
+pub(crate) fn sets() -> impl Iterator<Item = &'static Set> {
+    policies::SETS.iter().chain(tokens::SETS).chain(peers::SETS)
+}
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {

@@ -78,8 +78,10 @@ pub(in crate::compiler) mod http {
         route: RouteConfiguration,
         label: &str,
         mutual: bool,
+        guard: &[HttpFilter],
     ) -> Filter {
         let mut manager = base(context, &format!("inbound_{label};"));
+        manager.http_filters.splice(0..0, guard.iter().cloned());
         manager.route_specifier = Some(RouteSpecifier::RouteConfig(route));
         if mutual {
             manager.forward_client_cert_details = ForwardClientCertDetails::AppendForward as i32;

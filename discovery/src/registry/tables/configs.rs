@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use hawser_api::istio::{Kind, ObjectRef, Resource};
+use hawser_api::istio::request_authentication::JwtRule;
+use hawser_api::istio::{Kind, ObjectRef, Resource, Spec};
 use hawser_mesh::{Hostname, Origin, RegistryId, RegistryKind};
 
 use super::Tables;
+use crate::keys::{self, Fetched};
 use crate::registry::convert;
 use crate::registry::merge::Apart;
 use crate::registry::model::{ConfigOutcome, ConfigState};
@@ -75,7 +77,12 @@ impl Configs {
     }
 
     /// The state of every resource, if any may have changed since the last call.
-    pub(super) fn take_states(&mut self, apart: &HashMap<Hostname, Apart>, rules: &Rules) -> Option<Vec<ConfigState>> {
+    pub(super) fn take_states(
+        &mut self,
+        apart: &HashMap<Hostname, Apart>,
+        rules: &Rules,
+        keys: &Fetched,
+    ) -> Option<Vec<ConfigState>> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
@@ -100,6 +107,7 @@ impl Configs {
                     ConfigOutcome::Shadowed
                 } else {
                     messages.extend(rules.messages_of(object).iter().cloned());
+                    messages.extend(unfetched(resource, keys));
                     if messages.is_empty() { ConfigOutcome::Honoured } else { ConfigOutcome::Partly }
                 };
                 states.push(ConfigState {
@@ -155,7 +163,9 @@ impl Tables {
                     self.assert(&object, &registry, &resource);
                 }
             }
-            Kind::PeerAuthentication => self.configs.policies_changed = true,
+            Kind::PeerAuthentication | Kind::AuthorizationPolicy | Kind::RequestAuthentication => {
+                self.configs.policies_changed = true;
+            }
             _ => self.configs.rules_changed = true,
         }
     }
@@ -191,10 +201,30 @@ impl Tables {
         let touched = self.snapshot.services.iter().filter(|(host, state)| rules.for_host(host) != *state.rules);
         self.dirty.extend(touched.map(|(host, _)| host.clone()));
         if policies {
+            self.changes.policies = true;
             self.refresh_modes();
         }
     }
 }
+
+/// Issuers whose keys can't be had.
+fn unfetched(resource: &Resource, fetched: &Fetched) -> Vec<String> {
+    let Spec::RequestAuthentication(policy) = &resource.spec else { return Vec::new() };
+    let problem = |(i, rule): (usize, &JwtRule)| {
+        let what = match keys::Origin::of(rule) {
+            Some(origin) => {
+                let state = if fetched.get(&origin).is_some() { "the last good keys count" } else { REFUSED };
+                format!("{origin}: {}: {state}", fetched.problem(&origin)?)
+            }
+            None if rule.jwks.is_some() => return None,
+            None => format!("neither jwks nor jwksUri, and the issuer is no URL: {REFUSED}"),
+        };
+        Some(format!("spec.jwtRules[{i}]: {what}"))
+    };
+    policy.jwt_rules.iter().enumerate().filter_map(problem).collect()
+}
+
+const REFUSED: &str = "requests with a token of this issuer are refused";
 
 /// Files before the API before the rest.
 fn precedence(kind: RegistryKind) -> u8 {

@@ -67,8 +67,7 @@ impl Tables {
                 self.snapshot.workloads.remove(&id);
             }
             Some(workload) => {
-                let modes = self.snapshot.rules.modes(&id.key.namespace, &workload.labels);
-                let member = Arc::new(Member { id: id.clone(), workload, modes });
+                let member = Arc::new(self.member(id.clone(), workload));
                 self.dirty.extend(self.members.candidates(&member));
                 self.dirty.extend(self.group_host(&member));
                 self.index(&member);
@@ -79,6 +78,14 @@ impl Tables {
         self.changes.workloads.insert(id);
     }
 
+    /// A workload with what policies make of it.
+    fn member(&self, id: WorkloadId, workload: Arc<hawser_mesh::Workload>) -> Member {
+        let (namespace, labels) = (&id.key.namespace, &workload.labels);
+        let modes = self.snapshot.rules.modes(namespace, labels);
+        let security = self.snapshot.rules.security(namespace, labels);
+        Member { id, workload, modes, security }
+    }
+
     /// Workloads whose policy changed get their new modes.
     pub(super) fn refresh_modes(&mut self) {
         let rules = self.snapshot.rules.clone();
@@ -86,9 +93,12 @@ impl Tables {
             .members
             .iter()
             .filter_map(|old| {
-                let modes = rules.modes(&old.id.key.namespace, &old.workload.labels);
-                let changed = modes != old.modes;
-                changed.then(|| Arc::new(Member { id: old.id.clone(), workload: old.workload.clone(), modes }))
+                let (namespace, labels) = (&old.id.key.namespace, &old.workload.labels);
+                let modes = rules.modes(namespace, labels);
+                let security = rules.security(namespace, labels);
+                let changed = modes != old.modes || security != old.security;
+                let new = || Member { id: old.id.clone(), workload: old.workload.clone(), modes, security };
+                changed.then(|| Arc::new(new()))
             })
             .collect();
         for member in changed {
@@ -232,8 +242,7 @@ impl Tables {
                     registry: key.registry.clone(),
                     key: WorkloadKey { namespace: namespace.as_str().into(), name: name.into() },
                 };
-                let modes = self.snapshot.rules.modes(namespace, &workload.labels);
-                add(&Arc::new(Member { id, workload: workload.clone(), modes }), index);
+                add(&Arc::new(self.member(id, workload.clone())), index);
             }
             if let Some((group, _)) = &definition.group {
                 self.members.of_group(namespace, group).for_each(|member| add(member, index));

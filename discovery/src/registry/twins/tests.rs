@@ -57,7 +57,7 @@ fn member(kind: RegistryKind, name: &str, address: &str, ports: &[(&str, u16)]) 
         services: Vec::new(),
     };
     let id = WorkloadId { registry: RegistryId::only(kind), key: workload.key.clone() };
-    Member { id, workload: Arc::new(workload), modes: Arc::default() }
+    Member { id, workload: Arc::new(workload), modes: Arc::default(), security: Arc::default() }
 }
 
 fn vm(name: &str, address: &str, ports: &[(&str, u16)]) -> Member {
@@ -78,14 +78,24 @@ fn endpoints(found: &[&Member], hosts: &[&Member]) -> Vec<String> {
     let service = service();
     let instance = |member: &&Member| {
         let via = if member.workload.instance.is_some() { 1 } else { 2 };
-        let member =
-            Arc::new(Member { id: member.id.clone(), workload: member.workload.clone(), modes: Arc::default() });
+        let member = Arc::new(Member {
+            id: member.id.clone(),
+            workload: member.workload.clone(),
+            modes: Arc::default(),
+            security: Arc::default(),
+        });
         (member.id.clone(), Instance { via, ..Instance::new(member) })
     };
     let joined_at = |address: &str| {
         let at = |m: &&&Member| m.workload.addresses.values().flatten().any(|a| a == address);
-        let copy =
-            |m: &&Member| Arc::new(Member { id: m.id.clone(), workload: m.workload.clone(), modes: Arc::default() });
+        let copy = |m: &&Member| {
+            Arc::new(Member {
+                id: m.id.clone(),
+                workload: m.workload.clone(),
+                modes: Arc::default(),
+                security: Arc::default(),
+            })
+        };
         hosts.iter().filter(at).map(copy).collect()
     };
     let united = unite(&service, found.iter().map(instance).collect(), joined_at);

@@ -1,0 +1,52 @@
+//! Policies that can't be enforced as they are written: they are refused, never followed in part.
+
+use crate::istio::authorization_policy::{Action, Key};
+use crate::istio::{AuthorizationPolicy, Resource, Spec};
+
+/// Annotation by which a policy is only tried.
+const DRY_RUN: &str = "istio.io/dry-run";
+const TARGETS: &str = "a policy that is attached to a gateway or waypoint is for neither hosts nor sidecars; \
+                       choose workloads with selector";
+
+/// Why a policy can't be enforced.
+pub(super) fn unenforceable(resource: &Resource) -> Option<String> {
+    match &resource.spec {
+        Spec::AuthorizationPolicy(policy) => authorization(resource, policy),
+        Spec::RequestAuthentication(policy) => {
+            let attached = policy.target_ref.is_some() || !policy.target_refs.is_empty();
+            attached.then(|| format!("spec.targetRefs: {TARGETS}"))
+        }
+        _ => None,
+    }
+}
+
+fn authorization(resource: &Resource, policy: &AuthorizationPolicy) -> Option<String> {
+    if policy.target_ref.is_some() || !policy.target_refs.is_empty() {
+        return Some(format!("spec.targetRefs: {TARGETS}"));
+    }
+    if policy.action == Action::Custom {
+        return Some("spec.action: CUSTOM: a policy that can't be enforced yet would be silently open".to_owned());
+    }
+    if is_dry_run(resource) && policy.action == Action::Audit {
+        return Some(format!("metadata.annotations[\"{DRY_RUN}\"]: it is for ALLOW and DENY only"));
+    }
+    for (rule, conditions) in policy.rules.iter().map(|rule| &rule.when).enumerate() {
+        for (index, condition) in conditions.iter().enumerate() {
+            let at = format!("spec.rules[{rule}].when[{index}].key");
+            match Key::parse(&condition.key) {
+                Some(Key::EnvoyFilter) => {
+                    return Some(format!("{at}: {}: nothing here has a filter that says it", condition.key));
+                }
+                Some(Key::DestinationUser) => return Some(format!("{at}: destination.user: nobody knows it")),
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// Whether a policy is only tried: what it would do is written down, and not done.
+pub fn is_dry_run(resource: &Resource) -> bool {
+    let said = resource.metadata.annotations.get(DRY_RUN);
+    said.is_some_and(|text| matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
+}

@@ -1,0 +1,125 @@
+//! What stands before a workload: filters that refuse requests and connections.
+//!
+//! In: the policies that a workload is held to. Out: filters of HTTP and of TCP, in the order in which they act. Invariant:
+//! a policy that can't be enforced as it is written refuses everything; none is left out.
+
+mod logic;
+mod rbac;
+mod source;
+mod tokens;
+
+use std::collections::BTreeMap;
+
+use hawser_api::any::pack;
+use hawser_api::istio::authorization_policy::Action;
+use hawser_api::istio::{AuthorizationPolicy, ObjectRef, Spec, is_dry_run};
+use hawser_api::proto::envoy::config::rbac::v3 as proto;
+use hawser_api::proto::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
+use hawser_api::proto::envoy::extensions::filters::network::rbac::v3::Rbac as TcpRbac;
+use hawser_api::proto::http_connection_manager::{HttpFilter, http_filter};
+use hawser_api::proto::listener::{Filter, filter};
+use hawser_mesh::TrustDomain;
+
+use self::rbac::Layer;
+use crate::keys::Fetched;
+use crate::registry::Security;
+
+/// Filters before the one that serves.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Guard {
+    /// Of requests.
+    pub(super) http: Vec<HttpFilter>,
+    /// Of connections whose bytes are carried.
+    pub(super) tcp: Vec<Filter>,
+}
+
+/// The filters of a workload.
+pub(super) fn guard(security: &Security, trust_domain: &TrustDomain, keys: &Fetched) -> Guard {
+    let mut guard = Guard::default();
+    guard.http.extend(tokens::filter(security, keys));
+    let mut all = Vec::new();
+    for (object, resource) in &security.authorization {
+        if let Spec::AuthorizationPolicy(policy) = &resource.spec {
+            let enforceable = !security.unenforceable.contains(object);
+            all.push(Written { object, policy, dry_run: is_dry_run(resource), enforceable, trust_domain });
+        }
+    }
+    for action in [Action::Audit, Action::Deny, Action::Allow] {
+        if let Some(Rules { enforced, tried }) = rules(&all, action, Layer::Http) {
+            let shadow_rules_stat_prefix = if tried.is_some() { prefix(action) } else { String::new() };
+            let config = HttpRbac { rules: enforced, shadow_rules: tried, shadow_rules_stat_prefix };
+            guard.http.push(http("envoy.filters.http.rbac", pack(&config)));
+        }
+        if let Some(Rules { enforced, tried }) = rules(&all, action, Layer::Tcp) {
+            let config = TcpRbac {
+                shadow_rules_stat_prefix: if tried.is_some() { prefix(action) } else { String::new() },
+                rules: enforced,
+                shadow_rules: tried,
+                stat_prefix: "tcp.".to_owned(),
+            };
+            let config_type = Some(filter::ConfigType::TypedConfig(pack(&config)));
+            guard.tcp.push(Filter { name: "envoy.filters.network.rbac".to_owned(), config_type });
+        }
+    }
+    guard
+}
+
+/// A policy as somebody wrote it.
+pub(super) struct Written<'p> {
+    object: &'p ObjectRef,
+    policy: &'p AuthorizationPolicy,
+    dry_run: bool,
+    enforceable: bool,
+    trust_domain: &'p TrustDomain,
+}
+
+impl Written<'_> {
+    /// The name of one of its rules, as Istio has it.
+    fn rule_name(&self, index: usize) -> String {
+        format!("ns[{}]-policy[{}]-rule[{index}]", self.object.namespace, self.object.name)
+    }
+
+    /// What it does: what can't be enforced denies, whatever it asked for.
+    fn action(&self) -> Action {
+        if self.enforceable { self.policy.action } else { Action::Deny }
+    }
+}
+
+/// Policies of one action.
+struct Rules {
+    enforced: Option<proto::Rbac>,
+    tried: Option<proto::Rbac>,
+}
+
+fn rules(all: &[Written<'_>], action: Action, layer: Layer) -> Option<Rules> {
+    let number = match action {
+        Action::Allow => proto::rbac::Action::Allow,
+        Action::Audit => proto::rbac::Action::Log,
+        Action::Deny | Action::Custom => proto::rbac::Action::Deny,
+    };
+    let made = |dry_run: bool| {
+        let mut chosen = all.iter().filter(|w| w.action() == action && w.dry_run == dry_run).peekable();
+        chosen.peek()?;
+        let mut policies = BTreeMap::new();
+        for written in chosen {
+            policies.extend(rbac::policies(written, layer));
+        }
+        Some(proto::Rbac { action: number as i32, policies })
+    };
+    let (enforced, tried) = (made(false), made(true));
+    (enforced.is_some() || tried.is_some()).then_some(Rules { enforced, tried })
+}
+
+/// Before the names of what a trial comes to.
+fn prefix(action: Action) -> String {
+    let word = if action == Action::Allow { "allow" } else { "deny" };
+    format!("istio_dry_run_{word}_")
+}
+
+pub(super) fn http(name: &str, config: prost_types::Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        is_optional: false,
+    }
+}

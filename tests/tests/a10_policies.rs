@@ -1,0 +1,99 @@
+//! A path that a policy denies, asked for all the while: never open for an instant.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use hawser_tests::mesh::{Load, LoadReport, Member, Mesh};
+use hawser_tests::{Lab, isolated, wait};
+
+const HOST: &str = "details.default.svc.cluster.local";
+
+fn policy(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {spec}\n---\n"
+    )
+}
+
+#[test]
+fn a_denied_path_is_never_open_through_starts_changes_and_restarts() {
+    isolated(|| {
+        let mut lab = Lab::new()?;
+        let mut mesh = Mesh::start(&mut lab)?;
+        let authorization = |name: &str, spec: &str| policy("AuthorizationPolicy", name, "default", spec);
+        let deny = authorization("deny", "{action: DENY, rules: [{to: [{operation: {paths: ['/details/secret*']}}]}]}");
+        mesh.apply(&deny)?;
+        // From the first moment: the policies are there before the host is.
+        let mut server = Member::joined(&mut lab, &mesh, "server", "details", "v1")?;
+        let client = Member::joined(&mut lab, &mesh, "client", "ratings", "v1")?;
+        let stranger = Member::new(&mut lab, "stranger")?;
+        let secret = format!("http://{}:9080/details/secret", server.host.v4());
+        let fresh = stranger.load(&secret, 100, &["--fresh", "--workers", "4", "--limit", "2000"])?;
+        let kept = stranger.load(&secret, 100, &["--workers", "4", "--limit", "2000"])?;
+        mesh.healthy(HOST, 1, Duration::from_secs(10))?;
+        let through = client.load(&format!("http://{HOST}:9080/details/secret"), 100, &["--limit", "2000"])?;
+        let open = |wanted: bool| -> Result<()> {
+            let url = format!("http://{}:9080/details/0", server.host.v4());
+            wait::for_true("what is not denied is as it should be", Duration::from_secs(30), || {
+                let seen = stranger.host.curl(&["--max-time", "1", "-o", "/dev/null", "-w", "%{http_code}", &url]);
+                seen.is_ok_and(|s| (s.out.trim() == "200") == wanted)
+            })
+        };
+        open(true)?;
+        // Other policies come and go, of every kind.
+        let changes: [(String, bool); 6] = [
+            (authorization("others", "{rules: [{to: [{operation: {methods: [GET]}}]}]}"), true),
+            (authorization("others", "{rules: []}"), false),
+            (authorization("others", "{action: AUDIT, rules: [{}]}"), true),
+            (policy("PeerAuthentication", "p", "default", "{mtls: {mode: STRICT}}"), false),
+            (policy("PeerAuthentication", "p", "default", "{mtls: {mode: PERMISSIVE}}"), true),
+            (authorization("more", "{action: DENY, rules: [{to: [{operation: {paths: [/nothing]}}]}]}"), true),
+        ];
+        for _ in 0..2 {
+            for (yaml, is_open) in &changes {
+                mesh.apply(yaml)?;
+                open(*is_open)?;
+            }
+        }
+        // Discovery goes and comes back.
+        mesh.kill_discovery();
+        open(true)?;
+        mesh.start_discovery()?;
+        mesh.apply(&authorization("after", "{rules: []}"))?;
+        open(false)?;
+        mesh.apply(&authorization("after", "{rules: [{}]}"))?;
+        open(true)?;
+        // The proxy, then the agent.
+        let found = server.host.run(&["pgrep", "-x", "hawser-proxy"])?;
+        ensure!(!found.out.trim().is_empty(), "no proxy runs");
+        for pid in found.out.split_whitespace() {
+            server.host.run(&["kill", "-9", pid])?;
+        }
+        open_again(&server, &stranger)?;
+        server.kill_agent();
+        server.start_agent()?;
+        open_again(&server, &stranger)?;
+        for (name, load) in [("fresh", fresh), ("kept", kept), ("through the mesh", through)] {
+            never_open(name, load)?;
+        }
+        Ok(())
+    });
+}
+
+fn open_again(server: &Member, stranger: &Member) -> Result<()> {
+    let url = format!("http://{}:9080/details/0", server.host.v4());
+    wait::for_true("the host serves again", Duration::from_secs(30), || {
+        let seen = stranger.host.curl(&["--fail", "--max-time", "1", "-o", "/dev/null", &url]);
+        seen.is_ok_and(|s| s.ok())
+    })
+}
+
+fn never_open(name: &str, load: Load) -> Result<()> {
+    let LoadReport { requests, statuses, .. } = load.stop()?;
+    let denied = statuses.get("403").copied().unwrap_or_default();
+    eprintln!("{name}: {requests} requests, {statuses:?}");
+    ensure!(denied > 200, "{name}: only {denied} of {requests} were denied by the policy: {statuses:?}");
+    let let_in: Vec<_> = statuses.keys().filter(|s| s.starts_with('2') || *s == "404").collect();
+    ensure!(let_in.is_empty(), "{name}: some were let in: {statuses:?}");
+    Ok(())
+}
