@@ -10,7 +10,6 @@ mod endpoint;
 pub mod guard;
 mod http;
 mod listener;
-mod matcher;
 mod model;
 mod proto;
 mod route;
@@ -26,14 +25,14 @@ pub use cluster::{
 };
 pub use endpoint::{Endpoint, EndpointSet, EndpointSpec, EndpointState, Health, Workload};
 pub use guard::{Guard, Rbac, Rules, RulesAction, Test, Value};
+pub use hawser_routing::StringMatch;
 pub use http::{Codec, Escapes, HttpSpec, RouteSource, Xfcc};
 pub use listener::{DownstreamTls, Listener, TcpSpec};
-pub use matcher::StringMatch;
 pub use model::Config;
 pub use proto::Refused;
 pub use route::{
     Action, Forward, HeaderMatch, HeaderOp, HeaderOps, PathMatch, QueryMatch, Redirect, RetryOn, RetryPolicy, Route,
-    RouteTable, Subject, VirtualHost, WeightedCluster,
+    RouteTable, VirtualHost, WeightedCluster,
 };
 pub use secret::{Credentials, Roots};
 pub use store::{Kind, Store, listener_name};

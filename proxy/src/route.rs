@@ -12,12 +12,10 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::config::{
-    Forward, HeaderMatch, HeaderOp, PathMatch, QueryMatch, Redirect, Route, RouteTable, Subject, VirtualHost,
-    WeightedCluster,
-};
+use crate::config::{Forward, HeaderOp, PathMatch, Redirect, Route, RouteTable, VirtualHost, WeightedCluster};
 use crate::http::message::{Fields, Name};
 
+pub use hawser_routing::without_port;
 pub use path::{InvalidPath, normalize};
 
 /// What a request asks for.
@@ -41,83 +39,40 @@ pub fn find<'t>(
     asked: &Asked<'_>,
     mut chance: impl FnMut() -> u32,
 ) -> Option<(&'t VirtualHost, &'t Arc<Route>)> {
-    let host = &table.hosts[virtual_host(table, asked.host)?];
+    let host = &table.hosts[table.domains.find(asked.host)?];
     let route = host.routes.iter().find(|route| {
-        path_matches(&route.path, asked.path)
-            && route.headers.iter().all(|m| header_matches(m, asked))
-            && route.query.iter().all(|m| query_matches(m, asked.query))
+        route.path.matches(asked.path)
+            && route.headers.iter().all(|m| m.matches(asked))
+            && route.query.iter().all(|m| m.matches(asked.query))
             && (route.share >= 1_000_000 || chance() < route.share)
     })?;
     Some((host, route))
 }
 
-/// The virtual host of a host name: exact, then the longest end, then the longest start, then `*`.
-fn virtual_host(table: &RouteTable, host: &str) -> Option<usize> {
-    let lower: Cow<'_, str> =
-        if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() };
-    let name = if table.ignore_port { without_port(&lower) } else { &lower };
-    if let Some(found) = table.exact.get(name) {
-        return Some(*found);
+impl hawser_routing::Asked<Name> for Asked<'_> {
+    fn host(&self) -> &str {
+        self.host
     }
-    let end = table.suffixes.iter().find(|(end, _)| name.len() > end.len() && name.ends_with(end.as_str()));
-    let start =
-        || table.prefixes.iter().find(|(start, _)| name.len() > start.len() && name.starts_with(start.as_str()));
-    end.or_else(start).map(|(_, host)| *host).or(table.any)
-}
 
-/// A host name without its port.
-pub fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port))
-            if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
-        {
-            name
-        }
-        _ => host,
+    fn path(&self) -> &str {
+        self.path
     }
-}
 
-fn path_matches(m: &PathMatch, path: &str) -> bool {
-    let same = |a: &str, b: &str, case: bool| if case { a == b } else { a.eq_ignore_ascii_case(b) };
-    // Cut by bytes: a cut inside a character can't be equal to text anyway.
-    let starts = |prefix: &str, case: bool| match path.as_bytes().get(..prefix.len()) {
-        Some(start) if case => start == prefix.as_bytes(),
-        Some(start) => start.eq_ignore_ascii_case(prefix.as_bytes()),
-        None => false,
-    };
-    match m {
-        PathMatch::Exact(exact, case) => same(exact, path, *case),
-        PathMatch::Prefix(prefix, case) => starts(prefix, *case),
-        PathMatch::Segments(prefix, case) => {
-            starts(prefix, *case) && matches!(path.as_bytes().get(prefix.len()), None | Some(b'/'))
-        }
-        PathMatch::Regex(regex) => regex.is_match(path),
+    fn query(&self) -> Option<&str> {
+        self.query
     }
-}
 
-pub(crate) fn header_matches(m: &HeaderMatch, asked: &Asked<'_>) -> bool {
-    let value: Option<Cow<'_, str>> = match &m.subject {
-        Subject::Method => Some(asked.method.as_str().into()),
-        Subject::Authority => Some(asked.host.into()),
-        Subject::Path => Some(match asked.query {
-            Some(query) => format!("{}?{query}", asked.path).into(),
-            None => asked.path.into(),
-        }),
-        Subject::Scheme => Some("http".into()),
-        Subject::Field(name) => joined(asked.headers, name),
-    };
-    let value = value.or_else(|| m.missing_as_empty.then(|| "".into()));
-    let is = match (&m.value, value) {
-        (Some(matcher), Some(value)) => matcher.matches(&value),
-        // A header that is not there matches no value; turned around it does.
-        (Some(_), None) => false,
-        (None, value) => value.is_some() == m.present,
-    };
-    is != m.invert
+    fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    fn field(&self, name: &Name) -> Option<Cow<'_, str>> {
+        joined(self.headers, name)
+    }
 }
 
 /// All values of a header as one, as a list is read.
-fn joined<'a>(headers: &'a Fields, name: &'a Name) -> Option<Cow<'a, str>> {
+fn joined<'a>(headers: &'a Fields, name: &Name) -> Option<Cow<'a, str>> {
     let mut values = headers.named(name);
     let first = String::from_utf8_lossy(values.next()?);
     let Some(second) = values.next() else { return Some(first) };
@@ -127,12 +82,6 @@ fn joined<'a>(headers: &'a Fields, name: &'a Name) -> Option<Cow<'a, str>> {
         all.push_str(&String::from_utf8_lossy(value));
     }
     Some(all.into())
-}
-
-fn query_matches(m: &QueryMatch, query: Option<&str>) -> bool {
-    let mut pairs = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let Some((_, value)) = pairs.find(|(name, _)| *name == m.name) else { return false };
-    m.value.as_ref().is_none_or(|matcher| matcher.matches(value))
 }
 
 /// The cluster of a request; `chance` is any number.

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Who may know whom; test and task crates may know all.
-const MAY_KNOW: [(&str, &[&str]); 13] = [
+const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("hawser-api", &[]),
     ("hawser-daemon", &[]),
     ("hawser-sockets", &[]),
     ("hawser-xds", &["hawser-api"]),
+    ("hawser-routing", &["hawser-api"]),
     ("hawser-mesh", &["hawser-api"]),
     ("hawser-registry-files", &["hawser-mesh", "hawser-api"]),
     ("hawser-registry-http", &["hawser-registry-source", "hawser-mesh", "hawser-api"]),
@@ -24,12 +25,13 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
             "hawser-registry-source",
             "hawser-mesh",
             "hawser-xds",
+            "hawser-routing",
             "hawser-api",
             "hawser-daemon",
             "hawser-sockets",
         ],
     ),
-    ("hawser-proxy", &["hawser-xds", "hawser-api", "hawser-daemon", "hawser-sockets"]),
+    ("hawser-proxy", &["hawser-xds", "hawser-routing", "hawser-api", "hawser-daemon", "hawser-sockets"]),
     ("hawser-agent", &["hawser-xds", "hawser-api", "hawser-daemon", "hawser-sockets"]),
     ("hawser-cli", &["hawser-api"]),
 ];

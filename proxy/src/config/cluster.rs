@@ -12,9 +12,9 @@ use hawser_api::proto::envoy::extensions::upstreams::http::v3::{HttpProtocolOpti
 use hawser_api::proto::{cluster as proto, core, tls};
 use prost_types::value::Kind;
 
+use super::StringMatch;
 use super::endpoint::{Endpoint, EndpointSet, EndpointSpec, EndpointState, Health};
 use super::listener::validation;
-use super::matcher::StringMatch;
 use super::proto::{At as _, RAW_BUFFER, Refused, duration, metadata_value, refuse, timeout, unpack};
 use crate::tcp::Habit;
 

@@ -1,7 +1,6 @@
 //! Listeners: filter chains, what detection they need, and the TLS that they end.
 
 use std::hash::{Hash as _, Hasher as _};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -11,12 +10,12 @@ use hawser_api::proto::{core, listener as proto, tcp_proxy, tls};
 
 use prost::Message as _;
 
+use super::StringMatch;
 use super::access_log::access_logs;
-use super::chain::{Chain, ChainMatch, Filter, Replaced, Transport};
+use super::chain::{Chain, ChainMatch, Filter, Replaced};
 use super::endpoint::Workload;
 use super::guard::{self, Rbac};
 use super::http::HttpSpec;
-use super::matcher::StringMatch;
 use super::proto::{At as _, Refused, duration, metadata_text, refuse, timeout, unpack};
 use crate::access_log::AccessLog;
 
@@ -147,7 +146,7 @@ fn chain(chain: &proto::FilterChain, before: Option<&Listener>) -> Result<Arc<Ch
         return Ok(same.clone());
     }
     let matches = match &chain.filter_chain_match {
-        Some(m) => matches(m).at("filter_chain_match")?,
+        Some(m) => ChainMatch::new(m).at("filter_chain_match")?,
         None => ChainMatch::default(),
     };
     let tls = match chain.transport_socket.as_ref().and_then(|s| s.config_type.as_ref()) {
@@ -208,33 +207,6 @@ fn tcp_spec(tcp: &tcp_proxy::TcpProxy) -> Result<TcpSpec, Refused> {
     };
     let attempts = tcp.max_connect_attempts.unwrap_or(3).clamp(1, 10);
     Ok(TcpSpec { clusters, guards: Vec::new(), idle, attempts, access_log: access_logs(&tcp.access_log)? })
-}
-
-fn matches(m: &proto::FilterChainMatch) -> Result<ChainMatch, Refused> {
-    let port = match m.destination_port.map(u16::try_from) {
-        None => None,
-        Some(Ok(port)) => Some(port),
-        Some(Err(_)) => refuse!("destination_port is no port"),
-    };
-    let mut ranges = Vec::with_capacity(m.prefix_ranges.len());
-    for range in &m.prefix_ranges {
-        let Ok(ip) = range.address_prefix.parse::<IpAddr>() else {
-            refuse!("prefix_ranges: {:?} is no IP address", range.address_prefix);
-        };
-        let most = if ip.is_ipv4() { 32 } else { 128 };
-        match u8::try_from(range.prefix_len.unwrap_or(most)) {
-            Ok(length) if u32::from(length) <= most => ranges.push((ip, length)),
-            _ => refuse!("prefix_ranges: {}/{:?} is no range", ip, range.prefix_len),
-        }
-    }
-    let transport = match m.transport_protocol.as_str() {
-        "" => None,
-        "raw_buffer" => Some(Transport::Raw),
-        "tls" => Some(Transport::Tls),
-        other => refuse!("transport_protocol: {other:?} is neither raw_buffer nor tls"),
-    };
-    let server_names = m.server_names.iter().map(|n| n.to_ascii_lowercase()).collect();
-    Ok(ChainMatch { port, ranges, server_names, transport, protocols: m.application_protocols.clone() })
 }
 
 fn downstream_tls(context: &tls::DownstreamTlsContext) -> Result<DownstreamTls, Refused> {

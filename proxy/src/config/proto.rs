@@ -2,12 +2,8 @@
 
 use std::time::Duration;
 
+pub use hawser_routing::Refused;
 use prost::Name;
-
-/// Why a resource is refused: a sentence that names the field.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(pub String);
 
 /// Refuses with a formatted sentence.
 macro_rules! refuse {

@@ -2,19 +2,22 @@
 //!
 //! In: `RouteConfiguration`. Out: [`RouteTable`]; [`crate::route`] matches requests against it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hawser_api::proto::core::{self, header_value_option::HeaderAppendAction};
 use hawser_api::proto::route as proto;
+use hawser_routing::{Domains, RequestMatch, part_regex};
+pub use hawser_routing::{PathMatch, QueryMatch};
 use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
-use super::matcher::{StringMatch, part_regex, whole_regex};
 use super::proto::{At as _, Refused, refuse, timeout};
 use crate::http::message::Name;
+
+/// Matches a header.
+pub type HeaderMatch = hawser_routing::HeaderMatch<Name>;
 
 /// A checked `RouteConfiguration`.
 #[derive(Debug, Default)]
@@ -23,16 +26,8 @@ pub struct RouteTable {
     pub name: String,
     /// Virtual hosts.
     pub hosts: Vec<VirtualHost>,
-    /// Hosts by exact domain, lower case.
-    pub exact: HashMap<String, usize>,
-    /// Hosts by the domain's end, the longest first: `*.example.org`.
-    pub suffixes: Vec<(String, usize)>,
-    /// Hosts by the domain's start, the longest first: `example.*`.
-    pub prefixes: Vec<(String, usize)>,
-    /// The host of `*`.
-    pub any: Option<usize>,
-    /// Whether a port in the host of a request is left out.
-    pub ignore_port: bool,
+    /// Which of them a host name means.
+    pub domains: Domains,
 }
 
 /// A virtual host.
@@ -63,58 +58,6 @@ pub struct Route {
     pub action: Action,
     /// What is done to headers, those of the virtual host included.
     pub ops: HeaderOps,
-}
-
-/// Matches paths, without the query.
-#[derive(Debug)]
-pub enum PathMatch {
-    /// The whole path; the flag asks for equal case.
-    Exact(String, bool),
-    /// Its start.
-    Prefix(String, bool),
-    /// Its start, up to a slash.
-    Segments(String, bool),
-    /// The whole path.
-    Regex(Regex),
-}
-
-/// Matches a header.
-#[derive(Debug)]
-pub struct HeaderMatch {
-    /// What is looked at.
-    pub subject: Subject,
-    /// What it must be; absent: whether it is there.
-    pub value: Option<StringMatch>,
-    /// Whether it must be there (`value` absent).
-    pub present: bool,
-    /// Turned around.
-    pub invert: bool,
-    /// A missing one counts as empty.
-    pub missing_as_empty: bool,
-}
-
-/// What a header match looks at.
-#[derive(Debug)]
-pub enum Subject {
-    /// `:method`.
-    Method,
-    /// `:authority`, `host`.
-    Authority,
-    /// `:path`, the query included.
-    Path,
-    /// `:scheme`.
-    Scheme,
-    /// A field.
-    Field(Name),
-}
-
-/// Matches a query parameter.
-#[derive(Debug)]
-pub struct QueryMatch {
-    /// Name.
-    pub name: String,
-    /// What it must be; absent: whether it is there.
-    pub value: Option<StringMatch>,
 }
 
 /// What happens to a request.
@@ -251,11 +194,11 @@ impl RouteTable {
     /// # Errors
     /// If something in it is not supported.
     pub fn new(config: &proto::RouteConfiguration) -> Result<Self, Refused> {
-        let mut table =
-            Self { name: config.name.clone(), ignore_port: config.ignore_port_in_host_matching, ..Self::default() };
+        let domains = Domains::new(config.ignore_port_in_host_matching);
+        let mut table = Self { name: config.name.clone(), domains, ..Self::default() };
         for (i, host) in config.virtual_hosts.iter().enumerate() {
             for domain in &host.domains {
-                table.add_domain(domain, i).at(format_args!("virtual_hosts[{i}] {:?}", host.name))?;
+                table.domains.add(domain, i).at(format_args!("virtual_hosts[{i}] {:?}", host.name))?;
             }
             let mut routes = Vec::with_capacity(host.routes.len());
             for (j, route) in host.routes.iter().enumerate() {
@@ -265,27 +208,7 @@ impl RouteTable {
             let attempt_count = host.include_request_attempt_count;
             table.hosts.push(VirtualHost { name: host.name.clone(), routes, attempt_count });
         }
-        table.suffixes.sort_by_key(|(d, _)| std::cmp::Reverse(d.len()));
-        table.prefixes.sort_by_key(|(d, _)| std::cmp::Reverse(d.len()));
         Ok(table)
-    }
-
-    fn add_domain(&mut self, domain: &str, host: usize) -> Result<(), Refused> {
-        let domain = domain.to_ascii_lowercase();
-        if domain == "*" {
-            if self.any.replace(host).is_some() {
-                refuse!("domains: \"*\" is there twice");
-            }
-        } else if let Some(suffix) = domain.strip_prefix('*') {
-            self.suffixes.push((suffix.to_owned(), host));
-        } else if let Some(prefix) = domain.strip_suffix('*') {
-            self.prefixes.push((prefix.to_owned(), host));
-        } else if let Some(other) = self.exact.insert(domain.clone(), host)
-            && other != host
-        {
-            refuse!("domains: {domain:?} is there twice");
-        }
-        Ok(())
     }
 
     /// Names of all clusters that it forwards to.
@@ -303,16 +226,7 @@ impl RouteTable {
 
 fn route(route: &proto::Route, host: &proto::VirtualHost) -> Result<Route, Refused> {
     let Some(m) = &route.r#match else { refuse!("match is missing") };
-    let case = m.case_sensitive.unwrap_or(true);
-    let fold = |text: &str| if case { text.to_owned() } else { text.to_ascii_lowercase() };
-    use proto::route_match::PathSpecifier;
-    let path = match &m.path_specifier {
-        Some(PathSpecifier::Prefix(p)) => PathMatch::Prefix(fold(p), case),
-        Some(PathSpecifier::Path(p)) => PathMatch::Exact(fold(p), case),
-        Some(PathSpecifier::PathSeparatedPrefix(p)) => PathMatch::Segments(fold(p), case),
-        Some(PathSpecifier::SafeRegex(r)) => PathMatch::Regex(whole_regex(&r.regex)?),
-        None => refuse!("match has no path"),
-    };
+    let RequestMatch { path, headers, query } = RequestMatch::new(m, Name::new)?;
     let share = match m.runtime_fraction.as_ref().and_then(|f| f.default_value.as_ref()) {
         None => 1_000_000,
         Some(p) => p.numerator.saturating_mul([10_000, 100, 1][usize::try_from(p.denominator).unwrap_or(0).min(2)]),
@@ -335,48 +249,7 @@ fn route(route: &proto::Route, host: &proto::VirtualHost) -> Result<Route, Refus
         (&host.request_headers_to_remove, &host.request_headers_to_add),
         (&host.response_headers_to_remove, &host.response_headers_to_add),
     )?;
-    Ok(Route {
-        name: route.name.clone(),
-        path,
-        headers: m.headers.iter().map(header_match).collect::<Result<_, _>>().at("match.headers")?,
-        query: m.query_parameters.iter().map(query_match).collect::<Result<_, _>>().at("match.query_parameters")?,
-        share,
-        action,
-        ops,
-    })
-}
-
-pub(super) fn header_match(m: &proto::HeaderMatcher) -> Result<HeaderMatch, Refused> {
-    use proto::header_matcher::HeaderMatchSpecifier as Specifier;
-    let (value, present) = match &m.header_match_specifier {
-        Some(Specifier::StringMatch(s)) => (Some(StringMatch::new(s)?), true),
-        Some(Specifier::PresentMatch(present)) => (None, *present),
-        None => (None, true),
-    };
-    let subject = match m.name.to_ascii_lowercase().as_str() {
-        ":method" => Subject::Method,
-        ":authority" | "host" => Subject::Authority,
-        ":path" => Subject::Path,
-        ":scheme" => Subject::Scheme,
-        name => Subject::Field(Name::new(name)),
-    };
-    Ok(HeaderMatch {
-        subject,
-        value,
-        present,
-        invert: m.invert_match,
-        missing_as_empty: m.treat_missing_header_as_empty,
-    })
-}
-
-fn query_match(m: &proto::QueryParameterMatcher) -> Result<QueryMatch, Refused> {
-    use proto::query_parameter_matcher::QueryParameterMatchSpecifier as Specifier;
-    let value = match &m.query_parameter_match_specifier {
-        Some(Specifier::StringMatch(s)) => Some(StringMatch::new(s)?),
-        Some(Specifier::PresentMatch(true)) | None => None,
-        Some(Specifier::PresentMatch(false)) => refuse!("present_match: false is not supported"),
-    };
-    Ok(QueryMatch { name: m.name.clone(), value })
+    Ok(Route { name: route.name.clone(), path, headers, query, share, action, ops })
 }
 
 fn forward(a: &proto::RouteAction) -> Result<Forward, Refused> {

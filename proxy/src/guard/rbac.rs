@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::{Facts, Mark, Marks};
 use crate::config::{Rbac, Rules, RulesAction, Test, Value};
-use crate::route::{self, Asked};
+use crate::route::Asked;
 
 /// What policies say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn holds(test: &Test, facts: &Facts<'_>) -> bool {
         Test::Header(header) => facts.request.is_some_and(|head| {
             let (path, query) = head.path_and_query();
             let asked = Asked { host: head.authority(), path, query, method: &head.method, headers: &head.fields };
-            route::header_matches(header, &asked)
+            header.matches(&asked)
         }),
         Test::Peer(None) => facts.peer.is_some(),
         Test::Peer(Some(name)) => facts.peer.is_some_and(|peer| name.matches(peer)),

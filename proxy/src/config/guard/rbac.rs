@@ -9,9 +9,10 @@ use hawser_api::proto::envoy::extensions::path::r#match::uri_template::v3::UriTe
 use hawser_api::proto::envoy::r#type::matcher::v3 as matcher;
 use regex::Regex;
 
-use crate::config::matcher::{StringMatch, whole_regex};
 use crate::config::proto::{At as _, Refused, refuse, unpack};
-use crate::config::route::{HeaderMatch, header_match};
+use crate::config::route::HeaderMatch;
+use crate::http::message::Name;
+use hawser_routing::{StringMatch, whole_regex};
 
 /// Where verified claims are.
 const TOKENS: &str = "envoy.filters.http.jwt_authn";
@@ -217,7 +218,7 @@ impl Maker {
 
     fn header(self, header: &hawser_api::proto::route::HeaderMatcher) -> Result<HeaderMatch, Refused> {
         self.only_http("header")?;
-        header_match(header)
+        Ok(HeaderMatch::new(header, Name::new)?)
     }
 
     fn claim(self, metadata: &matcher::MetadataMatcher) -> Result<Test, Refused> {
@@ -276,7 +277,7 @@ impl Net {
 
     /// Whether an address is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
-        crate::config::chain::contains(self.0, self.1, address)
+        hawser_routing::contains(self.0, self.1, address)
     }
 }
 
@@ -302,7 +303,7 @@ fn template(text: &str) -> Result<Regex, Refused> {
     if pattern.is_empty() {
         refuse!("uri_template is empty");
     }
-    whole_regex(&pattern)
+    Ok(whole_regex(&pattern)?)
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ impl Fields {
     }
 
     /// All values of a field.
-    pub fn named<'f>(&'f self, name: &'f Name) -> impl Iterator<Item = &'f [u8]> + Clone {
+    pub fn named<'f>(&'f self, name: &Name) -> impl Iterator<Item = &'f [u8]> + Clone {
         let known = name.known;
         let is = move |e: &&Entry| e.known == known && (known != Known::Other || self.name(e) == name.text.as_bytes());
         self.list.iter().filter(is).map(|e| self.value(e))

@@ -6,8 +6,7 @@
 use hawser_api::proto::envoy::r#type::matcher::v3 as proto;
 use regex::{Regex, RegexBuilder};
 
-use super::Refused;
-use super::proto::refuse;
+use crate::{Refused, refuse};
 
 /// A checked `StringMatcher`.
 #[derive(Clone, Debug)]
@@ -85,12 +84,18 @@ impl StringMatch {
 }
 
 /// A regular expression that matches whole texts.
-pub(super) fn whole_regex(pattern: &str) -> Result<Regex, Refused> {
+///
+/// # Errors
+/// If it is none, or would be too large.
+pub fn whole_regex(pattern: &str) -> Result<Regex, Refused> {
     bounded(&format!("^(?:{pattern})$"), pattern)
 }
 
 /// A regular expression that matches anywhere.
-pub(super) fn part_regex(pattern: &str) -> Result<Regex, Refused> {
+///
+/// # Errors
+/// If it is none, or would be too large.
+pub fn part_regex(pattern: &str) -> Result<Regex, Refused> {
     bounded(pattern, pattern)
 }
 
