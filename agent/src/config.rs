@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
 /// Command line of `hawser-agent`.
@@ -28,6 +28,9 @@ pub struct Args {
     #[arg(long, default_value = "/etc/hawser/agent.yaml")]
     pub config: PathBuf,
 }
+
+/// The most worker threads that an Envoy is started with.
+const MOST_THREADS: u32 = 1024;
 
 /// What the agent runs with.
 #[derive(Clone, Debug)]
@@ -60,6 +63,55 @@ pub(crate) struct File {
     pub(crate) on_proxy_failure: Option<OnProxyFailure>,
     /// Mark of the agent's own sockets, for hosts that route by mark.
     pub(crate) mark: Option<u32>,
+    /// How an Envoy is run.
+    pub(crate) envoy: Envoy,
+}
+
+/// How an Envoy is run, with `proxy: envoy`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct Envoy {
+    /// Its program.
+    pub(crate) binary: PathBuf,
+    /// Worker threads; one for each core if absent.
+    pub(crate) concurrency: Option<u32>,
+    /// What it writes to its log.
+    pub(crate) log_level: LogLevel,
+}
+
+impl Default for Envoy {
+    fn default() -> Self {
+        Self { binary: "/usr/bin/envoy".into(), concurrency: None, log_level: LogLevel::default() }
+    }
+}
+
+/// Envoy's levels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    #[default]
+    Warning,
+    Error,
+    Critical,
+    Off,
+}
+
+impl LogLevel {
+    /// Envoy's word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// Which data plane.
@@ -69,6 +121,16 @@ pub(crate) enum ProxyKind {
     #[default]
     Hawser,
     Envoy,
+}
+
+impl ProxyKind {
+    /// The word for discovery and for people.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Hawser => "hawser",
+            Self::Envoy => "envoy",
+        }
+    }
 }
 
 /// What becomes of declared inbound ports while there is no proxy.
@@ -93,9 +155,6 @@ impl Config {
     /// Reads the file and resolves the user.
     pub(crate) fn load(args: &Args) -> anyhow::Result<Self> {
         let file = File::read(&args.config)?;
-        if file.proxy == ProxyKind::Envoy {
-            bail!("{}: proxy: envoy: this version can't run an Envoy yet; use hawser", args.config.display());
-        }
         Ok(Self {
             state_dir: args.state_dir.clone(),
             run_dir: args.run_dir.clone(),
@@ -119,7 +178,23 @@ impl File {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        Ok(serde_saphyr::from_str(text)?)
+        let file: Self = serde_saphyr::from_str(text)?;
+        file.check()?;
+        Ok(file)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let Envoy { binary, concurrency, .. } = &self.envoy;
+        ensure!(
+            self.proxy == ProxyKind::Envoy || self.envoy == Envoy::default(),
+            "envoy: it counts only with `proxy: envoy`; add that line or remove this one"
+        );
+        ensure!(binary.is_absolute(), "envoy.binary: {} is not an absolute path", binary.display());
+        ensure!(
+            concurrency.is_none_or(|threads| (1..=MOST_THREADS).contains(&threads)),
+            "envoy.concurrency: use 1 to {MOST_THREADS} threads, or leave it out for one a core"
+        );
+        Ok(())
     }
 }
 
@@ -153,5 +228,24 @@ mod tests {
         assert_eq!(File::parse("# nothing\n").unwrap(), File::default());
         let error = File::parse("captureInterface: [docker0]\n").unwrap_err().to_string();
         assert!(error.contains("captureInterface"), "{error}");
+    }
+
+    #[test]
+    fn an_envoy_is_described_in_full_or_not_at_all() {
+        let file = File::parse("proxy: envoy\n").unwrap();
+        assert_eq!((file.proxy, file.envoy.binary.to_str()), (ProxyKind::Envoy, Some("/usr/bin/envoy")));
+        let file = File::parse("proxy: envoy\nenvoy: {binary: /opt/envoy, concurrency: 2, logLevel: info}\n").unwrap();
+        assert_eq!((file.envoy.concurrency, file.envoy.log_level.as_str()), (Some(2), "info"));
+        let refused = [
+            ("envoy: {binary: /opt/envoy}\n", "proxy: envoy"),
+            ("proxy: envoy\nenvoy: {binary: envoy}\n", "envoy.binary"),
+            ("proxy: envoy\nenvoy: {concurrency: 0}\n", "envoy.concurrency"),
+            ("proxy: envoy\nenvoy: {threads: 1}\n", "threads"),
+            ("proxy: haproxy\n", "haproxy"),
+        ];
+        for (text, word) in refused {
+            let error = format!("{:#}", File::parse(text).unwrap_err());
+            assert!(error.contains(word), "{text}: {error}");
+        }
     }
 }

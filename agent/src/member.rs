@@ -89,6 +89,7 @@ impl Member {
             commands: receiver,
             status,
             mark,
+            proxy: config.file.proxy,
         };
         let tasks = vec![
             gate,

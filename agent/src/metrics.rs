@@ -16,12 +16,15 @@ use axum::routing::get;
 use hawser_api::names::ports;
 use tokio::net::TcpListener;
 
+use crate::config::ProxyKind;
 use crate::discovery::Reach;
 use crate::host::{Host, Phase};
 use crate::member::Member;
 use crate::supervise::{Phase as ProxyPhase, admin};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Envoy's counters are not named as OpenMetrics asks.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const END: &str = "# EOF\n";
 
 /// Serves the page for as long as the agent runs.
@@ -77,10 +80,15 @@ async fn metrics(host: Host) -> impl IntoResponse {
         "Whether this host is part of the mesh",
         [("", u64::from(host.phase() == Phase::Joined))],
     );
+    let mut format = OPEN_METRICS;
     let mut text = match host.member() {
         Some(member) => {
             of(&mut page, &member).await;
-            let proxy = admin::metrics().await.unwrap_or_default();
+            let kind = member.supervisor.kind;
+            if kind == ProxyKind::Envoy {
+                format = PROMETHEUS;
+            }
+            let proxy = admin::metrics(kind).await.unwrap_or_default();
             page.0 + proxy.strip_suffix(END).unwrap_or(&proxy)
         }
         None => page.0,
@@ -89,7 +97,7 @@ async fn metrics(host: Host) -> impl IntoResponse {
         text.push('\n');
     }
     text.push_str(END);
-    ([(CONTENT_TYPE, OPEN_METRICS)], text)
+    ([(CONTENT_TYPE, format)], text)
 }
 
 async fn of(page: &mut Page, member: &Member) {

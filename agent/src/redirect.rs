@@ -35,6 +35,7 @@ mod pending;
 mod routes;
 mod ruleset;
 mod saved;
+mod source;
 mod text;
 
 /// How long a leave waits for captured connections, unless told otherwise.
@@ -184,6 +185,7 @@ impl Redirection {
         }
         self.inbound_released = false;
         notes.extend(routes::set(&intent.capture.virtual_ranges).await?);
+        notes.extend(source::set(intent.envoy_uid.is_some()).await?);
         Ok(notes)
     }
 
@@ -297,6 +299,7 @@ impl Redirection {
     /// state. Does what it can even if a part fails. Returns how many captured connections were left.
     pub async fn remove(&mut self, grace: Duration) -> Result<usize, RedirectError> {
         let saved = self.saved()?;
+        let had_source = saved.as_ref().is_some_and(|s| s.intent.envoy_uid.is_some());
         let dns_port = saved.as_ref().and_then(|s| s.intent.dns.as_ref()).map_or(ports::DNS, |dns| dns.port);
         if let Some(saved) = saved.filter(|s| !s.removing) {
             self.save(Saved { removing: true, ..Saved::clone(&saved) })?;
@@ -311,8 +314,10 @@ impl Redirection {
             left = wait_for_captured(Instant::now() + grace).await;
         }
         let removed_routes = routes::set(&BTreeSet::new()).await;
+        let removed_source = if had_source { source::set(false).await } else { Ok(Vec::new()) };
         nft::load_json(&json::delete()).await?;
         removed_routes?;
+        removed_source?;
         self.known = None;
         self.store.clear().map_err(|e| self.state_error(e))?;
         Ok(left)

@@ -33,6 +33,7 @@ use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use node::complete;
 pub(crate) use own::Captured;
 pub(crate) use status::Clients;
 

@@ -16,6 +16,7 @@ use tonic::Code;
 pub(crate) use epochs::{Epochs, forget};
 pub(crate) use stream::hostname;
 
+use crate::config::ProxyKind;
 use crate::discovery::Link;
 use crate::identity::{Holder, RenewNow, Renewal};
 use crate::mark::OwnMark;
@@ -40,6 +41,7 @@ pub(crate) struct Session {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) status: watch::Sender<SessionStatus>,
     pub(crate) mark: OwnMark,
+    pub(crate) proxy: ProxyKind,
 }
 
 /// What the session is told to do. A dropped reply means that there was no session to do it on.

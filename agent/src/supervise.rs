@@ -2,10 +2,11 @@
 //!
 //! In: the record, connections on `listeners.sock`, ends of processes. Out: one proxy, started or adopted, with listening
 //! sockets that outlive it. A proxy outlives the agent: a new agent adopts it by its connection. Nothing is started
-//! while one runs.
+//! while one runs. An Envoy is kept by [`envoy`]: it makes its sockets itself and is adopted by its process.
 
 pub(crate) mod admin;
 mod child;
+pub(crate) mod envoy;
 mod listeners;
 
 use std::path::Path;
@@ -25,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, ProxyUser};
+use crate::config::{Config, ProxyKind, ProxyUser};
 use crate::identity::Identity;
 use child::Program;
 use listeners::{Listeners, wanted};
@@ -62,6 +63,7 @@ pub(crate) enum Phase {
 
 /// The supervisor; dropping it leaves the proxy running.
 pub(crate) struct Supervisor {
+    pub(crate) kind: ProxyKind,
     pub(crate) state: watch::Receiver<ProxyState>,
     orders: mpsc::Sender<Order>,
     _task: AbortOnDropHandle<()>,
@@ -88,12 +90,23 @@ impl Phase {
 impl Supervisor {
     /// Listens for a proxy and starts one if none runs.
     pub(crate) fn start(config: &Config, identity: watch::Receiver<Arc<Identity>>) -> anyhow::Result<Self> {
-        let program =
-            Program { binary: config.proxy_binary.clone(), user: config.proxy_user, run_dir: config.run_dir.clone() };
-        let socket = config.run_dir.join(SOCKET);
-        let accept = listen(&socket).with_context(|| socket.display().to_string())?;
+        let kind = config.file.proxy;
         let (publish, state) = watch::channel(ProxyState::default());
         let (orders, receiver) = mpsc::channel(4);
+        if kind == ProxyKind::Envoy {
+            let keeper = envoy::Keeper::new(config, identity, publish);
+            let task = AbortOnDropHandle::new(tokio::spawn(keeper.run(receiver)));
+            return Ok(Self { kind, state, orders, _task: task });
+        }
+        let program = Program {
+            binary: config.proxy_binary.clone(),
+            arguments: vec!["--run-dir".into(), config.run_dir.clone().into()],
+            user: config.proxy_user,
+            pid_file: config.run_dir.join(child::HAWSER_PID),
+        };
+        let other = config.run_dir.join(child::ENVOY_PID);
+        let socket = config.run_dir.join(SOCKET);
+        let accept = listen(&socket).with_context(|| socket.display().to_string())?;
         let keeper = Keeper {
             accept,
             identity,
@@ -110,7 +123,11 @@ impl Supervisor {
             ready_at: None,
             program,
         };
-        Ok(Self { state, orders, _task: AbortOnDropHandle::new(tokio::spawn(keeper.run(receiver))) })
+        let task = tokio::spawn(async move {
+            child::retire(&other).await;
+            keeper.run(receiver).await;
+        });
+        Ok(Self { kind, state, orders, _task: AbortOnDropHandle::new(task) })
     }
 
     /// Waits until the proxy serves.

@@ -82,6 +82,8 @@ pub mod metadata {
     pub const WORKLOAD: &str = "HAWSER_WORKLOAD";
     /// Node: asks for Istio's plaintext-only generation, as gRPC clients do: `grpc`.
     pub const GENERATOR: &str = "GENERATOR";
+    /// Node: `true` if an Envoy is to listen on IPv6 too.
+    pub const IPV6: &str = "HAWSER_IPV6";
     /// Node: comma-separated addresses of the workload; wins over the one in the id.
     pub const INSTANCE_IPS: &str = "INSTANCE_IPS";
     /// Endpoint filter metadata: key `workload` = `name;namespace;canonical name;revision;cluster`.

@@ -11,7 +11,7 @@ mod metrics;
 mod session;
 mod stream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use hawser_api::proto::discovery::aggregated_discovery_service_server::{
 use hawser_api::proto::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
-use hawser_mesh::InstanceRef;
+use hawser_mesh::{InstanceRef, Locality};
 use hawser_registry_source::Interest;
 use hawser_xds::{Closure, DeltaServer, Limits, SotwServer, TypeUrl};
 use tonic::{Request, Response, Status, Streaming};
@@ -38,6 +38,9 @@ use crate::compiler::Compiler;
 use crate::peer::Peer;
 use crate::registry::{Snapshot, Snapshots};
 use crate::view::Client;
+
+/// Names that a client asked for, by type.
+pub(crate) type Asked = BTreeMap<TypeUrl, BTreeSet<Arc<str>>>;
 
 /// What discovery knows of joined hosts.
 pub trait Hosts: Send + Sync + 'static {
@@ -57,6 +60,8 @@ pub struct HostWorkload {
     pub name: String,
     /// Service account.
     pub service_account: String,
+    /// Where its host is.
+    pub locality: Locality,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -133,6 +138,10 @@ impl Server {
     /// Names that a connected client asked for, by type; `None` if there is no such client.
     pub(crate) async fn names_of(&self, node_id: &str) -> Option<(Client, Vec<(TypeUrl, Vec<Arc<str>>)>)> {
         self.shared.clients.names_of(node_id).await
+    }
+
+    pub(crate) async fn asked_by(&self, fits: impl Fn(&str) -> bool) -> Vec<(Client, Asked)> {
+        self.shared.clients.asked_by(fits).await
     }
 
     pub(crate) fn compiler(&self) -> &Compiler {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hawser_api::proto::host;
-use hawser_mesh::{InstanceRef, RegistryId, RegistryKind};
+use hawser_mesh::{InstanceRef, Locality, RegistryId, RegistryKind};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
@@ -358,12 +358,14 @@ impl crate::ads::Hosts for Hosts {
             Some(wanted) => workloads.find(|w| w.id == wanted)?,
             None => workloads.next()?,
         };
+        let (region, zone, sub_zone) = live.record.locality.clone();
         Some(crate::ads::HostWorkload {
             instance: InstanceRef { instance_id: id.clone(), workload_id: own.id.as_str().into() },
             namespace: own.namespace.clone(),
             name: own.name.clone(),
             service_account: own.service_account.clone(),
             labels: own.labels.clone(),
+            locality: Locality { region, zone, sub_zone },
         })
     }
 }

@@ -56,6 +56,8 @@ pub struct View {
     pub plaintext: bool,
     /// Where it is; for clients that do not rank localities themselves and rules that look at it.
     pub locality: Option<Locality>,
+    /// It is an Envoy that listens on IPv6 too.
+    pub ipv6: bool,
 }
 
 /// A client.
@@ -79,6 +81,8 @@ pub struct Client {
     pub instance: Option<InstanceRef>,
     /// Its addresses.
     pub addresses: Vec<String>,
+    /// It says that its host speaks IPv6.
+    pub ipv6: bool,
 }
 
 impl Client {
@@ -107,6 +111,7 @@ impl Client {
             locality: Locality { region: locality.region, zone: locality.zone, sub_zone: locality.sub_zone },
             instance: None,
             addresses: addresses.collect(),
+            ipv6: text(node, metadata::IPV6) == Some("true"),
         }
     }
 
@@ -121,6 +126,7 @@ impl Client {
             network: self.network.clone(),
             plaintext: self.plaintext || self.class == Class::Grpc,
             locality: (!matches!(self.class, Class::Hawser(_))).then(|| self.locality.clone()),
+            ipv6: self.ipv6 && self.class == Class::Envoy,
         }
     }
 

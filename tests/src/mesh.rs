@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::testbeds::Testbed;
 use crate::{Host, Lab, Process, Seen, programs, wait};
 
 /// User of discovery.
@@ -22,6 +23,8 @@ pub const AGENT_USER: u32 = 64_001;
 pub const PROXY_USER: u32 = 64_002;
 /// User of the programs that know nothing of the mesh.
 pub const APP_USER: u32 = 64_010;
+
+const AGENT_FILE: &str = "agent.yaml";
 
 /// What a load generator saw.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -253,9 +256,40 @@ impl Member {
     /// # Errors
     /// If the agent does not start.
     pub fn on(host: Host) -> Result<Self> {
+        Self::configured(host, "")
+    }
+
+    /// The same with a file of the agent's.
+    ///
+    /// # Errors
+    /// If the agent does not start.
+    pub fn configured(host: Host, file: &str) -> Result<Self> {
         let mut member = Self { host, agent: None, apps: Vec::new() };
+        member.configure(file)?;
         member.start_agent()?;
         Ok(member)
+    }
+
+    /// A new host whose data plane is an Envoy, with a Bookinfo service, joined.
+    ///
+    /// # Errors
+    /// If it can't join.
+    pub fn with_envoy(lab: &mut Lab, mesh: &Mesh, testbed: &Testbed, name: &str, role: &str) -> Result<Self> {
+        let host = lab.host(name)?;
+        let file = format!("proxy: envoy\nenvoy: {{binary: {}}}\n", testbed.envoy_program()?.display());
+        let mut member = Self::configured(host, &file)?;
+        member.bookinfo(role, "v1", "")?;
+        let token = mesh.token(&format!("default/{role}"), &["http=9080"], 1, &["--label", &format!("app={role}")])?;
+        member.join(&token)?;
+        Ok(member)
+    }
+
+    /// Writes the agent's file, which counts from its next start.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn configure(&self, file: &str) -> Result<()> {
+        Ok(std::fs::write(self.host.disk().join(AGENT_FILE), file)?)
     }
 
     /// A new host with an agent and a Bookinfo service, joined.
@@ -294,6 +328,8 @@ impl Member {
             if has_users() { PROXY_USER.to_string() } else { "0".to_owned() },
             "--proxy-binary".to_owned(),
             programs::find("hawser-proxy")?.display().to_string(),
+            "--config".to_owned(),
+            self.host.disk().join(AGENT_FILE).display().to_string(),
         ]
         .into();
         // What a unit with the proxy as a child would give: the firewall, and another user for the proxy.

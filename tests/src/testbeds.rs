@@ -52,6 +52,16 @@ impl Testbed {
         self.venv.join("bin/envoy").display().to_string()
     }
 
+    /// The same without the script that starts it.
+    ///
+    /// # Errors
+    /// If the environment holds none.
+    pub fn envoy_program(&self) -> Result<PathBuf> {
+        let below = std::fs::read_dir(self.venv.join("lib"))?.flatten();
+        let mut programs = below.map(|dir| dir.path().join("site-packages/envoy/_bin/envoy"));
+        programs.find(|program| program.is_file()).context("the environment holds no Envoy")
+    }
+
     /// Python with grpcio.
     pub fn python(&self) -> String {
         self.venv.join("bin/python").display().to_string()

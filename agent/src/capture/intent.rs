@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hawser_api::names::ports;
 use hawser_api::proto::host::{Record, Workload, workload};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, ProxyKind};
 use crate::redirect::{
     Capture, Dns, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope,
 };
@@ -17,7 +17,8 @@ pub(super) fn intent(config: &Config, record: &Record, captured: Option<Capture>
         exempt: exempt(config),
         dns: Some(Dns::new(servers.iter().copied())),
         on_proxy_failure: on_proxy_failure(config, record),
-        inbound_mode: InboundMode::Tproxy,
+        inbound_mode: inbound_mode(config),
+        envoy_uid: (config.file.proxy == ProxyKind::Envoy).then_some(config.proxy_user.uid),
         ..Intent::default()
     };
     for workload in &record.workloads {
@@ -35,6 +36,14 @@ pub(super) fn intent(config: &Config, record: &Record, captured: Option<Capture>
         intent.capture_interfaces.insert(interface.clone(), first);
     }
     intent
+}
+
+/// An Envoy makes its sockets itself, and has no CAP_NET_RAW to make a transparent one.
+fn inbound_mode(config: &Config) -> InboundMode {
+    match config.file.proxy {
+        ProxyKind::Hawser => InboundMode::Tproxy,
+        ProxyKind::Envoy => InboundMode::Redirect,
+    }
 }
 
 /// Until discovery has said more: the ranges of the record.
@@ -108,6 +117,16 @@ mod tests {
         assert_eq!(made.on_proxy_failure, OnProxyFailure::Closed);
         // What discovery says wins over the record.
         assert!(intent(&config(), &record, Some(Capture::default()), &[]).capture.virtual_ranges.is_empty());
+    }
+
+    #[test]
+    fn an_envoy_is_led_to_and_told_from_its_own_calls() {
+        let mut config = config();
+        assert_eq!(intent(&config, &Record::default(), None, &[]).envoy_uid, None);
+        config.file.proxy = ProxyKind::Envoy;
+        let made = intent(&config, &Record::default(), None, &[]);
+        assert_eq!((made.inbound_mode, made.envoy_uid), (InboundMode::Redirect, Some(998)));
+        assert_eq!((made.draining().inbound_mode, made.draining().envoy_uid), (InboundMode::Redirect, Some(998)));
     }
 
     #[test]

@@ -10,11 +10,13 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::{Host, Phase, Steps};
+use crate::config::ProxyKind;
 use crate::identity::forget;
 use crate::join::{Enrolment, enroll};
 use crate::mark::OwnMark;
 use crate::member::Member;
 use crate::refusal::Refusal;
+use crate::supervise::envoy;
 
 const SESSION: Duration = Duration::from_secs(15);
 const PROXY: Duration = Duration::from_secs(15);
@@ -28,7 +30,7 @@ impl Host {
         if let Some(member) = self.member() {
             return again(&member, &token, steps);
         }
-        self.preflight()?;
+        self.preflight().await?;
         steps.say("preflight", "this host can join");
         self.set(Phase::Joining, None);
         let (addresses, locality) = (request.addresses, request.locality);
@@ -47,7 +49,14 @@ impl Host {
     }
 
     /// What can be known to fail before anything is changed or asked.
-    fn preflight(&self) -> Result<(), Refusal> {
+    async fn preflight(&self) -> Result<(), Refusal> {
+        if self.0.config.file.proxy == ProxyKind::Envoy {
+            let binary = &self.0.config.file.envoy.binary;
+            let found = envoy::version(binary).await;
+            let missing =
+                |error: envoy::Unusable| Refusal::new(Code::FailedPrecondition, "proxy-missing", error.to_string());
+            return found.map(|_| ()).map_err(missing);
+        }
         let proxy = &self.0.config.proxy_binary;
         if nix::unistd::access(proxy, nix::unistd::AccessFlags::X_OK).is_err() {
             let why = format!("{} can't be run: is the package hawser-proxy installed?", proxy.display());

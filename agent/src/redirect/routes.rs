@@ -47,7 +47,7 @@ pub(super) async fn set(wanted: &BTreeSet<IpNet>) -> Result<Vec<String>, RouteEr
                 _ => remove(&handle, route).await?,
             }
         }
-        let loopback = nix::net::if_::if_nametoindex("lo").map_err(|_| RouteError::NoLoopback)?;
+        let loopback = loopback()?;
         let mut notes = Vec::new();
         for net in wanted.difference(&have) {
             match handle.route().add(message(*net, loopback)).execute().await {
@@ -69,7 +69,12 @@ pub(super) fn describe(wanted: &BTreeSet<IpNet>) -> Vec<String> {
     wanted.iter().map(|net| format!("{net} dev lo proto {PROTOCOL} metric {METRIC}")).collect()
 }
 
-async fn connected<T>(work: impl AsyncFnOnce(Handle) -> Result<T, RouteError>) -> Result<T, RouteError> {
+/// The index of lo.
+pub(super) fn loopback() -> Result<u32, RouteError> {
+    nix::net::if_::if_nametoindex("lo").map_err(|_| RouteError::NoLoopback)
+}
+
+pub(super) async fn connected<T>(work: impl AsyncFnOnce(Handle) -> Result<T, RouteError>) -> Result<T, RouteError> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(RouteError::Socket)?;
     let task = tokio::spawn(connection);
     let result = work(handle).await;

@@ -48,7 +48,7 @@ impl Session {
             addresses: identity.record.addresses.clone(),
             hostname: hostname(),
             workloads: self.health.borrow_and_update().clone(),
-            proxy: "hawser".into(),
+            proxy: self.proxy.as_str().into(),
         };
         let (say, queue) = mpsc::channel(QUEUE);
         let _ = say.try_send(request(Say::Open(open)));

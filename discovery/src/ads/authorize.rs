@@ -35,6 +35,7 @@ pub(super) fn authorize(peer: &Peer, node: &Node, hosts: &dyn Hosts, settings: &
             };
             client.namespace = workload.namespace.as_str().into();
             client.labels = workload.labels;
+            client.locality = workload.locality;
             client.instance = Some(workload.instance);
         }
         Path::Workload { .. } if peer.joined_workload => {
@@ -67,7 +68,7 @@ pub(super) fn refresh(client: &Client, hosts: &dyn Hosts) -> Option<Client> {
         true => client.namespace.clone(),
         false => workload.namespace.as_str().into(),
     };
-    Some(Client { namespace, labels: workload.labels, ..client.clone() })
+    Some(Client { namespace, labels: workload.labels, locality: workload.locality, ..client.clone() })
 }
 
 #[cfg(test)]
@@ -75,7 +76,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use hawser_api::identity::{SpiffeId, TrustDomain};
-    use hawser_mesh::InstanceRef;
+    use hawser_mesh::{InstanceRef, Locality};
 
     use super::super::HostWorkload;
     use super::*;
@@ -90,6 +91,7 @@ mod tests {
                 name: "reviews-known".to_owned(),
                 service_account: "reviews".to_owned(),
                 labels: BTreeMap::new(),
+                locality: Locality { region: "eu".to_owned(), ..Locality::default() },
             })
         }
     }
@@ -107,7 +109,8 @@ mod tests {
         use tonic::Code::{PermissionDenied, Unauthenticated};
         let domain: TrustDomain = "cluster.local".parse().unwrap();
         let other: TrustDomain = "example.org".parse().unwrap();
-        assert_eq!(&*ask(domain.host("known").ok(), false, false).unwrap().namespace, "prod");
+        let known = ask(domain.host("known").ok(), false, false).unwrap();
+        assert_eq!((&*known.namespace, known.locality.region.as_str()), ("prod", "eu"));
         assert_eq!(&*ask(domain.workload("default", "x").ok(), false, false).unwrap().namespace, "default");
         assert!(ask(None, false, true).unwrap().plaintext);
         assert_eq!(ask(domain.host("revoked").ok(), false, false), Err(PermissionDenied));

@@ -15,8 +15,8 @@ use hawser_xds::{State, TypeStatus, TypeUrl};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Acknowledged;
 use super::interest::Watching;
+use super::{Acknowledged, Asked};
 use crate::peer::Peer;
 use crate::view::{Class, Client};
 
@@ -24,6 +24,8 @@ use crate::view::{Class, Client};
 const MOST: usize = 50_000;
 /// Streams of one joined host: its agent's, and one for each workload.
 const MOST_OF_ONE: usize = 80;
+/// How long a stream may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Questions that wait for one stream.
 const QUESTIONS: usize = 16;
 
@@ -206,12 +208,33 @@ impl Clients {
         sum
     }
 
+    /// The clients whose node id fits, one for each node, with all that they asked for.
+    pub(super) async fn asked_by(&self, fits: impl Fn(&str) -> bool) -> Vec<(Client, Asked)> {
+        let found: Vec<_> = self.all.lock().values().filter(|entry| fits(&entry.client.node_id)).cloned().collect();
+        let mut all: BTreeMap<String, (Client, Asked)> = BTreeMap::new();
+        for entry in found {
+            let (reply, answer) = oneshot::channel();
+            if entry.questions.send(Question::Names(reply)).await.is_err() {
+                continue;
+            }
+            // A host's agent asks under the name of its proxy, for what only an agent uses.
+            let Ok(Ok(names)) = tokio::time::timeout(PATIENCE, answer).await else { continue };
+            let client = &entry.client;
+            let (_, asked) =
+                all.entry(client.node_id.clone()).or_insert_with(|| (Client::clone(client), Asked::default()));
+            for (ty, names) in names {
+                asked.entry(ty).or_default().extend(names);
+            }
+        }
+        all.into_values().collect()
+    }
+
     pub(super) async fn names_of(&self, node_id: &str) -> Option<(Client, Vec<(TypeUrl, Vec<Arc<str>>)>)> {
         let found = self.all.lock().values().find(|entry| entry.client.node_id == node_id).cloned();
         let entry = found?;
         let (reply, answer) = oneshot::channel();
         entry.questions.send(Question::Names(reply)).await.ok()?;
-        let names = tokio::time::timeout(Duration::from_secs(5), answer).await.ok()?.ok()?;
+        let names = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
         Some((entry.client.clone(), names))
     }
 }

@@ -88,13 +88,21 @@ pub(super) fn built_in(context: &Context<'_>, cluster: &str) -> Option<Compiled>
             };
             set_http(&mut made, &options);
             if cluster == clusters::INBOUND_PASSTHROUGH {
-                let source = socket_address("127.0.0.6", 0);
-                made.upstream_bind_config = Some(core::BindConfig { source_address: Some(source) });
+                made.upstream_bind_config = Some(from_itself(context, false));
             }
         }
         _ => return None,
     }
     (context.view.class != Class::Grpc).then(|| Compiled::new(&made, Vec::new()))
+}
+
+/// Addresses by which capture tells an Envoy's connections to its own applications from calls.
+pub(super) fn from_itself(context: &Context<'_>, v6: bool) -> core::BindConfig {
+    let extra = || core::ExtraSourceAddress { address: Some(socket_address("::6", 0)) };
+    core::BindConfig {
+        source_address: Some(socket_address(if v6 && !context.view.ipv6 { "::6" } else { "127.0.0.6" }, 0)),
+        extra_source_addresses: context.view.ipv6.then(extra).into_iter().collect(),
+    }
 }
 
 /// A cluster that goes to where the connection was going.

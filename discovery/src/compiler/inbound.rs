@@ -17,11 +17,12 @@ use hawser_mesh::Protocol;
 
 use super::Compiled;
 use super::access_log;
-use super::cluster::{as_received, original, set_http};
+use super::cluster::{as_received, from_itself, original, set_http};
 use super::context::Context;
 use super::endpoints::istio_workload;
 use super::listener::chain::{Inspect, http, inspectors, listener_filter, tcp};
-use super::proto::{address, any, duration, name, socket_address, structure, text};
+use super::listener::ipv6;
+use super::proto::{address, any, duration, name, structure, text};
 use super::route::action::to;
 use super::route::everything;
 use super::security::{self, Guard};
@@ -87,6 +88,7 @@ pub(super) fn listener(
     let made = Listener {
         name: listeners::VIRTUAL_INBOUND.to_owned(),
         address: Some(address("0.0.0.0", ports::INBOUND)),
+        additional_addresses: ipv6(context, ports::INBOUND),
         filter_chains: chains,
         listener_filters: filters,
         listener_filters_timeout: Some(duration(context.settings().detect)),
@@ -116,10 +118,8 @@ pub(super) fn cluster(context: &Context<'_>, member: Option<&Arc<Member>>, name:
     };
     original(&mut made);
     if !context.is_hawser() {
-        // So that capture tells its own connections from others'.
         let v6 = member.address("").and_then(|a| a.parse::<IpAddr>().ok()).is_some_and(|a| a.is_ipv6());
-        let source = socket_address(if v6 { "::6" } else { "127.0.0.6" }, 0);
-        made.upstream_bind_config = Some(core::BindConfig { source_address: Some(source) });
+        made.upstream_bind_config = Some(from_itself(context, v6));
     }
     if super::route::is_routed(protocol) {
         let options = hawser_api::proto::envoy::extensions::upstreams::http::v3::HttpProtocolOptions {

@@ -7,7 +7,7 @@
 pub(super) mod chain;
 mod connections;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hawser_api::names::{self, clusters, listeners, ports};
 use hawser_api::proto::core::TrafficDirection;
@@ -162,6 +162,7 @@ fn virtual_outbound(context: &Context<'_>) -> Compiled {
     let made = Listener {
         name: listeners::VIRTUAL_OUTBOUND.to_owned(),
         address: Some(address(&Ipv4Addr::UNSPECIFIED.to_string(), ports::OUTBOUND)),
+        additional_addresses: ipv6(context, ports::OUTBOUND),
         filter_chains: vec![black_hole],
         default_filter_chain: Some(passthrough(context)),
         use_original_dst: Some(true),
@@ -171,6 +172,12 @@ fn virtual_outbound(context: &Context<'_>) -> Compiled {
     };
     let needs = [clusters::BLACK_HOLE, clusters::PASSTHROUGH].map(|c| (TypeUrl::CLUSTER, c.into())).to_vec();
     Compiled::new(&made, needs)
+}
+
+/// The other family's any address, where the host speaks it: a listener that can't be bound is refused whole.
+pub(super) fn ipv6(context: &Context<'_>, port: u16) -> Vec<AdditionalAddress> {
+    let made = || AdditionalAddress { address: Some(address(&Ipv6Addr::UNSPECIFIED.to_string(), port)) };
+    context.view.ipv6.then(made).into_iter().collect()
 }
 
 fn passthrough(context: &Context<'_>) -> FilterChain {

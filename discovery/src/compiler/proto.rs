@@ -32,6 +32,8 @@ pub(super) mod name {
     pub(in crate::compiler) const DOWNSTREAM_TLS: &str =
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
     pub(in crate::compiler) const FILE_ACCESS_LOG: &str = "envoy.extensions.access_loggers.file.v3.FileAccessLog";
+    pub(in crate::compiler) const STDOUT_ACCESS_LOG: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
+    pub(in crate::compiler) const STDERR_ACCESS_LOG: &str = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog";
     pub(in crate::compiler) const REQ_WITHOUT_QUERY: &str =
         "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery";
     pub(in crate::compiler) const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";

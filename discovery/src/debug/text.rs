@@ -2,6 +2,7 @@
 //!
 //! In: an encoded resource. Out: text for people and for golden files. Invariant: equal bytes, equal text.
 
+use hawser_api::proto::envoy::extensions::access_loggers;
 use hawser_api::proto::envoy::extensions::filters::http::{jwt_authn, rbac, router};
 use hawser_api::proto::envoy::extensions::filters::listener::{http_inspector, original_dst, tls_inspector};
 use hawser_api::proto::envoy::extensions::filters::network;
@@ -106,6 +107,8 @@ fn debug(type_url: &str, body: &[u8]) -> String {
         "OriginalDst" => of::<original_dst::v3::OriginalDst>(body),
         "TlsInspector" => of::<tls_inspector::v3::TlsInspector>(body),
         "FileAccessLog" => of::<file_access_log::FileAccessLog>(body),
+        "StdoutAccessLog" => of::<access_loggers::stream::v3::StdoutAccessLog>(body),
+        "StderrAccessLog" => of::<access_loggers::stream::v3::StderrAccessLog>(body),
         "ReqWithoutQuery" => of::<req_without_query::v3::ReqWithoutQuery>(body),
         "RBAC" if type_url.contains(".network.") => of::<network::rbac::v3::Rbac>(body),
         "RBAC" => of::<rbac::v3::Rbac>(body),
