@@ -40,6 +40,10 @@ pub(crate) enum Verb {
     Get(Get),
     /// Which proxies are connected, and what they acknowledged (control host)
     ProxyStatus,
+    /// What a proxy is given, one kind of it (control host)
+    ProxyConfig(ProxyConfig),
+    /// What a call would meet, and what decides it (control host)
+    Why(Why),
     /// Register an instance on a host that runs no agent (control host)
     Register(Register),
     /// Take out an instance that was registered by hand (control host)
@@ -202,6 +206,59 @@ pub(crate) enum What {
     /// Join tokens.
     #[value(alias = "token")]
     Tokens,
+}
+
+/// `hawser proxy-config`.
+#[derive(Debug, Args)]
+pub(crate) struct ProxyConfig {
+    /// What of it
+    #[arg(value_enum)]
+    pub(crate) kind: Given,
+    /// Whose: a joined host's name or instance id, a workload (namespace/name), or a node id
+    pub(crate) host: String,
+}
+
+/// What a proxy is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Given {
+    /// Filter chains of its listeners.
+    #[value(alias = "listener")]
+    Listeners,
+    /// Routes of its virtual hosts.
+    #[value(alias = "route")]
+    Routes,
+    /// Clusters.
+    #[value(alias = "cluster")]
+    Clusters,
+    /// Endpoints of its clusters.
+    #[value(alias = "endpoint")]
+    Endpoints,
+    /// Certificates and roots that it uses.
+    #[value(alias = "secret")]
+    Secrets,
+    /// What its own ports take.
+    #[value(alias = "policy")]
+    Policies,
+}
+
+/// `hawser why`.
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// Who calls: a workload or group (namespace/name), or a joined host
+    #[arg(long, value_name = "WORKLOAD")]
+    pub(crate) from: String,
+    /// Where to
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) to: String,
+    /// Method of the request
+    #[arg(long, default_value = "GET")]
+    pub(crate) method: String,
+    /// Path of the request, with its query
+    #[arg(long, default_value = "/")]
+    pub(crate) path: String,
+    /// Header field of the request
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
 }
 
 /// `hawser register`.

@@ -15,6 +15,9 @@ pub(crate) const NOT_FOUND: u8 = 5;
 /// `redirect check`: what is loaded is not what should be.
 pub(crate) const DIFFERS: u8 = 6;
 
+/// `why`: the call would not be served.
+pub(crate) const NOT_SERVED: u8 = 7;
+
 /// A reason that the mesh gives for a refusal, its code, what it means and what helps.
 pub(crate) struct Reason {
     /// The word in the answer's metadata `hawser-reason`.
@@ -141,6 +144,7 @@ pub(crate) fn page() -> String {
         (INVALID, "input was refused: a file, a token, a value"),
         (NOT_FOUND, "what was named is not there"),
         (DIFFERS, "redirect check: what is loaded is not what should be"),
+        (NOT_SERVED, "why: the call would not be served"),
     ] {
         text.push_str(&format!("  {code:>2}  {what}\n"));
     }
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn every_code_is_used_once() {
-        let mut seen = BTreeSet::from([OK, FAILURE, USAGE, NO_SOCKET, INVALID, NOT_FOUND, DIFFERS]);
+        let mut seen = BTreeSet::from([OK, FAILURE, USAGE, NO_SOCKET, INVALID, NOT_FOUND, DIFFERS, NOT_SERVED]);
         for r in &REASONS {
             assert!(seen.insert(r.code), "{} shares its code", r.word);
         }

@@ -1,6 +1,7 @@
 //! The verbs, by whom they ask: `host` the agent, the others discovery.
 
 mod config;
+mod explain;
 mod get;
 mod host;
 mod mesh;
@@ -35,6 +36,8 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Verb::Status(status) => status::run(socket, format, status.of).await,
         Verb::Get(get) => get::run(socket, format, get).await,
         Verb::ProxyStatus => mesh::proxy_status(socket, format).await,
+        Verb::ProxyConfig(config) => explain::proxy_config(socket, format, config).await,
+        Verb::Why(why) => explain::why(socket, format, why).await,
         Verb::Register(register) => mesh::register(socket, register).await,
         Verb::Deregister(deregister) => mesh::deregister(socket, deregister).await,
         Verb::Backup { file } => mesh::backup(socket, &file).await,

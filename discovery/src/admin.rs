@@ -5,6 +5,7 @@
 
 mod backup;
 mod config;
+mod explain;
 mod registrations;
 mod registries;
 mod service;

@@ -8,6 +8,7 @@ pub mod ads;
 pub mod args;
 pub mod compiler;
 pub mod debug;
+pub mod explain;
 pub mod hosts;
 pub mod identity;
 pub mod keys;

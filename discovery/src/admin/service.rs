@@ -6,9 +6,10 @@ use hawser_api::proto::admin::{
     CreateTokenRequest, CreateTokenResponse, DeleteRequest, DeleteResponse, DeregisterRequest, DeregisterResponse,
     ListConfigRequest, ListConfigResponse, ListEndpointsRequest, ListEndpointsResponse, ListHostsRequest,
     ListHostsResponse, ListRegistriesRequest, ListRegistriesResponse, ListServicesRequest, ListServicesResponse,
-    ListTokensRequest, ListTokensResponse, ListWorkloadsRequest, ListWorkloadsResponse, ProxyStatusRequest,
-    ProxyStatusResponse, RegisterRequest, RegisterResponse, RevokeHostRequest, RevokeHostResponse, RevokeTokenRequest,
-    RevokeTokenResponse, StatusRequest, StatusResponse,
+    ListTokensRequest, ListTokensResponse, ListWorkloadsRequest, ListWorkloadsResponse, ProxyConfigRequest,
+    ProxyConfigResponse, ProxyStatusRequest, ProxyStatusResponse, RegisterRequest, RegisterResponse, RevokeHostRequest,
+    RevokeHostResponse, RevokeTokenRequest, RevokeTokenResponse, StatusRequest, StatusResponse, WhyRequest,
+    WhyResponse,
 };
 use hawser_api::proto::host::{HelloRequest, HelloResponse};
 use tokio_stream::wrappers::ReceiverStream;
@@ -80,6 +81,14 @@ impl Admin for AdminService {
 
     async fn proxy_status(&self, _: Request<ProxyStatusRequest>) -> Answer<ProxyStatusResponse> {
         Ok(Response::new(ProxyStatusResponse { proxies: self.proxies() }))
+    }
+
+    async fn proxy_config(&self, request: Request<ProxyConfigRequest>) -> Answer<ProxyConfigResponse> {
+        Ok(Response::new(self.config_of_proxy(request.into_inner()).await?))
+    }
+
+    async fn why(&self, request: Request<WhyRequest>) -> Answer<WhyResponse> {
+        Ok(Response::new(self.explain_call(request.into_inner())?))
     }
 
     async fn register(&self, request: Request<RegisterRequest>) -> Answer<RegisterResponse> {

@@ -40,9 +40,18 @@ impl HostRules {
         namespace: &str,
         fits: impl Fn(&VirtualService) -> bool,
     ) -> Option<(&str, &VirtualService)> {
+        self.virtual_service_by_name(namespace, fits).map(|(object, rule)| (object.namespace.as_str(), rule))
+    }
+
+    /// The same with its whole name.
+    pub fn virtual_service_by_name(
+        &self,
+        namespace: &str,
+        fits: impl Fn(&VirtualService) -> bool,
+    ) -> Option<(&ObjectRef, &VirtualService)> {
         self.virtual_services.iter().find_map(|(object, resource)| match &resource.spec {
             Spec::VirtualService(rule) if visible(&rule.export_to, &object.namespace, namespace) && fits(rule) => {
-                Some((object.namespace.as_str(), &**rule))
+                Some((object, &**rule))
             }
             _ => None,
         })
@@ -57,12 +66,23 @@ impl HostRules {
         service_namespace: &str,
         root: &str,
     ) -> Option<&DestinationRule> {
+        self.destination_by_name(namespace, labels, service_namespace, root).map(|(_, rule)| rule)
+    }
+
+    /// The same with its name.
+    pub fn destination_by_name(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        service_namespace: &str,
+        root: &str,
+    ) -> Option<(&ObjectRef, &DestinationRule)> {
         let found = |wanted: &str| {
             self.destination_rules.iter().filter(|(object, _)| object.namespace == wanted).find_map(|(object, r)| {
                 let Spec::DestinationRule(rule) = &r.spec else { return None };
                 let own = object.namespace == namespace;
                 let chosen = rule.workload_selector.as_ref().is_none_or(|s| own && selects(&s.match_labels, labels));
-                (chosen && visible(&rule.export_to, &object.namespace, namespace)).then_some(&**rule)
+                (chosen && visible(&rule.export_to, &object.namespace, namespace)).then_some((object, &**rule))
             })
         };
         found(namespace).or_else(|| found(service_namespace)).or_else(|| found(root))
@@ -185,6 +205,16 @@ impl Rules {
     /// Where the keys are that policies name, and how long an answer may take.
     pub fn key_origins(&self) -> BTreeMap<Origin, Option<Duration>> {
         self.security.key_origins()
+    }
+
+    /// The policy that decides what a workload's port takes, if one does.
+    pub(crate) fn mode_decided_by(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        port: u16,
+    ) -> Option<&ObjectRef> {
+        self.policies.decided_by(namespace, labels, port)
     }
 
     /// Hosts whose routes lead to this one.

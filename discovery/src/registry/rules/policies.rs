@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hawser_api::istio::peer_authentication::MutualTlsMode;
-use hawser_api::istio::{PeerAuthentication, Spec};
+use hawser_api::istio::{ObjectRef, PeerAuthentication, Spec};
 use parking_lot::Mutex;
 
 use super::{Named, age};
@@ -45,18 +45,46 @@ impl Policies {
     }
 
     pub(super) fn modes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Arc<TlsModes> {
-        let own = self.workloads.get(namespace).into_iter().flatten().filter_map(read);
-        let own = own.into_iter().find(|p| p.selector.as_ref().is_some_and(|s| selects(&s.match_labels, labels)));
-        let wide = self.namespaces.get(namespace).and_then(|list| list.first()).and_then(read);
-        let mesh = self.mesh.first().and_then(read);
-        let said = |policy: Option<&PeerAuthentication>| mode(policy?.mtls.as_ref()?.mode);
+        let [own, wide, mesh] = self.concerning(namespace, labels);
         let all = said(own).or_else(|| said(wide)).or_else(|| said(mesh)).unwrap_or_default();
+        let own = own.and_then(read);
         let ports = own.into_iter().flat_map(|policy| &policy.port_level_mtls);
         let ports = ports.filter_map(|(port, mtls)| Some((port.get(), mode(mtls.mode)?)));
         let modes = TlsModes { all, ports: ports.collect() };
         let mut known = self.known.lock();
         known.entry(modes).or_insert_with_key(|modes| Arc::new(modes.clone())).clone()
     }
+
+    /// Whose word counts for a port.
+    pub(super) fn decided_by(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        port: u16,
+    ) -> Option<&ObjectRef> {
+        let all = self.concerning(namespace, labels);
+        let of_port = |named: &&Named| {
+            let mut ports = read(named).into_iter().flat_map(|policy| &policy.port_level_mtls);
+            ports.any(|(of, mtls)| of.get() == port && mode(mtls.mode).is_some())
+        };
+        let own = all[0].filter(of_port);
+        own.or_else(|| all.into_iter().flatten().find(|named| said(Some(named)).is_some())).map(|named| &named.0)
+    }
+
+    /// The policies that may say something of a workload, the narrowest first.
+    fn concerning(&self, namespace: &str, labels: &BTreeMap<String, String>) -> [Option<&Named>; 3] {
+        let chosen = |named: &&Named| {
+            let selector = read(named).and_then(|policy| policy.selector.as_ref());
+            selector.is_some_and(|s| selects(&s.match_labels, labels))
+        };
+        let own = self.workloads.get(namespace).into_iter().flatten().find(chosen);
+        [own, self.namespaces.get(namespace).and_then(|list| list.first()), self.mesh.first()]
+    }
+}
+
+/// What a policy says of all ports.
+fn said(named: Option<&Named>) -> Option<TlsMode> {
+    mode(read(named?)?.mtls.as_ref()?.mode)
 }
 
 fn read(named: &Named) -> Option<&PeerAuthentication> {
