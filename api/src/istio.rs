@@ -42,7 +42,7 @@ pub use document::{
 };
 pub use duration::Duration;
 pub use error::{ParseError, Problem};
-pub use honoured::{Report, Unhonoured, honoured, is_dry_run};
+pub use honoured::{Report, Unhonoured, honoured, honours, is_dry_run, retries_on};
 pub use kind::{Kind, UnknownKind};
 pub use metadata::ObjectMeta;
 pub use path::{FieldPath, Segment};

@@ -257,15 +257,12 @@ extensionProviders:
 fn what_is_not_honoured_is_told_by_field() {
     let text = REVIEWS.replace(
         "    timeout: 1.5s",
-        "    fault: {abort: {httpStatus: 500}}\n    retries: {attempts: 2, backoff: 1s}\n    corsPolicy: {allowMethods: [GET]}",
+        "    match: [{statPrefix: a}]\n    retries: {attempts: 2, retryOn: '5xx,aborted'}\n    corsPolicy: {allowMethods: [GET]}",
     );
     let report =
         honoured(&read(&text.replace("  hosts:", "  gateways: [mesh, edge]\n  hosts:")).remove(0).unwrap().resource);
     let paths: Vec<String> = report.unhonoured.iter().map(|u| u.path.to_string()).collect();
-    assert_eq!(
-        paths,
-        ["spec.gateways[1]", "spec.http[1].corsPolicy", "spec.http[1].fault", "spec.http[1].retries.backoff"]
-    );
+    assert_eq!(paths, ["spec.gateways[1]", "spec.http[1].match[0].statPrefix", "spec.http[1].retries.retryOn"]);
     assert_eq!(report.refuse, None);
     assert_eq!(honoured(&read(REVIEWS).remove(0).unwrap().resource), Report::default());
 }
@@ -306,26 +303,31 @@ fn a_policy_that_cannot_be_enforced_is_refused() {
         rule("trafficPolicy: {tls: {mode: SIMPLE}}")
             .refuse
             .unwrap()
-            .starts_with("spec.trafficPolicy.tls.mode: SIMPLE:")
+            .starts_with("spec.trafficPolicy.tls.caCertificates: name the file of the roots")
     );
     assert!(rule("subsets: [{name: v1, trafficPolicy: {tls: {mode: SIMPLE}}}]").refuse.is_some());
     assert!(rule("trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}").refuse.is_some());
+    let files = "mode: MUTUAL, caCertificates: /ca.pem, clientCertificate: /c.pem, privateKey: /k.pem";
+    assert_eq!(rule(&format!("trafficPolicy: {{tls: {{{files}}}}}")), Report::default());
+    let refused = |tls: &str| rule(&format!("trafficPolicy: {{tls: {{{tls}}}}}")).refuse.unwrap_or_default();
+    assert!(refused("mode: SIMPLE, credentialName: c").contains("secrets by name are not honoured"));
+    assert!(refused(&format!("{files}, caCrl: /crl.pem")).contains("revoked"));
+    assert_eq!(refused("mode: SIMPLE, insecureSkipVerify: true"), "");
     assert_eq!(rule("trafficPolicy: {tls: {mode: DISABLE}}"), Report::default());
     let port = rule("trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: DISABLE}}]}");
     assert_eq!(port, Report::default(), "a port's settings are as good as all ports'");
     let both = rule(
-        "trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM, warmup: {duration: 5s}}}]}, \
-         subsets: [{name: v1, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1, tcpKeepalive: {probes: 3}}}, \
-         portLevelSettings: [{port: {number: 80}, outlierDetection: {consecutive5xxErrors: 1, minHealthPercent: 3}}]}}]",
+        "trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {zoneAwareLbSetting: {enabled: true}}}]}, \
+         subsets: [{name: v1, trafficPolicy: {retryBudget: {percent: 20, budgetInterval: 1s}, proxyProtocol: {version: V2}}}]",
     );
     let mut paths: Vec<_> = both.unhonoured.iter().map(|u| u.path.to_string()).collect();
     paths.sort();
     assert_eq!(
         paths,
         [
-            "spec.subsets[0].trafficPolicy.connectionPool.tcp.tcpKeepalive",
-            "spec.subsets[0].trafficPolicy.portLevelSettings[0].outlierDetection.minHealthPercent",
-            "spec.trafficPolicy.portLevelSettings[0].loadBalancer.warmup",
+            "spec.subsets[0].trafficPolicy.proxyProtocol",
+            "spec.subsets[0].trafficPolicy.retryBudget.budgetInterval",
+            "spec.trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting",
         ]
     );
     let deep = "subsets: [{name: v1, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}}]";

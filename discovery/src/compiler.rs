@@ -13,6 +13,7 @@ mod endpoints;
 mod grpc;
 mod inbound;
 mod listener;
+mod locality;
 mod policy;
 mod proto;
 mod route;

@@ -125,9 +125,18 @@ impl Client {
             labels: labels.map(|(k, v)| (k.clone(), v.clone())).collect(),
             network: self.network.clone(),
             plaintext: self.plaintext || self.class == Class::Grpc,
-            locality: (!matches!(self.class, Class::Hawser(_))).then(|| self.locality.clone()),
+            // Of ours only where some rule looks at it: it makes views many.
+            locality: (!matches!(self.class, Class::Hawser(_)) || snapshot.rules.reads_locality())
+                .then(|| self.place(snapshot)),
             ipv6: self.ipv6 && self.class == Class::Envoy,
         }
+    }
+
+    /// Where it is: where its workload is said to be, else where it says it is itself.
+    fn place(&self, snapshot: &Snapshot) -> Locality {
+        let member = self.workload(snapshot).and_then(|id| snapshot.workload(&id).cloned());
+        let place = member.map(|member| member.workload.locality.clone());
+        place.filter(|place| !place.region.is_empty()).unwrap_or_else(|| self.locality.clone())
     }
 
     /// The workload whose inbound side the client serves: the joined host's, else the one of its namespace that has

@@ -7,11 +7,15 @@ mod access_log;
 mod chain;
 mod cluster;
 mod endpoint;
+mod filters;
+mod foreign;
 pub mod guard;
+mod hash;
 mod http;
 mod listener;
 mod model;
 mod proto;
+mod retry;
 mod route;
 mod secret;
 mod store;
@@ -20,19 +24,23 @@ mod tests;
 
 pub use chain::{Chain, ChainMatch, Filter, Replaced, Seen, Transport as SeenTransport, candidates, choose};
 pub use cluster::{
-    Balance, Cluster, ClusterSpec, ClusterState, Discovery, HttpProtocol, Limits, Outlier, Service, Tier, Transport,
-    UpstreamTls,
+    Balance, Cluster, ClusterSpec, ClusterState, Discovery, HttpProtocol, Keepalive, Limits, Options, Outlier, Service,
+    Tier, Transport, UpstreamTls, WarmUp,
 };
 pub use endpoint::{Endpoint, EndpointSet, EndpointSpec, EndpointState, Health, Workload};
+pub use filters::{Abort, Cors, Fault, Filters};
+pub use foreign::Foreign;
 pub use guard::{Guard, Rbac, Rules, RulesAction, Test, Value};
-pub use hawser_routing::StringMatch;
+pub use hash::{HashCookie, HashPolicy};
+pub use hawser_routing::{StringMatch, Subject};
 pub use http::{Codec, Escapes, HttpSpec, RouteSource, Xfcc};
 pub use listener::{DownstreamTls, Listener, TcpSpec};
 pub use model::Config;
 pub use proto::Refused;
+pub use retry::{RetryOn, RetryPolicy};
 pub use route::{
-    Action, Forward, HeaderMatch, HeaderOp, HeaderOps, PathMatch, QueryMatch, Redirect, RetryOn, RetryPolicy, Route,
-    RouteTable, VirtualHost, WeightedCluster,
+    Action, Forward, HeaderMatch, HeaderOp, HeaderOps, Mirror, PathMatch, QueryMatch, Redirect, Route, RouteTable,
+    VirtualHost, WeightedCluster,
 };
 pub use secret::{Credentials, Roots};
 pub use store::{Kind, Store, listener_name};

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::config::Options;
 use crate::http::h2;
 use crate::tls::Offer;
 use crate::upstream::{Fault, Kept};
@@ -201,15 +202,20 @@ impl Pool {
 }
 
 impl Shared {
-    /// The connection with the fewest requests that has room for another one; those that carried `most` requests are
-    /// taken out of use, if that is not 0.
-    pub fn pick(&self, most: u32) -> Option<h2::Connection> {
+    /// The connection with the fewest requests that has room for another one; those that carried as many requests as they
+    /// may, or for as long, are taken out of use.
+    pub fn pick(&self, options: &Options) -> Option<h2::Connection> {
+        let Options { requests_per_connection: most, longest, streams, .. } = *options;
         let mut all = self.connections.borrow_mut();
         if most > 0 {
             all.iter().filter(|c| c.requests() >= most).for_each(h2::Connection::retire);
         }
+        if let Some(longest) = longest {
+            all.iter().filter(|c| c.age() >= longest).for_each(h2::Connection::retire);
+        }
         all.retain(|c| !c.is_closed());
-        all.iter().filter(|c| c.has_room()).min_by_key(|c| c.active()).cloned()
+        let has_room = |c: &&h2::Connection| c.has_room() && (streams == 0 || c.active() < streams as usize);
+        all.iter().filter(has_room).min_by_key(|c| c.active()).cloned()
     }
 
     /// Whether another connection may be made.

@@ -148,13 +148,20 @@ async fn run<S: End>(
             Opened::Tunnel(mut tunnel, _counted) => carry(&mut stream, &mut tunnel, idle, count).await,
         }
     });
-    let mut told = false;
+    let (mut told, mut over) = (false, false);
+    let mut longest = came.spec.longest.map(|longest| Box::pin(tokio::time::sleep(longest)));
     let ended = poll_fn(|cx| match progress.ending(cx) {
         Ending::Now => {
             told = true;
             Poll::Ready(Err(std::io::Error::other("the endpoint is lost, or a policy forbids it now")))
         }
-        Ending::No | Ending::Graceful => carried.as_mut().poll(cx),
+        Ending::No | Ending::Graceful => {
+            if longest.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+                over = true;
+                return Poll::Ready(Err(std::io::Error::other("it has lasted as long as it may")));
+            }
+            carried.as_mut().poll(cx)
+        }
     })
     .await;
     series.closed.fetch_add(1, Relaxed);
@@ -162,6 +169,7 @@ async fn run<S: End>(
     let flags = match &ended {
         _ if told && !forbidden => Flags::UC,
         _ if told => Flags::NONE,
+        _ if over => Flags::DT,
         Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Flags::SI,
         _ => Flags::NONE,
     };
@@ -204,7 +212,7 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
         // Each attempt sees the newest health.
         let config = worker.config();
         let Some(cluster) = config.clusters.get(name) else { break };
-        let Some(to) = to(cluster, came.arrival, &tried) else {
+        let Some(to) = to(cluster, came, &tried) else {
             if failed.attempts == 0 {
                 failed.flags = Flags::UH;
             }
@@ -245,11 +253,13 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
     None
 }
 
-fn to<'c>(cluster: &'c Arc<Cluster>, arrival: Arrival, tried: &Tried) -> Option<To<'c>> {
+fn to<'c>(cluster: &'c Arc<Cluster>, came: Came<'_>, tried: &Tried) -> Option<To<'c>> {
     if cluster.spec.discovery == Discovery::Original {
-        return Some(To::Address(arrival.to));
+        return Some(To::Address(came.arrival.to));
     }
-    balance::choose(cluster, crate::clock::now_ms(), tried, chance).map(To::Endpoint)
+    let source = came.arrival.peer.filter(|_| came.spec.by_source);
+    let hash = source.map(|peer| balance::hash_of(peer.ip().to_string().as_bytes()));
+    balance::choose(cluster, crate::clock::now_ms(), tried, hash, chance).map(To::Endpoint)
 }
 
 fn weighted(spec: &TcpSpec) -> &Arc<str> {

@@ -20,4 +20,4 @@ pub use client::{ClientConfigs, Expected};
 pub use handshake::{Established, connect};
 pub use server::{Peer, ServerConfigs, accept, peer};
 pub(crate) use stream::{SLICES, TlsStream};
-pub use verify::{ClientVerifier, Names, ServerVerifier};
+pub use verify::{ClientVerifier, ForeignVerifier, Names, ServerVerifier};

@@ -9,6 +9,8 @@ mod bodies;
 mod endings;
 #[path = "http/expectations.rs"]
 mod expectations;
+#[path = "http/filters.rs"]
+mod filters;
 #[path = "http/grpc.rs"]
 mod grpc;
 #[path = "http/heads.rs"]

@@ -4,6 +4,8 @@
 //! it asks for is a matter of security and would silently not happen.
 
 mod policies;
+mod routes;
+mod tls;
 
 pub use policies::is_dry_run;
 
@@ -11,6 +13,8 @@ use serde_json::Value;
 
 use super::service_entry::Resolution;
 use super::{FieldPath, Kind, Resource, Segment, Spec};
+
+pub use routes::retries_on;
 
 /// What of a resource has no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +51,12 @@ pub fn honoured(resource: &Resource) -> Report {
     }
     walk(&spec, &mut path, "", &table, &mut report);
     report.refuse = report.refuse.or_else(|| policies::unenforceable(resource));
+    if let Spec::VirtualService(service) = &resource.spec {
+        routes::look(service, &path, &mut report);
+    }
+    if let Spec::DestinationRule(rule) = &resource.spec {
+        tls::look(rule, &path, &mut report);
+    }
     if let Spec::ServiceEntry(entry) = &resource.spec
         && entry.resolution == Resolution::None
     {
@@ -55,6 +65,17 @@ pub fn honoured(resource: &Resource) -> Report {
         report.unhonoured.push(Unhonoured { path, why });
     }
     report
+}
+
+/// Whether discovery honours a field of a kind, with some values at least; `[]` is any element, `*` any key.
+pub fn honours(kind: Kind, field: &str) -> bool {
+    let table = table(kind);
+    let within = |field: &str, row: &str| {
+        field.strip_prefix(row).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let like = table.like.iter().find(|(one, _)| within(field, one));
+    let field = like.map_or_else(|| field.to_owned(), |(one, other)| format!("{other}{}", &field[one.len()..]));
+    table.refuse.is_none() && table.honoured.iter().any(|row| within(&field, row.trim_end_matches("[]")))
 }
 
 /// What is honoured of one kind.
@@ -82,7 +103,6 @@ const NOTHING: Table = Table { honoured: &[], only: &[], like: &[], refuse: None
 
 const NOT_YET: &str = "not honoured yet: it has no effect";
 const NOT_STATIC: &str = "is not honoured yet: the entry has no endpoints of its own; write STATIC and list addresses";
-const PLAINTEXT: &str = "it can't be started by proxies yet, and calls would go out in plaintext";
 const MESH_ONLY: &str = "gateways are not honoured yet: only mesh has an effect";
 
 fn table(kind: Kind) -> Table {
@@ -110,10 +130,13 @@ const VIRTUAL_SERVICE: Table = Table {
         "http[].match[].headers",
         "http[].match[].withoutHeaders",
         "http[].match[].queryParams",
+        "http[].match[].scheme",
         "http[].match[].method",
         "http[].match[].authority",
         "http[].match[].ignoreUriCase",
         "http[].match[].port",
+        "http[].match[].sourceLabels",
+        "http[].match[].sourceNamespace",
         "http[].match[].gateways[]",
         "http[].route[].destination",
         "http[].route[].weight",
@@ -121,12 +144,21 @@ const VIRTUAL_SERVICE: Table = Table {
         "http[].headers",
         "http[].redirect",
         "http[].directResponse",
-        "http[].rewrite.uri",
-        "http[].rewrite.authority",
+        "http[].delegate",
+        "http[].rewrite",
         "http[].timeout",
-        "http[].retries.attempts",
-        "http[].retries.perTryTimeout",
-        "http[].retries.retryOn",
+        "http[].retries",
+        "http[].fault.delay.percent",
+        "http[].fault.delay.fixedDelay",
+        "http[].fault.delay.percentage",
+        "http[].fault.abort.httpStatus",
+        "http[].fault.abort.grpcStatus",
+        "http[].fault.abort.percentage",
+        "http[].mirror",
+        "http[].mirrors",
+        "http[].mirrorPercent",
+        "http[].mirrorPercentage",
+        "http[].corsPolicy",
         "tcp[].match[].port",
         "tcp[].match[].destinationSubnets",
         "tcp[].match[].sourceLabels",
@@ -159,27 +191,30 @@ const DESTINATION_RULE: Table = Table {
         "exportTo",
         "subsets[].name",
         "subsets[].labels",
+        "workloadSelector",
         "trafficPolicy.loadBalancer.simple",
-        "trafficPolicy.connectionPool.tcp.maxConnections",
-        "trafficPolicy.connectionPool.tcp.connectTimeout",
-        "trafficPolicy.connectionPool.http.http1MaxPendingRequests",
-        "trafficPolicy.connectionPool.http.http2MaxRequests",
-        "trafficPolicy.connectionPool.http.maxRequestsPerConnection",
-        "trafficPolicy.connectionPool.http.idleTimeout",
-        "trafficPolicy.outlierDetection.consecutive5xxErrors",
-        "trafficPolicy.outlierDetection.interval",
-        "trafficPolicy.outlierDetection.baseEjectionTime",
-        "trafficPolicy.outlierDetection.maxEjectionPercent",
+        "trafficPolicy.loadBalancer.consistentHash",
+        "trafficPolicy.loadBalancer.localityLbSetting",
+        "trafficPolicy.loadBalancer.warmup",
+        "trafficPolicy.loadBalancer.warmupDurationSecs",
+        "trafficPolicy.connectionPool",
+        "trafficPolicy.outlierDetection",
         "trafficPolicy.tls.mode",
+        "trafficPolicy.tls.clientCertificate",
+        "trafficPolicy.tls.privateKey",
+        "trafficPolicy.tls.caCertificates",
+        "trafficPolicy.tls.insecureSkipVerify",
+        "trafficPolicy.tls.sni",
+        "trafficPolicy.tls.subjectAltNames",
+        "trafficPolicy.retryBudget.percent",
+        "trafficPolicy.retryBudget.minRetryConcurrency",
         // Of the settings of a port.
         "trafficPolicy.port",
     ],
-    only: &[Only { path: "trafficPolicy.tls.mode", values: TLS_MODES, why: PLAINTEXT, refuse: true }],
+    only: &[],
     like: &[("subsets[].trafficPolicy", "trafficPolicy"), ("trafficPolicy.portLevelSettings[]", "trafficPolicy")],
     refuse: None,
 };
-
-const TLS_MODES: &[&str] = &["DISABLE", "ISTIO_MUTUAL"];
 
 const SERVICE_ENTRY: Table = Table {
     honoured: &[

@@ -5,28 +5,38 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hawser_api::istio::destination_rule::{ClientTlsMode, OutlierDetection, SimpleLb};
+use hawser_api::istio::destination_rule::{
+    ClientTlsMode, H2UpgradePolicy, HttpSettings, LoadBalancerSettings, OutlierDetection, SimpleLb,
+};
 use hawser_api::names::{OutboundCluster, clusters, metadata};
 use hawser_api::proto::cluster::cluster::{
-    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch,
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbConfig, LbPolicy, LeastRequestLbConfig,
+    MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig, TransportSocketMatch,
     common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
 };
-use hawser_api::proto::cluster::{self as proto, CircuitBreakers, Cluster, circuit_breakers::Thresholds};
+use hawser_api::proto::cluster::{
+    self as proto, CircuitBreakers, Cluster,
+    circuit_breakers::{Thresholds, thresholds::RetryBudget},
+};
 use hawser_api::proto::core;
+use hawser_api::proto::envoy::config::common::matcher::v3::{
+    HttpHeadersMatch, MatchPredicate, match_predicate, match_predicate::MatchSet,
+};
 use hawser_api::proto::envoy::extensions::upstreams::http::v3::{
-    HttpProtocolOptions,
+    HttpProtocolOptions, http_protocol_options,
     http_protocol_options::{
         ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
     },
 };
 use hawser_api::proto::envoy::r#type::v3::Percent;
+use hawser_api::proto::route::{HeaderMatcher, header_matcher::HeaderMatchSpecifier};
 use hawser_mesh::{Location, Protocol, Resolution, Transport};
 use hawser_xds::TypeUrl;
 
 use super::Compiled;
 use super::context::Context;
 use super::policy::Policy;
-use super::proto::{ads, any, duration, list, name, nested, socket_address, structure, text, transport_socket};
+use super::proto::{ads, any, duration, exact, list, name, nested, socket_address, structure, text, transport_socket};
 use super::{endpoints, tls};
 use crate::registry::ServiceState;
 use crate::view::Class;
@@ -48,9 +58,11 @@ pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Opti
         outlier_detection: policy.outlier.map(outlier),
         metadata: Some(describe(state)),
         common_lb_config: Some(CommonLbConfig {
-            // A few healthy endpoints are better than all of them.
-            healthy_panic_threshold: Some(Percent { value: 0.0 }),
-            locality_config_specifier: (context.view.class == Class::Grpc)
+            // A few healthy endpoints are better than all of them, unless somebody says otherwise.
+            healthy_panic_threshold: Some(Percent {
+                value: policy.outlier.map_or(0.0, |o| o.min_health_percent.into()),
+            }),
+            locality_config_specifier: (context.view.class == Class::Grpc || endpoints::by_shares(context, &policy))
                 .then_some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {})),
         }),
         close_connections_on_host_health_failure: context.view.class == Class::Envoy,
@@ -60,12 +72,20 @@ pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Opti
     discover(context, state, cluster, &mut made, &mut needs)?;
     balance(context, &policy, &mut made);
     if context.view.class == Class::Grpc {
+        if matches!(policy.tls_mode(), Some(ClientTlsMode::Simple | ClientTlsMode::Mutual)) {
+            // It would call in plaintext.
+            return None;
+        }
         made.circuit_breakers = None;
         made.common_lb_config = None;
         made.metadata = None;
     } else {
         speak(&policy, port.protocol, &mut made);
-        if !context.view.plaintext {
+        let foreign = policy.tls.filter(|tls| matches!(tls.mode(), ClientTlsMode::Simple | ClientTlsMode::Mutual));
+        if let Some(settings) = foreign {
+            let http2 = speaks_http2(&policy, port.protocol);
+            made.transport_socket = Some(tls::foreign(settings, cluster.host.as_str(), http2));
+        } else if !context.view.plaintext {
             secure(context, state, cluster, port.protocol, &policy, &mut made);
         }
     }
@@ -83,8 +103,8 @@ pub(super) fn built_in(context: &Context<'_>, cluster: &str) -> Option<Compiled>
         clusters::PASSTHROUGH | clusters::INBOUND_PASSTHROUGH => {
             original(&mut made);
             let options = HttpProtocolOptions {
-                common_http_protocol_options: None,
                 upstream_protocol_options: Some(as_received()),
+                ..HttpProtocolOptions::default()
             };
             set_http(&mut made, &options);
             if cluster == clusters::INBOUND_PASSTHROUGH {
@@ -159,7 +179,24 @@ fn balance(context: &Context<'_>, policy: &Policy<'_>, made: &mut Cluster) {
     if made.lb_policy == LbPolicy::ClusterProvided as i32 {
         return;
     }
-    let simple = policy.load_balancer.and_then(|lb| lb.simple).unwrap_or(SimpleLb::Unspecified);
+    let said = policy.load_balancer.filter(|_| context.view.class != Class::Grpc);
+    if let Some(hash) = said.and_then(|lb| lb.consistent_hash.as_ref()) {
+        let size = |size: u64| Some(size).filter(|size| *size > 0);
+        let (policy, config) = match (&hash.maglev, &hash.ring_hash) {
+            (Some(maglev), _) => {
+                (LbPolicy::Maglev, LbConfig::MaglevLbConfig(MaglevLbConfig { table_size: size(maglev.table_size) }))
+            }
+            (None, ring) => {
+                let least = ring.as_ref().map_or(hash.minimum_ring_size, |ring| ring.minimum_ring_size);
+                let config = RingHashLbConfig { minimum_ring_size: size(least).or(Some(1024)) };
+                (LbPolicy::RingHash, LbConfig::RingHashLbConfig(config))
+            }
+        };
+        made.lb_policy = policy as i32;
+        made.lb_config = Some(config);
+        return;
+    }
+    let simple = said.and_then(|lb| lb.simple).unwrap_or(SimpleLb::Unspecified);
     let chosen = match simple {
         _ if context.view.class == Class::Grpc => LbPolicy::RoundRobin,
         SimpleLb::RoundRobin => LbPolicy::RoundRobin,
@@ -173,6 +210,30 @@ fn balance(context: &Context<'_>, policy: &Policy<'_>, made: &mut Cluster) {
         SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest => LbPolicy::LeastRequest,
     };
     made.lb_policy = chosen as i32;
+    let slowly = said.and_then(warm_up);
+    made.lb_config = slowly.and_then(|slow_start_config| match chosen {
+        LbPolicy::RoundRobin => {
+            Some(LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config: Some(slow_start_config) }))
+        }
+        LbPolicy::LeastRequest => Some(LbConfig::LeastRequestLbConfig(LeastRequestLbConfig {
+            slow_start_config: Some(slow_start_config),
+            ..LeastRequestLbConfig::default()
+        })),
+        _ => None,
+    });
+}
+
+/// How new endpoints come to their share.
+fn warm_up(settings: &LoadBalancerSettings) -> Option<SlowStartConfig> {
+    let warmup = settings.warmup.as_ref();
+    let window = warmup.and_then(|w| w.duration).or(settings.warmup_duration_secs)?;
+    let aggression = |value| core::RuntimeDouble { default_value: value, runtime_key: "aggression".to_owned() };
+    Some(SlowStartConfig {
+        slow_start_window: Some(duration(window.get())),
+        // Of 0 proxies make nothing: it is left at its default.
+        aggression: warmup.and_then(|w| w.aggression).filter(|a| *a > 0.0).map(aggression),
+        min_weight_percent: warmup.and_then(|w| w.minimum_percent).map(|value| Percent { value }),
+    })
 }
 
 fn limits(policy: &Policy<'_>) -> CircuitBreakers {
@@ -187,6 +248,10 @@ fn limits(policy: &Policy<'_>) -> CircuitBreakers {
         max_requests: limit(http.map(|h| h.http2_max_requests)),
         max_retries: limit(http.map(|h| h.max_retries)),
         track_remaining: true,
+        retry_budget: policy.retry_budget.map(|budget| RetryBudget {
+            budget_percent: budget.percent.map(|value| Percent { value }),
+            min_retry_concurrency: Some(budget.min_retry_concurrency).filter(|n| *n > 0),
+        }),
     };
     CircuitBreakers { thresholds: vec![thresholds] }
 }
@@ -245,26 +310,76 @@ fn speak(policy: &Policy<'_>, protocol: Protocol, made: &mut Cluster) {
         max_requests_per_connection: positive(http.max_requests_per_connection),
         ..core::HttpProtocolOptions::default()
     });
+    let longest = tcp.and_then(|t| t.max_connection_duration).map(|d| duration(d.get()));
+    let common = match (common, longest) {
+        (common, None) => common,
+        (common, longest) => {
+            Some(core::HttpProtocolOptions { max_connection_duration: longest, ..common.unwrap_or_default() })
+        }
+    };
     let common = common.filter(|c| *c != core::HttpProtocolOptions::default());
     let explicit =
         |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
+    let errors = policy.outlier.and_then(errors);
     let version = match protocol {
-        p if p.is_http2() => {
-            let streams = http.and_then(|h| positive(h.max_concurrent_streams));
-            let h2 = core::Http2ProtocolOptions { max_concurrent_streams: streams, ..Default::default() };
+        _ if speaks_http2(policy, protocol) => {
+            let h2 = http.map(of_http2).unwrap_or_default();
             Some(explicit(ProtocolConfig::Http2ProtocolOptions(h2)))
         }
         Protocol::Auto => Some(as_received()),
         Protocol::Http if http.is_some_and(|h| h.use_client_protocol) => Some(as_received()),
-        Protocol::Http if common.is_some() => {
+        Protocol::Http if common.is_some() || errors.is_some() => {
             Some(explicit(ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())))
         }
         _ => None,
     };
     if version.is_some() {
-        let options = HttpProtocolOptions { common_http_protocol_options: common, upstream_protocol_options: version };
+        let options = HttpProtocolOptions {
+            common_http_protocol_options: common,
+            upstream_protocol_options: version,
+            outlier_detection: errors,
+        };
         set_http(made, &options);
     }
+}
+
+/// Whether endpoints are spoken to in HTTP/2, whatever callers speak.
+fn speaks_http2(policy: &Policy<'_>, protocol: Protocol) -> bool {
+    let http = policy.pool.and_then(|p| p.http.as_ref());
+    let upgrade = http.is_some_and(|h| h.h2_upgrade_policy == H2UpgradePolicy::Upgrade);
+    protocol.is_http2() || protocol == Protocol::Http && upgrade
+}
+
+fn of_http2(http: &HttpSettings) -> core::Http2ProtocolOptions {
+    core::Http2ProtocolOptions {
+        max_concurrent_streams: u32::try_from(http.max_concurrent_streams).ok().filter(|n| *n > 0),
+        connection_keepalive: http.http2_keep_alive.as_ref().map(|keepalive| core::KeepaliveSettings {
+            interval: keepalive.interval.map(|d| duration(d.get())),
+            timeout: keepalive.timeout.map(|d| duration(d.get())),
+        }),
+        ..core::Http2ProtocolOptions::default()
+    }
+}
+
+/// Which statuses count as errors, if that is said.
+fn errors(detection: &OutlierDetection) -> Option<http_protocol_options::OutlierDetection> {
+    let status = |code: &u32| MatchPredicate {
+        rule: Some(match_predicate::Rule::HttpResponseHeadersMatch(HttpHeadersMatch {
+            headers: vec![HeaderMatcher {
+                name: ":status".to_owned(),
+                header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(exact(&code.to_string()))),
+                ..HeaderMatcher::default()
+            }],
+        })),
+    };
+    let rules: Vec<_> = detection.outlier_detection_http_error_codes.iter().map(status).collect();
+    let matcher = match rules.as_slice() {
+        [] => return None,
+        // Of one alone there is no choice.
+        [only] => only.clone(),
+        _ => MatchPredicate { rule: Some(match_predicate::Rule::OrMatch(MatchSet { rules })) },
+    };
+    Some(http_protocol_options::OutlierDetection { error_matcher: Some(matcher) })
 }
 
 /// Mesh mTLS: to all if the rule says so, else to endpoints that have it.

@@ -15,6 +15,8 @@ use prost_types::Struct;
 
 use super::Compiled;
 use super::context::Context;
+use super::locality::{self, Caller, Preference};
+use super::policy::Policy;
 use super::proto::{address, boolean, endpoint_address, structure, text};
 use crate::registry::ServiceState;
 use crate::registry::model::{Instance, Member, TlsMode};
@@ -48,6 +50,8 @@ pub(super) fn assignment<'a>(
 ) -> Option<ClusterLoadAssignment> {
     let port = state.service.port(cluster.port)?;
     let (policy, subset) = context.policy(state, cluster.port, &cluster.subset)?;
+    let caller = Caller { locality: context.view.locality.as_ref(), labels: &context.view.labels };
+    let preference = preference(context, &policy);
     let mut localities: BTreeMap<(u32, &Locality), Vec<LbEndpoint>> = BTreeMap::new();
     for instance in context.instances(state) {
         let workload = &instance.member.workload;
@@ -56,7 +60,7 @@ pub(super) fn assignment<'a>(
         }
         let Some(target) = state.service.target(port, instance) else { continue };
         let Some(endpoint) = endpoint(context, state, instance, target) else { continue };
-        let rank = if policy.outlier.is_some() { rank(context, &workload.locality) } else { 0 };
+        let rank = preference.rank(caller, &workload.locality, &workload.labels);
         localities.entry((rank, &workload.locality)).or_default().push(endpoint);
     }
     warn_of_strict(context, state, cluster);
@@ -65,23 +69,44 @@ pub(super) fn assignment<'a>(
         ranks.dedup();
         ranks
     };
+    let sums = localities.iter().map(|((_, locality), all)| {
+        (*locality, all.iter().fold(0u32, |sum, e| sum.saturating_add(e.load_balancing_weight.unwrap_or(1))))
+    });
+    let sums: Vec<(&Locality, u32)> = sums.collect();
+    let weights = match preference {
+        Preference::Shares(shares) => locality::weights(shares, &sums),
+        _ => sums.iter().map(|(_, sum)| Some(*sum)).collect(),
+    };
     let endpoints = localities
         .into_iter()
-        .map(|((rank, locality), lb_endpoints)| LocalityLbEndpoints {
+        .zip(weights)
+        // Where there are shares, who has none is left out.
+        .filter_map(|(group, weight)| Some((group, weight?)))
+        .map(|(((rank, locality), lb_endpoints), weight)| LocalityLbEndpoints {
             locality: Some(core::Locality {
                 region: locality.region.clone(),
                 zone: locality.zone.clone(),
                 sub_zone: locality.sub_zone.clone(),
             }),
-            load_balancing_weight: Some(
-                lb_endpoints.iter().fold(0u32, |sum, e| sum.saturating_add(e.load_balancing_weight.unwrap_or(1))),
-            ),
+            load_balancing_weight: Some(weight),
             lb_endpoints,
             // Without a gap, whatever ranks there are.
             priority: ranks.iter().position(|r| *r == rank).unwrap_or_default() as u32,
         })
         .collect();
     Some(ClusterLoadAssignment { cluster_name: cluster.to_string(), endpoints, policy: None })
+}
+
+/// What of where endpoints are decides for callers of the view.
+fn preference<'a>(context: &Context<'_>, policy: &Policy<'a>) -> Preference<'a> {
+    let setting = policy.load_balancer.and_then(|lb| lb.locality_lb_setting.as_ref());
+    let caller = Caller { locality: context.view.locality.as_ref(), labels: &context.view.labels };
+    Preference::of(setting, policy.outlier.is_some(), caller)
+}
+
+/// Whether callers of the view have shares for localities.
+pub(super) fn by_shares(context: &Context<'_>, policy: &Policy<'_>) -> bool {
+    matches!(preference(context, policy), Preference::Shares(_))
 }
 
 fn endpoint(context: &Context<'_>, state: &ServiceState, instance: &Instance, target: u16) -> Option<LbEndpoint> {
@@ -182,19 +207,5 @@ fn warn_of_strict<'a>(context: &Context<'a>, state: &'a ServiceState, cluster: &
     let count = strict.count();
     if count > 0 {
         tracing::warn!(%cluster, count, "gRPC clients without a proxy get no endpoints that take mTLS only");
-    }
-}
-
-/// How near a locality is to the view's own: 0 the same, 3 another region.
-fn rank(context: &Context<'_>, other: &Locality) -> u32 {
-    let Some(own) = context.view.locality.as_ref().filter(|own| !own.region.is_empty()) else { return 0 };
-    if own.region != other.region {
-        3
-    } else if own.zone != other.zone {
-        2
-    } else if own.sub_zone != other.sub_zone {
-        1
-    } else {
-        0
     }
 }

@@ -123,8 +123,8 @@ pub(super) fn cluster(context: &Context<'_>, member: Option<&Arc<Member>>, name:
     }
     if super::route::is_routed(protocol) {
         let options = hawser_api::proto::envoy::extensions::upstreams::http::v3::HttpProtocolOptions {
-            common_http_protocol_options: None,
             upstream_protocol_options: Some(as_received()),
+            ..Default::default()
         };
         set_http(&mut made, &options);
     }

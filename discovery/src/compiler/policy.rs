@@ -5,7 +5,7 @@
 
 use hawser_api::istio::destination_rule::{
     ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection,
-    PortTrafficPolicy, Subset, TrafficPolicy,
+    PortTrafficPolicy, ProxyProtocol, RetryBudget, Subset, TrafficPolicy,
 };
 
 /// What callers do, as far as a rule says.
@@ -15,6 +15,8 @@ pub(super) struct Policy<'a> {
     pub(super) pool: Option<&'a ConnectionPoolSettings>,
     pub(super) outlier: Option<&'a OutlierDetection>,
     pub(super) tls: Option<&'a ClientTlsSettings>,
+    pub(super) retry_budget: Option<&'a RetryBudget>,
+    pub(super) proxy_protocol: Option<&'a ProxyProtocol>,
 }
 
 impl<'a> Policy<'a> {
@@ -31,6 +33,8 @@ impl<'a> Policy<'a> {
             pool: over.pool.or(base.pool),
             outlier: over.outlier.or(base.outlier),
             tls: over.tls.or(base.tls),
+            retry_budget: over.retry_budget.or(base.retry_budget),
+            proxy_protocol: over.proxy_protocol.or(base.proxy_protocol),
         }
     }
 
@@ -47,6 +51,8 @@ impl<'a> Policy<'a> {
             pool: of_port.connection_pool.as_ref(),
             outlier: of_port.outlier_detection.as_ref(),
             tls: of_port.tls.as_ref(),
+            retry_budget: policy.retry_budget.as_ref(),
+            proxy_protocol: policy.proxy_protocol.as_ref(),
         })
     }
 
@@ -57,6 +63,8 @@ impl<'a> Policy<'a> {
             pool: policy.connection_pool.as_ref(),
             outlier: policy.outlier_detection.as_ref(),
             tls: policy.tls.as_ref(),
+            retry_budget: policy.retry_budget.as_ref(),
+            proxy_protocol: policy.proxy_protocol.as_ref(),
         }
     }
 

@@ -36,7 +36,18 @@ pub(super) mod name {
     pub(in crate::compiler) const STDERR_ACCESS_LOG: &str = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog";
     pub(in crate::compiler) const REQ_WITHOUT_QUERY: &str =
         "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery";
+    pub(in crate::compiler) const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+    pub(in crate::compiler) const CORS: &str = "envoy.extensions.filters.http.cors.v3.Cors";
+    pub(in crate::compiler) const CORS_POLICY: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
+    pub(in crate::compiler) const PREVIOUS_PRIORITIES: &str =
+        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
     pub(in crate::compiler) const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+}
+
+/// Names of HTTP filters, by which routes configure them.
+pub(super) mod filter {
+    pub(in crate::compiler) const FAULT: &str = "envoy.filters.http.fault";
+    pub(in crate::compiler) const CORS: &str = "envoy.filters.http.cors";
 }
 
 pub(super) fn duration(duration: Duration) -> prost_types::Duration {

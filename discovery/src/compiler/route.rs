@@ -4,6 +4,8 @@
 //! Invariant: no domain stands twice in one resource; the first service by name keeps it.
 
 pub(super) mod action;
+mod filters;
+pub(super) mod hash;
 pub(super) mod matching;
 
 use std::collections::BTreeSet;
@@ -129,6 +131,7 @@ fn virtual_host(context: &Context<'_>, state: &ServiceState, port: &ServicePort,
             ..Route::default()
         });
     }
+    routes.iter_mut().for_each(|route| action::hashes(context, route));
     VirtualHost {
         name: names::route(&service.host, port.port),
         domains,

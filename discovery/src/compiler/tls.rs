@@ -3,13 +3,14 @@
 //! In: ports, identities. Out: contexts whose keys and roots come by SDS over the same stream. Invariant: what is
 //! offered and accepted is what Istio's sidecars understand.
 
+use hawser_api::istio::destination_rule::{ClientTlsMode, ClientTlsSettings};
 use hawser_api::names::{OutboundCluster, SECRET_DEFAULT, SECRET_ROOT, alpn};
 use hawser_api::proto::core;
 use hawser_api::proto::envoy::r#type::matcher::v3::StringMatcher;
 use hawser_api::proto::tls::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
-    TlsParameters, UpstreamTlsContext, common_tls_context, subject_alt_name_matcher::SanType,
-    tls_parameters::TlsProtocol,
+    TlsCertificate, TlsParameters, UpstreamTlsContext, certificate_validation_context::TrustChainVerification,
+    common_tls_context, subject_alt_name_matcher::SanType, tls_parameters::TlsProtocol,
 };
 use hawser_mesh::{Protocol, TrustDomain};
 
@@ -38,6 +39,43 @@ pub(super) fn upstream(
     transport_socket("envoy.transport_sockets.tls", any(name::UPSTREAM_TLS, &context))
 }
 
+/// A client's TLS towards servers outside of the mesh, with what files of its host hold.
+pub(super) fn foreign(settings: &ClientTlsSettings, host: &str, http2: bool) -> core::TransportSocket {
+    let file = |path: &str| {
+        let specifier = core::data_source::Specifier::Filename(path.to_owned());
+        (!path.is_empty()).then_some(core::DataSource { specifier: Some(specifier) })
+    };
+    let unchecked = settings.insecure_skip_verify == Some(true);
+    let names = settings.subject_alt_names.iter().flat_map(|name| {
+        [SanType::Dns, SanType::Uri]
+            .map(|kind| SubjectAltNameMatcher { san_type: kind as i32, matcher: Some(exact(name)) })
+    });
+    let verification =
+        if unchecked { TrustChainVerification::AcceptUntrusted } else { TrustChainVerification::VerifyTrustChain };
+    let validation = CertificateValidationContext {
+        trusted_ca: if unchecked { None } else { file(&settings.ca_certificates) },
+        match_typed_subject_alt_names: names.collect(),
+        trust_chain_verification: verification as i32,
+        ..CertificateValidationContext::default()
+    };
+    let certificate = TlsCertificate {
+        certificate_chain: file(&settings.client_certificate),
+        private_key: file(&settings.private_key),
+    };
+    let mutual = settings.mode() == ClientTlsMode::Mutual;
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_certificates: mutual.then_some(certificate).into_iter().collect(),
+            alpn_protocols: http2.then(|| "h2".to_owned()).into_iter().collect(),
+            validation_context_type: Some(common_tls_context::ValidationContextType::ValidationContext(validation)),
+            ..CommonTlsContext::default()
+        }),
+        sni: if settings.sni.is_empty() { host.to_owned() } else { settings.sni.clone() },
+        max_session_keys: None,
+    };
+    transport_socket("envoy.transport_sockets.tls", any(name::UPSTREAM_TLS, &context))
+}
+
 /// A server's TLS: the certificate of `secret`, clients of the mesh.
 pub(super) fn downstream(secret: &str, http: bool, class: Class, trust_domain: &TrustDomain) -> core::TransportSocket {
     // Of a client that offers mesh protocols none but ours is ever chosen; of others HTTP's own.
@@ -59,8 +97,8 @@ fn common(secret: &str, names: Vec<StringMatcher>, protocols: Vec<String>) -> Co
     let uri = |matcher| SubjectAltNameMatcher { san_type: SanType::Uri as i32, matcher: Some(matcher) };
     let combined = common_tls_context::CombinedCertificateValidationContext {
         default_validation_context: Some(CertificateValidationContext {
-            trusted_ca: None,
             match_typed_subject_alt_names: names.into_iter().map(uri).collect(),
+            ..CertificateValidationContext::default()
         }),
         validation_context_sds_secret_config: Some(sds(SECRET_ROOT)),
     };

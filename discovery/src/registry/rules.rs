@@ -4,6 +4,7 @@
 //! of several rules for one thing the same one wins, whatever the order they were said in: the oldest, then the first
 //! by name; the others are told so.
 
+mod delegates;
 mod policies;
 mod security;
 
@@ -108,6 +109,8 @@ pub struct Rules {
     /// Hosts whose routes lead to a host.
     readers: HashMap<Hostname, BTreeSet<Hostname>>,
     label_keys: BTreeSet<String>,
+    /// Some rule looks at where callers are.
+    reads_locality: bool,
     messages: BTreeMap<ObjectRef, Vec<String>>,
 }
 
@@ -151,10 +154,19 @@ impl Rules {
         settings: &Settings,
     ) -> Self {
         let mut rules = Self::default();
+        let resources: Vec<_> = resources.collect();
+        let delegates = delegates::of(resources.iter().copied());
         for (object, resource) in resources {
             let named = || (object.clone(), resource.clone());
             match &resource.spec {
                 Spec::VirtualService(rule) if rule.is_for_mesh() => {
+                    let mut told = Vec::new();
+                    let whole = delegates::expanded(named(), &delegates, &settings.domain, &mut told);
+                    if !told.is_empty() {
+                        rules.messages.insert(object.clone(), told);
+                    }
+                    let Spec::VirtualService(rule) = &whole.1.spec else { continue };
+                    let named = || whole.clone();
                     for text in &rule.hosts {
                         let Some(host) = resolve(text, &object.namespace, &settings.domain) else { continue };
                         rules.read(rule, &host, &object.namespace, settings);
@@ -165,6 +177,7 @@ impl Rules {
                     if let Some(selector) = &rule.workload_selector {
                         rules.label_keys.extend(selector.match_labels.keys().cloned());
                     }
+                    rules.locality(rule);
                     if let Some(host) = resolve(&rule.host, &object.namespace, &settings.domain) {
                         rules.destination_rules.add(host, named());
                     }
@@ -229,12 +242,33 @@ impl Rules {
 
     /// Whether views are made of the same labels as before.
     pub(super) fn same_scope(&self, other: &Self) -> bool {
-        self.label_keys == other.label_keys
+        self.label_keys == other.label_keys && self.reads_locality == other.reads_locality
     }
 
     /// Labels of callers that some rule reads.
     pub fn label_keys(&self) -> &BTreeSet<String> {
         &self.label_keys
+    }
+
+    /// Whether some rule looks at where callers are.
+    pub fn reads_locality(&self) -> bool {
+        self.reads_locality
+    }
+
+    /// Notes whether a DestinationRule looks at where callers are, and which of their labels it compares.
+    fn locality(&mut self, rule: &DestinationRule) {
+        let policies = rule.traffic_policy.iter().chain(rule.subsets.iter().filter_map(|s| s.traffic_policy.as_ref()));
+        for policy in policies {
+            let ports = policy.port_level_settings.iter();
+            self.reads_locality |=
+                policy.outlier_detection.is_some() || ports.clone().any(|port| port.outlier_detection.is_some());
+            let balancers = policy.load_balancer.iter().chain(ports.filter_map(|port| port.load_balancer.as_ref()));
+            for setting in balancers.filter_map(|lb| lb.locality_lb_setting.as_ref()) {
+                self.reads_locality = true;
+                let keys = setting.failover_priority.iter().filter(|key| !key.contains('='));
+                self.label_keys.extend(keys.cloned());
+            }
+        }
     }
 
     /// Notes which labels a VirtualService reads of its callers, and where it leads.
@@ -243,7 +277,10 @@ impl Rules {
         let tcp = rule.tcp.iter().flat_map(|route| &route.r#match).flat_map(|m| m.source_labels.keys());
         let tls = rule.tls.iter().flat_map(|route| &route.r#match).flat_map(|m| m.source_labels.keys());
         self.label_keys.extend(http.chain(tcp).chain(tls).cloned());
-        let http = rule.http.iter().flat_map(|route| &route.route).map(|to| &to.destination);
+        let http = rule.http.iter().flat_map(|route| {
+            let to = route.route.iter().map(|to| &to.destination);
+            to.chain(&route.mirror).chain(route.mirrors.iter().map(|mirror| &mirror.destination))
+        });
         let tcp = rule.tcp.iter().flat_map(|route| &route.route).map(|to| &to.destination);
         let tls = rule.tls.iter().flat_map(|route| &route.route).map(|to| &to.destination);
         for destination in http.chain(tcp).chain(tls) {
@@ -255,7 +292,7 @@ impl Rules {
 
     /// Says to each rule that never wins who does.
     fn tell_losers(&mut self) {
-        let mut told: BTreeMap<ObjectRef, Vec<String>> = BTreeMap::new();
+        let mut told = std::mem::take(&mut self.messages);
         for (host, list) in self.virtual_services.exact.iter() {
             for (object, _) in list.iter().skip(1) {
                 let winner = &list[0].0;

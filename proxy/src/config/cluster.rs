@@ -2,20 +2,28 @@
 //!
 //! In: `Cluster` and its endpoints. Out: [`Cluster`], with endpoints sorted into tiers that balancing walks in order.
 
+mod balance;
+mod limits;
+mod options;
+
+pub use balance::{Balance, WarmUp};
+pub use limits::{Limits, Outlier};
+pub use options::{Keepalive, Options};
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use hawser_api::names::{clusters, metadata};
-use hawser_api::proto::envoy::extensions::upstreams::http::v3::{HttpProtocolOptions, http_protocol_options};
 use hawser_api::proto::{cluster as proto, core, tls};
 use prost_types::value::Kind;
 
-use super::StringMatch;
 use super::endpoint::{Endpoint, EndpointSet, EndpointSpec, EndpointState, Health};
 use super::listener::validation;
-use super::proto::{At as _, RAW_BUFFER, Refused, duration, metadata_value, refuse, timeout, unpack};
+use super::proto::{At as _, RAW_BUFFER, Refused, metadata_value, refuse, timeout, unpack};
+use super::{Foreign, StringMatch};
+use crate::balance::Hashed;
 use crate::tcp::Habit;
 
 /// A cluster in use.
@@ -38,6 +46,8 @@ pub struct Tier {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Running sums of weights; empty if all weigh the same.
     pub sums: Vec<u64>,
+    /// Which endpoint a hash leads to, where that decides.
+    pub hashed: Option<Hashed>,
 }
 
 /// What is counted of a cluster.
@@ -53,6 +63,10 @@ pub struct ClusterState {
     pub pending: AtomicU32,
     /// What its TCP connections carry.
     pub habit: Habit,
+    /// Whose turn it is.
+    pub turn: AtomicU32,
+    /// Until when some endpoint may be ejected, in milliseconds of [`crate::clock`].
+    pub ejected_until: AtomicU64,
 }
 
 /// A checked `Cluster`.
@@ -74,12 +88,12 @@ pub struct ClusterSpec {
     pub outlier: Option<Outlier>,
     /// How connections are secured: for endpoints whose metadata has these pairs; the last has none.
     pub transports: Vec<(Vec<(String, String)>, Transport)>,
-    /// Which HTTP is spoken.
-    pub protocol: HttpProtocol,
-    /// An idle connection is kept so long.
-    pub idle_timeout: Duration,
-    /// The most requests of a connection; 0: no limit.
-    pub requests_per_connection: u32,
+    /// How new endpoints come to their share.
+    pub warm_up: Option<WarmUp>,
+    /// Below this share of endpoints that are not ejected, in percent, all are used.
+    pub least_healthy: f64,
+    /// How connections are spoken on and how long they last.
+    pub options: Options,
     /// The service it belongs to.
     pub service: Service,
     /// Source address of connections, where the configuration names one.
@@ -95,43 +109,6 @@ pub enum Discovery {
     Static,
     /// Where the connection was going.
     Original,
-}
-
-/// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// The least loaded of some, chosen by chance.
-    LeastRequest(u32),
-    /// By chance.
-    Random,
-    /// In turn.
-    RoundRobin,
-}
-
-/// Limits of a cluster.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections.
-    pub connections: u32,
-    /// Requests in flight.
-    pub requests: u32,
-    /// Retries in flight.
-    pub retries: u32,
-    /// Requests that wait for a connection.
-    pub pending: u32,
-}
-
-/// When an endpoint is left alone for a while.
-#[derive(Clone, Copy, Debug)]
-pub struct Outlier {
-    /// After so many answers of 500 and above, or failed connections, in a row; 0: never.
-    pub consecutive_5xx: u32,
-    /// After so many of 502, 503, 504, or failed connections, in a row; 0: never.
-    pub consecutive_gateway: u32,
-    /// For so long, times the number of times.
-    pub base: Duration,
-    /// At most so much of a cluster, in percent.
-    pub most_percent: u32,
 }
 
 /// How a connection is secured.
@@ -154,8 +131,10 @@ pub struct UpstreamTls {
     pub names: Vec<StringMatch>,
     /// Secret with our certificate; with it, it is mTLS of the mesh.
     pub certificate: Option<Arc<str>>,
-    /// Secret with the roots of servers.
+    /// Secret with the roots of servers; empty of servers outside of the mesh.
     pub roots: Arc<str>,
+    /// What holds for servers outside of the mesh.
+    pub foreign: Option<Arc<Foreign>>,
     /// Tells connections of different contexts apart.
     pub fingerprint: u64,
 }
@@ -185,7 +164,7 @@ pub struct Service {
 impl ClusterSpec {
     /// Checks a cluster; endpoints that come with it are returned.
     pub(super) fn new(cluster: &proto::Cluster) -> Result<(Self, Option<EndpointSet>), Refused> {
-        use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy};
+        use proto::cluster::{ClusterDiscoveryType, DiscoveryType};
         let Some(ClusterDiscoveryType::Type(kind)) = cluster.cluster_discovery_type else { refuse!("type is missing") };
         let mut endpoints = None;
         let discovery = match DiscoveryType::try_from(kind) {
@@ -204,20 +183,7 @@ impl ClusterSpec {
             }
             Err(_) => refuse!("type {kind} is unknown"),
         };
-        let balance = match LbPolicy::try_from(cluster.lb_policy) {
-            Ok(LbPolicy::RoundRobin) => Balance::RoundRobin,
-            Ok(LbPolicy::LeastRequest) => {
-                let config = match &cluster.lb_config {
-                    Some(LbConfig::LeastRequestLbConfig(c)) => c.choice_count,
-                    None => None,
-                };
-                Balance::LeastRequest(config.unwrap_or(2).clamp(2, 10))
-            }
-            Ok(LbPolicy::Random) => Balance::Random,
-            Ok(LbPolicy::ClusterProvided) => Balance::Random,
-            Ok(other) => refuse!("lb_policy {} is not supported", other.as_str_name()),
-            Err(_) => refuse!("lb_policy {} is unknown", cluster.lb_policy),
-        };
+        let (balance, warm_up) = balance::balance(cluster)?;
         let mut transports = Vec::new();
         for (i, m) in cluster.transport_socket_matches.iter().enumerate() {
             let pairs = match_pairs(m.r#match.as_ref()).at(format_args!("transport_socket_matches[{i}].match"))?;
@@ -226,7 +192,7 @@ impl ClusterSpec {
             transports.push((pairs, transport));
         }
         transports.push((Vec::new(), transport(cluster.transport_socket.as_ref()).at("transport_socket")?));
-        let options = http_options(cluster)?;
+        let (options, errors) = options::options(cluster)?;
         let weighted = cluster.common_lb_config.as_ref().is_some_and(|c| c.locality_config_specifier.is_some());
         let source = cluster.upstream_bind_config.as_ref().and_then(|b| b.source_address.as_ref());
         let source = match source.map(|a| a.address.parse::<std::net::IpAddr>()) {
@@ -242,12 +208,21 @@ impl ClusterSpec {
                 .min(Duration::from_secs(60)),
             balance,
             locality_weighted: weighted,
-            limits: limits(cluster.circuit_breakers.as_ref()),
-            outlier: cluster.outlier_detection.as_ref().map(outlier).transpose().at("outlier_detection")?,
+            limits: limits::limits(cluster.circuit_breakers.as_ref()),
+            outlier: cluster
+                .outlier_detection
+                .as_ref()
+                .map(|o| limits::outlier(o, errors.as_ref()))
+                .transpose()
+                .at("outlier_detection")?,
             transports,
-            protocol: options.protocol,
-            idle_timeout: options.idle_timeout,
-            requests_per_connection: options.requests_per_connection,
+            warm_up,
+            least_healthy: cluster
+                .common_lb_config
+                .as_ref()
+                .and_then(|c| c.healthy_panic_threshold.as_ref())
+                .map_or(0.0, |p| p.value),
+            options,
             service: service(cluster),
             source,
         };
@@ -265,12 +240,12 @@ impl ClusterSpec {
             connect_timeout: Duration::from_secs(5),
             balance: Balance::Random,
             locality_weighted: false,
-            limits: limits(None),
+            limits: limits::limits(None),
             outlier: None,
             transports: vec![(Vec::new(), Transport::Raw)],
-            protocol: HttpProtocol::AsReceived,
-            idle_timeout: Duration::from_secs(60),
-            requests_per_connection: 0,
+            warm_up: None,
+            least_healthy: 0.0,
+            options: Options::of(HttpProtocol::AsReceived),
             service: Service::default(),
             source: None,
         })
@@ -316,7 +291,7 @@ impl Cluster {
             let weight = u32::try_from(weight).unwrap_or(u32::MAX).max(1);
             endpoints.push(Arc::new(Endpoint { spec: e.clone(), weight, transport, state }));
         }
-        let tiers = tiers(&endpoints);
+        let tiers = tiers(&endpoints, spec.balance);
         let state = before.map(|b| b.state.clone()).unwrap_or_default();
         Self { spec, tiers, endpoints, state }
     }
@@ -328,7 +303,7 @@ impl Cluster {
 }
 
 /// Healthy ones by priority, then degraded ones by priority.
-fn tiers(endpoints: &[Arc<Endpoint>]) -> Vec<Tier> {
+fn tiers(endpoints: &[Arc<Endpoint>], balance: Balance) -> Vec<Tier> {
     let mut sorted = std::collections::BTreeMap::<(bool, u32), Tier>::new();
     for endpoint in endpoints {
         let degraded = match endpoint.spec.health {
@@ -339,6 +314,10 @@ fn tiers(endpoints: &[Arc<Endpoint>]) -> Vec<Tier> {
         sorted.entry((degraded, endpoint.spec.priority)).or_default().endpoints.push(endpoint.clone());
     }
     for tier in sorted.values_mut() {
+        if let Balance::Hashed(table) = balance {
+            let all: Vec<_> = tier.endpoints.iter().map(|e| (e.spec.address, e.weight)).collect();
+            tier.hashed = Hashed::new(table, &all);
+        }
         let first = tier.endpoints[0].weight;
         if tier.endpoints.iter().any(|e| e.weight != first) {
             let mut sum = 0;
@@ -378,73 +357,37 @@ fn transport(socket: Option<&core::TransportSocket>) -> Result<Transport, Refuse
         [one] => Some(one.name.as_str().into()),
         _ => refuse!("tls_certificate_sds_secret_configs: one at most"),
     };
+    if let Some(tls::common_tls_context::ValidationContextType::ValidationContext(checks)) =
+        &common.validation_context_type
+        && certificate.is_none()
+    {
+        let foreign = Some(Arc::new(Foreign::new(common, checks)?));
+        let (sni, alpn) = (context.sni.clone(), common.alpn_protocols.clone());
+        let (roots, names) = ("".into(), Vec::new());
+        return Ok(Transport::Tls(Arc::new(UpstreamTls {
+            sni,
+            alpn,
+            names,
+            certificate,
+            roots,
+            foreign,
+            fingerprint: fingerprint(&any.value),
+        })));
+    }
     let (Some(roots), names) = validation(common)? else {
         refuse!("validation_context_type: without roots nobody's certificate could be checked");
     };
-    let fingerprint = {
-        use std::hash::{Hash as _, Hasher as _};
-        let mut hasher = std::hash::DefaultHasher::new();
-        any.value.hash(&mut hasher);
-        hasher.finish() | 1
-    };
     let alpn = common.alpn_protocols.clone();
-    Ok(Transport::Tls(Arc::new(UpstreamTls { sni: context.sni.clone(), alpn, names, certificate, roots, fingerprint })))
+    let (sni, foreign, fingerprint) = (context.sni.clone(), None, fingerprint(&any.value));
+    Ok(Transport::Tls(Arc::new(UpstreamTls { sni, alpn, names, certificate, roots, foreign, fingerprint })))
 }
 
-struct Options {
-    protocol: HttpProtocol,
-    idle_timeout: Duration,
-    requests_per_connection: u32,
-}
-
-fn http_options(cluster: &proto::Cluster) -> Result<Options, Refused> {
-    use http_protocol_options::UpstreamProtocolOptions as Upstream;
-    use http_protocol_options::explicit_http_config::ProtocolConfig;
-    let default = Duration::from_secs(60);
-    // As in Envoy: a server is only known to speak HTTP/2 if somebody says so.
-    let mut options = Options { protocol: HttpProtocol::Http1, idle_timeout: default, requests_per_connection: 0 };
-    for any in cluster.typed_extension_protocol_options.values() {
-        let Some(message) = unpack::<HttpProtocolOptions>(any)? else {
-            refuse!("typed_extension_protocol_options: {:?} is not supported", any.type_url);
-        };
-        options.protocol = match &message.upstream_protocol_options {
-            Some(Upstream::ExplicitHttpConfig(c)) => match c.protocol_config {
-                Some(ProtocolConfig::Http2ProtocolOptions(_)) => HttpProtocol::Http2,
-                _ => HttpProtocol::Http1,
-            },
-            Some(Upstream::UseDownstreamProtocolConfig(_)) | None => HttpProtocol::AsReceived,
-        };
-        if let Some(common) = &message.common_http_protocol_options {
-            options.idle_timeout = duration("idle_timeout", common.idle_timeout.as_ref())?
-                .unwrap_or(default)
-                .clamp(Duration::from_secs(1), Duration::from_secs(3600));
-            options.requests_per_connection = common.max_requests_per_connection.unwrap_or(0);
-        }
-    }
-    Ok(options)
-}
-
-fn limits(breakers: Option<&proto::CircuitBreakers>) -> Limits {
-    let found = breakers.and_then(|b| b.thresholds.iter().find(|t| t.priority == 0));
-    let of = |value: Option<u32>| value.unwrap_or(u32::MAX);
-    Limits {
-        connections: of(found.and_then(|t| t.max_connections)),
-        requests: of(found.and_then(|t| t.max_requests)),
-        retries: found.and_then(|t| t.max_retries).unwrap_or(u32::MAX),
-        pending: of(found.and_then(|t| t.max_pending_requests)),
-    }
-}
-
-fn outlier(o: &proto::OutlierDetection) -> Result<Outlier, Refused> {
-    let enforced = |count: Option<u32>, default, enforcing: Option<u32>, by_default: u32| {
-        if enforcing.unwrap_or(by_default) == 0 { 0 } else { count.unwrap_or(default) }
-    };
-    Ok(Outlier {
-        consecutive_5xx: enforced(o.consecutive_5xx, 5, o.enforcing_consecutive_5xx, 100),
-        consecutive_gateway: enforced(o.consecutive_gateway_failure, 5, o.enforcing_consecutive_gateway_failure, 0),
-        base: duration("base_ejection_time", o.base_ejection_time.as_ref())?.unwrap_or(Duration::from_secs(30)),
-        most_percent: o.max_ejection_percent.unwrap_or(10).min(100),
-    })
+/// Tells contexts apart; 0 is none.
+fn fingerprint(context: &[u8]) -> u64 {
+    use std::hash::{Hash as _, Hasher as _};
+    let mut hasher = std::hash::DefaultHasher::new();
+    context.hash(&mut hasher);
+    hasher.finish() | 1
 }
 
 /// `filter_metadata["istio"].services[0]`.

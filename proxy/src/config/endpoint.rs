@@ -95,8 +95,14 @@ pub struct EndpointState {
     pub id: u64,
     /// Requests and connections in flight.
     pub active: AtomicU32,
-    /// Failures in a row.
+    /// Since when it is known, in milliseconds of [`crate::clock`].
+    pub since: u64,
+    /// Errors in a row.
     pub failures: AtomicU32,
+    /// Errors of gateways in a row.
+    pub gateway: AtomicU32,
+    /// Failed connections in a row, where they are counted apart.
+    pub local: AtomicU32,
     /// How often it was ejected lately.
     pub ejections: AtomicU32,
     /// Ejected until then, in milliseconds of [`crate::clock`].
@@ -112,7 +118,10 @@ impl Default for EndpointState {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             active: AtomicU32::new(0),
+            since: crate::clock::now_ms(),
             failures: AtomicU32::new(0),
+            gateway: AtomicU32::new(0),
+            local: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             lost: CancellationToken::new(),

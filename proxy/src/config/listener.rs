@@ -54,6 +54,10 @@ pub struct TcpSpec {
     pub guards: Vec<Rbac>,
     /// Closed after so long without a byte.
     pub idle: Duration,
+    /// Closed after so long.
+    pub longest: Option<Duration>,
+    /// The caller's address leads to the endpoint, where a hash does.
+    pub by_source: bool,
     /// How often connecting is tried, each time to another endpoint.
     pub attempts: u32,
     /// Access logs of its connections.
@@ -133,8 +137,15 @@ impl Listener {
 impl TcpSpec {
     /// To one cluster.
     pub fn to(cluster: &str) -> Self {
-        let clusters = vec![(cluster.into(), 1)];
-        Self { clusters, guards: Vec::new(), idle: TCP_IDLE, attempts: 1, access_log: Vec::new() }
+        Self {
+            clusters: vec![(cluster.into(), 1)],
+            guards: Vec::new(),
+            idle: TCP_IDLE,
+            longest: None,
+            by_source: false,
+            attempts: 1,
+            access_log: Vec::new(),
+        }
     }
 }
 
@@ -206,7 +217,10 @@ fn tcp_spec(tcp: &tcp_proxy::TcpProxy) -> Result<TcpSpec, Refused> {
         None => TCP_IDLE,
     };
     let attempts = tcp.max_connect_attempts.unwrap_or(3).clamp(1, 10);
-    Ok(TcpSpec { clusters, guards: Vec::new(), idle, attempts, access_log: access_logs(&tcp.access_log)? })
+    let longest = timeout("max_downstream_connection_duration", tcp.max_downstream_connection_duration.as_ref())?;
+    let by_source = !tcp.hash_policy.is_empty();
+    let access_log = access_logs(&tcp.access_log)?;
+    Ok(TcpSpec { clusters, guards: Vec::new(), idle, longest, by_source, attempts, access_log })
 }
 
 fn downstream_tls(context: &tls::DownstreamTlsContext) -> Result<DownstreamTls, Refused> {

@@ -13,7 +13,10 @@ pub use hawser_routing::{PathMatch, QueryMatch};
 use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
+use super::filters::{Filters, share};
+use super::hash::{self, HashPolicy};
 use super::proto::{At as _, Refused, refuse, timeout};
+use super::retry::{RetryPolicy, retry};
 use crate::http::message::Name;
 
 /// Matches a header.
@@ -58,6 +61,8 @@ pub struct Route {
     pub action: Action,
     /// What is done to headers, those of the virtual host included.
     pub ops: HeaderOps,
+    /// What comes before the action.
+    pub filters: Option<Box<Filters>>,
 }
 
 /// What happens to a request.
@@ -94,6 +99,19 @@ pub struct Forward {
     pub retry: Option<RetryPolicy>,
     /// Upgrades let through or not, lower case; else the connection's setting counts.
     pub upgrades: Vec<(String, bool)>,
+    /// Who gets copies.
+    pub mirrors: Vec<Mirror>,
+    /// What is hashed for clusters that balance by hash.
+    pub hash: Vec<HashPolicy>,
+}
+
+/// Who gets copies of requests.
+#[derive(Debug)]
+pub struct Mirror {
+    /// The cluster's name.
+    pub cluster: Arc<str>,
+    /// Share of requests, in a million.
+    pub share: u32,
 }
 
 /// A cluster and its share.
@@ -105,44 +123,6 @@ pub struct WeightedCluster {
     pub weight: u32,
     /// What is done to headers when it is chosen.
     pub ops: HeaderOps,
-}
-
-/// Retries.
-#[derive(Debug)]
-pub struct RetryPolicy {
-    /// After what.
-    pub on: RetryOn,
-    /// How many.
-    pub most: u32,
-    /// The time of each try.
-    pub per_try: Option<Duration>,
-    /// Whether endpoints that failed are left out.
-    pub other_hosts: bool,
-    /// Wait before the first retry; doubles.
-    pub wait: Duration,
-    /// The longest wait.
-    pub longest_wait: Duration,
-}
-
-/// After what a request is tried again.
-#[derive(Clone, Debug, Default)]
-pub struct RetryOn {
-    /// The connection failed.
-    pub connect_failure: bool,
-    /// The server refused the stream.
-    pub refused_stream: bool,
-    /// The connection broke before an answer.
-    pub reset: bool,
-    /// Status 502, 503, 504.
-    pub gateway_error: bool,
-    /// Status 500 and above.
-    pub server_error: bool,
-    /// Status 409.
-    pub conflict: bool,
-    /// These statuses.
-    pub statuses: Vec<u16>,
-    /// These statuses of gRPC in the head of an answer.
-    pub grpc: Vec<u8>,
 }
 
 /// Sends the client elsewhere.
@@ -216,21 +196,18 @@ impl RouteTable {
         self.hosts
             .iter()
             .flat_map(|h| &h.routes)
-            .flat_map(|r| match &r.action {
-                Action::Forward(f) => f.clusters.as_slice(),
-                _ => &[],
+            .filter_map(|r| match &r.action {
+                Action::Forward(f) => Some(f),
+                _ => None,
             })
-            .map(|c| &c.name)
+            .flat_map(|f| f.clusters.iter().map(|c| &c.name).chain(f.mirrors.iter().map(|m| &m.cluster)))
     }
 }
 
 fn route(route: &proto::Route, host: &proto::VirtualHost) -> Result<Route, Refused> {
     let Some(m) = &route.r#match else { refuse!("match is missing") };
     let RequestMatch { path, headers, query } = RequestMatch::new(m, Name::new)?;
-    let share = match m.runtime_fraction.as_ref().and_then(|f| f.default_value.as_ref()) {
-        None => 1_000_000,
-        Some(p) => p.numerator.saturating_mul([10_000, 100, 1][usize::try_from(p.denominator).unwrap_or(0).min(2)]),
-    };
+    let share = m.runtime_fraction.as_ref().map_or(1_000_000, |f| share(f.default_value.as_ref()));
     let action = match &route.action {
         Some(proto::route::Action::Route(a)) => Action::Forward(Box::new(forward(a).at("route")?)),
         Some(proto::route::Action::Redirect(r)) => Action::Redirect(Box::new(redirect(r).at("redirect")?)),
@@ -249,7 +226,8 @@ fn route(route: &proto::Route, host: &proto::VirtualHost) -> Result<Route, Refus
         (&host.request_headers_to_remove, &host.request_headers_to_add),
         (&host.response_headers_to_remove, &host.response_headers_to_add),
     )?;
-    Ok(Route { name: route.name.clone(), path, headers, query, share, action, ops })
+    let filters = Filters::new(&route.typed_per_filter_config).at("typed_per_filter_config")?.map(Box::new);
+    Ok(Route { name: route.name.clone(), path, headers, query, share, action, ops, filters })
 }
 
 fn forward(a: &proto::RouteAction) -> Result<Forward, Refused> {
@@ -307,7 +285,22 @@ fn forward(a: &proto::RouteAction) -> Result<Forward, Refused> {
             .iter()
             .map(|u| (u.upgrade_type.to_ascii_lowercase(), u.enabled.unwrap_or(true)))
             .collect(),
+        mirrors: a
+            .request_mirror_policies
+            .iter()
+            .map(mirror)
+            .collect::<Result<_, _>>()
+            .at("request_mirror_policies")?,
+        hash: a.hash_policy.iter().map(hash::policy).collect::<Result<_, _>>().at("hash_policy")?,
     })
+}
+
+fn mirror(m: &proto::route_action::RequestMirrorPolicy) -> Result<Mirror, Refused> {
+    if m.cluster.is_empty() {
+        refuse!("cluster is missing");
+    }
+    let share = m.runtime_fraction.as_ref().map_or(1_000_000, |f| share(f.default_value.as_ref()));
+    Ok(Mirror { cluster: m.cluster.as_str().into(), share })
 }
 
 /// `\1` becomes `${1}`.
@@ -331,44 +324,6 @@ fn substitution(text: &str) -> String {
         }
     }
     out
-}
-
-fn retry(r: &proto::RetryPolicy) -> Result<RetryPolicy, Refused> {
-    let mut on = RetryOn::default();
-    for word in r.retry_on.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-        match word {
-            "connect-failure" => on.connect_failure = true,
-            "refused-stream" => on.refused_stream = true,
-            "reset" | "reset-before-request" => on.reset = true,
-            "gateway-error" => on.gateway_error = true,
-            "5xx" => on.server_error = true,
-            "retriable-4xx" => on.conflict = true,
-            "retriable-status-codes" => {
-                on.statuses.extend(r.retriable_status_codes.iter().filter_map(|c| u16::try_from(*c).ok()));
-            }
-            "cancelled" => on.grpc.push(1),
-            "deadline-exceeded" => on.grpc.push(4),
-            "resource-exhausted" => on.grpc.push(8),
-            "internal" => on.grpc.push(13),
-            "unavailable" => on.grpc.push(14),
-            status => match status.parse::<u16>() {
-                Ok(status) if (100..600).contains(&status) => on.statuses.push(status),
-                _ => refuse!("retry_on: {word:?} is not supported"),
-            },
-        }
-    }
-    let back_off = r.retry_back_off.as_ref();
-    let wait = timeout("base_interval", back_off.and_then(|b| b.base_interval.as_ref()))?;
-    let wait = wait.unwrap_or(Duration::from_millis(25));
-    let longest = timeout("max_interval", back_off.and_then(|b| b.max_interval.as_ref()))?;
-    Ok(RetryPolicy {
-        on,
-        most: r.num_retries.unwrap_or(1).min(20),
-        per_try: timeout("per_try_timeout", r.per_try_timeout.as_ref())?,
-        other_hosts: !r.retry_host_predicate.is_empty(),
-        wait,
-        longest_wait: longest.unwrap_or(wait * 10),
-    })
 }
 
 fn redirect(r: &proto::RedirectAction) -> Result<Redirect, Refused> {
@@ -413,8 +368,8 @@ fn respond(d: &proto::DirectResponseAction) -> Result<Action, Refused> {
         Some(Specifier::InlineString(s)) => Bytes::copy_from_slice(s.as_bytes()),
         Some(Specifier::Filename(_)) => refuse!("body: files are not read"),
     };
-    if body.len() > 64 * 1024 {
-        refuse!("body is larger than 64 KiB");
+    if body.len() > 1024 * 1024 {
+        refuse!("body is larger than 1 MiB");
     }
     Ok(Action::Respond(status, body))
 }

@@ -54,21 +54,9 @@ static GENERATION: AtomicU64 = AtomicU64::new(1);
 impl Credentials {
     pub(super) fn new(certificate: &proto::TlsCertificate) -> Result<Self, Refused> {
         let chain = pem("certificate_chain", certificate.certificate_chain.as_ref())?;
-        let key = pem("private_key", certificate.private_key.as_ref())?;
-        let chain: Vec<CertificateDer<'static>> = match CertificateDer::pem_slice_iter(chain).collect() {
-            Ok(chain) => chain,
-            Err(e) => refuse!("certificate_chain is no PEM: {e}"),
-        };
-        // The parser's error could quote the key: it is not repeated.
-        let Ok(key) = PrivateKeyDer::from_pem_slice(key) else { refuse!("private_key is no PEM of a key") };
-        let Some(leaf) = chain.first() else { refuse!("certificate_chain is empty") };
+        let key = certified(chain, pem("private_key", certificate.private_key.as_ref())?)?;
+        let Some(leaf) = key.cert.first() else { refuse!("certificate_chain is empty") };
         let (identity, not_after) = read_leaf(leaf)?;
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let Ok(key) = provider.key_provider.load_private_key(key) else { refuse!("private_key is of no known kind") };
-        let key = CertifiedKey::new(chain, key);
-        if key.keys_match().is_err() {
-            refuse!("private_key does not belong to the certificate of {identity}");
-        }
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
         Ok(Self { key: Arc::new(key), identity, generation, not_after })
     }
@@ -90,6 +78,26 @@ impl Roots {
         }
         Ok(Self { anchors, generation: GENERATION.fetch_add(1, Ordering::Relaxed) })
     }
+}
+
+/// A key with its chain, in PEM.
+pub(super) fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, Refused> {
+    let chain: Vec<CertificateDer<'static>> = match CertificateDer::pem_slice_iter(chain).collect() {
+        Ok(chain) => chain,
+        Err(e) => refuse!("certificate_chain is no PEM: {e}"),
+    };
+    // The parser's error could quote the key: it is not repeated.
+    let Ok(key) = PrivateKeyDer::from_pem_slice(key) else { refuse!("private_key is no PEM of a key") };
+    if chain.is_empty() {
+        refuse!("certificate_chain is empty");
+    }
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let Ok(key) = provider.key_provider.load_private_key(key) else { refuse!("private_key is of no known kind") };
+    let key = CertifiedKey::new(chain, key);
+    if key.keys_match().is_err() {
+        refuse!("private_key does not belong to the certificate");
+    }
+    Ok(key)
 }
 
 /// The identity of a certificate, and the end of its life.

@@ -67,6 +67,8 @@ pub struct Store {
     /// Clusters to be joined anew; those of the last configuration otherwise.
     stale: BTreeSet<Arc<str>>,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
+    /// Clusters that are referred to, and that discovery has not: whoever would go there is told so.
+    absent: BTreeSet<Arc<str>>,
 }
 
 impl Store {
@@ -106,6 +108,7 @@ impl Store {
                     None => self.fixed.remove(&key),
                 };
                 self.specs.insert(key.clone(), Arc::new(spec));
+                self.absent.remove(&key);
                 self.stale.insert(key);
             }
             Kind::Endpoints => {
@@ -143,6 +146,7 @@ impl Store {
                 self.specs.remove(name);
                 self.fixed.remove(name);
                 self.clusters.remove(name);
+                self.absent.insert(name.into());
             }
             Kind::Endpoints => {
                 self.endpoints.remove(name);
@@ -196,7 +200,11 @@ impl Store {
         let Some(listener) = self.listeners.get(name) else { return false };
         let mut wanted = BTreeSet::new();
         self.closure(listener, &mut wanted);
-        wanted.iter().all(|(kind, name)| *kind == Kind::Secret || self.has(*kind, name))
+        wanted.iter().all(|(kind, name)| match kind {
+            Kind::Secret => true,
+            Kind::Cluster => self.has(*kind, name) || self.absent.contains(name),
+            _ => self.has(*kind, name),
+        })
     }
 
     fn closure(&self, listener: &Listener, wanted: &mut BTreeSet<(Kind, Arc<str>)>) {
@@ -235,13 +243,17 @@ impl Store {
         for (_, transport) in &spec.transports {
             if let Transport::Tls(tls) = transport {
                 wanted.extend(tls.certificate.iter().map(|c| (Kind::Secret, c.clone())));
-                wanted.insert((Kind::Secret, tls.roots.clone()));
+                wanted.extend((tls.foreign.is_none()).then(|| (Kind::Secret, tls.roots.clone())));
             }
         }
     }
 
     /// The configuration that all of it makes.
     pub fn snapshot(&mut self) -> Arc<Config> {
+        if !self.absent.is_empty() {
+            let wanted = self.wanted();
+            self.absent.retain(|name| wanted.contains(&(Kind::Cluster, name.clone())));
+        }
         for name in std::mem::take(&mut self.stale) {
             let Some(spec) = self.specs.get(&name) else { continue };
             let empty = Arc::default();

@@ -61,9 +61,9 @@ fn what_is_refused_leaves_what_was_there() {
     let mut store = Store::default();
     store.put(Kind::Cluster, "c", &eds("c").encode_to_vec()).unwrap();
     let mut bad = eds("c");
-    bad.lb_policy = cluster::cluster::LbPolicy::RingHash as i32;
+    bad.lb_policy = cluster::cluster::LbPolicy::LoadBalancingPolicyConfig as i32;
     let why = store.put(Kind::Cluster, "c", &bad.encode_to_vec()).unwrap_err().to_string();
-    assert_eq!(why, "c: lb_policy RING_HASH is not supported");
+    assert_eq!(why, "c: lb_policy LOAD_BALANCING_POLICY_CONFIG is not supported");
     assert!(store.snapshot().clusters.contains_key("c"));
     // A field that is not declared: number 999, a varint.
     let mut unknown = eds("c").encode_to_vec();

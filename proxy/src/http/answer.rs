@@ -69,6 +69,7 @@ answers! {
     TIMEOUT = 504 4 "UT" "response_timeout" Whole("upstream request timeout");
     TRY_TIMEOUT = 504 4 "UT" "upstream_per_try_timeout" Whole("upstream request timeout");
     STREAM_TIMEOUT = 504 4 "-" "max_duration_timeout" Whole("downstream duration timeout");
+    FAULT = 200 2 "FI" "fault_filter_abort" Whole("fault filter abort");
     SLOW_REQUEST = 408 4 "-" "request_overall_timeout" Whole("request timeout");
 }
 

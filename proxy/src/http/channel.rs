@@ -5,12 +5,17 @@
 //! Invariants: a piece that is not consumed is seen again; what a slow reader does not take is not read from its sender;
 //! dropping a channel before both bodies have ended resets the stream or closes the connection.
 
+mod kept;
+
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::message::{Fields, Known, Length, RequestHead, ResponseHead};
 use crate::stream::Stream;
+use kept::Kept;
+
+pub(super) use kept::{AGAIN, Copies};
 
 /// What serves requests.
 pub trait Handler: 'static {
@@ -170,6 +175,7 @@ pub struct Pump {
     pub grpc_status: Option<u8>,
     touched: bool,
     ended: bool,
+    kept: Option<Box<Kept>>,
 }
 
 /// Which end broke.
@@ -187,9 +193,40 @@ impl Pump {
         Self { ended, ..Self::default() }
     }
 
-    /// Whether anything of the body was taken: it can't be sent again from its start.
+    /// Whether anything of the body was taken.
     pub fn is_touched(&self) -> bool {
         self.touched
+    }
+
+    /// Keeps what is taken, within bounds, so that it can be sent again from its start.
+    pub(super) fn keep(&mut self) {
+        self.kept.get_or_insert_default().again();
+    }
+
+    /// Keeps the body for who wants a copy of it.
+    pub(super) fn copy(&mut self, copies: Copies) {
+        self.kept.get_or_insert_default().copies(copies);
+    }
+
+    /// Whether the body can be sent from its start.
+    pub(super) fn can_restart(&self) -> bool {
+        !self.touched || self.kept.as_ref().is_some_and(|kept| kept.is_again())
+    }
+
+    /// Sends the body from its start; `received` if there is none, or none that was not taken.
+    pub(super) fn restart(&mut self, received: bool) {
+        match &mut self.kept {
+            Some(kept) if self.touched => {
+                kept.rewind();
+                self.ended = false;
+            }
+            _ => self.ended = received,
+        }
+    }
+
+    /// The body is not sent again.
+    pub(super) fn settle(&mut self) {
+        self.kept.take_if(|kept| !kept.settle());
     }
 
     /// Whether the body was moved to its end.
@@ -213,12 +250,27 @@ impl Pump {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), End>> {
         while !self.ended {
+            if let Some(kept) = &mut self.kept
+                && (kept.is_behind() || kept.is_whole())
+            {
+                match kept.replay(to, cx) {
+                    Poll::Ready(Ok(ended)) => self.ended = ended,
+                    Poll::Ready(Err(why)) => return Poll::Ready(Err(End::To(why))),
+                    Poll::Pending => return flush(to, cx),
+                }
+                continue;
+            }
             match from.poll_piece(cx) {
                 Poll::Ready(Ok(Piece::Data { bytes, last })) => match to.poll_data(cx, bytes, last) {
                     Poll::Ready(Ok(n)) => {
                         self.ended = last && n == bytes.len();
                         self.touched = true;
                         self.moved += n as u64;
+                        if let Some(kept) = &mut self.kept
+                            && !kept.take(&bytes[..n], self.ended)
+                        {
+                            self.kept = None;
+                        }
                         from.consume(n);
                     }
                     Poll::Ready(Err(why)) => return Poll::Ready(Err(End::To(why))),
@@ -229,10 +281,12 @@ impl Pump {
                         fields.known(Known::GrpcStatus).and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
                     self.grpc_status = status;
                     (self.touched, self.ended) = (true, true);
+                    self.kept.iter_mut().for_each(|kept| kept.end(Some(&fields)));
                     to.finish(Some(&fields)).map_err(End::To)?;
                 }
                 Poll::Ready(Ok(Piece::End)) => {
                     (self.touched, self.ended) = (true, true);
+                    self.kept.iter_mut().for_each(|kept| kept.end(None));
                     to.finish(None).map_err(End::To)?;
                 }
                 Poll::Ready(Err(why)) => return Poll::Ready(Err(End::From(why))),

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 use super::answer;
 use super::channel::Broken;
 use super::connection::Connection;
-use super::message::{Known, RequestHead, ResponseHead};
+use super::message::{Fields, Known, RequestHead, ResponseHead};
+use super::{filters, hash};
 use crate::access_log::{Details, Flags, Record, Reset};
-use crate::config::{Cluster, Route};
+use crate::config::{Action, Cluster, HashPolicy, Route};
 use crate::guard::Marks;
+use crate::route;
 use crate::tcp::Active;
 use crate::telemetry::{Flow, RequestResult};
 use crate::upstream::Target;
@@ -32,6 +34,14 @@ pub(super) struct Exchange {
     before: Flags,
     moved: (u64, u64),
     held: Option<(InFlight, Option<Active>)>,
+    /// How long it was held up on purpose.
+    delay: Duration,
+    /// The route that changes headers of its response.
+    route: Option<Arc<Route>>,
+    /// A cookie that its client gets, which leads it to the same endpoint again.
+    cookie: Option<Box<str>>,
+    /// The origin that may see its response, and the route that says so.
+    crosses: Option<Box<(Arc<Route>, Box<[u8]>)>>,
     log: Option<Box<Logged>>,
 }
 
@@ -91,6 +101,10 @@ impl Exchange {
             before: Flags::NONE,
             moved: (0, 0),
             held: None,
+            delay: Duration::ZERO,
+            route: None,
+            cookie: None,
+            crosses: None,
             log,
         })
     }
@@ -112,8 +126,55 @@ impl Exchange {
 
     /// It takes this route.
     pub(super) fn takes(&mut self, route: &Arc<Route>) {
+        if !route.ops.response.is_empty() && matches!(route.action, Action::Forward(_)) {
+            self.route = Some(route.clone());
+        }
         if let Some(log) = &mut self.log {
             log.route = Some(route.clone());
+        }
+    }
+
+    /// Something that is to be told of it happened on its way, however it ends.
+    pub(super) fn is_marked(&mut self, flag: Flags) {
+        self.before |= flag;
+    }
+
+    /// It is held up on purpose.
+    pub(super) fn is_delayed(&mut self, time: Duration) {
+        self.delay = time;
+    }
+
+    /// The hash of what `policies` name, which leads it to its endpoint.
+    pub(super) fn hashes(&mut self, policies: &[HashPolicy]) -> Option<u64> {
+        let made = hash::of(&self.head, policies, &self.connection);
+        self.cookie = made.cookie.map(String::into_boxed_str);
+        made.hash
+    }
+
+    /// Gives the client its cookie, if it gets one.
+    pub(super) fn set_cookie(&self, fields: &mut Fields) {
+        if let Some(cookie) = &self.cookie {
+            fields.push(b"set-cookie", cookie.as_bytes());
+        }
+    }
+
+    /// Scripts of `origin` may see its response.
+    pub(super) fn crosses(&mut self, route: Arc<Route>, origin: Box<[u8]>) {
+        self.crosses = Some(Box::new((route, origin)));
+    }
+
+    /// Says in a response who may see it.
+    pub(super) fn expose(&self, fields: &mut Fields) {
+        let Some((route, origin)) = self.crosses.as_deref() else { return };
+        if let Some(cors) = route.filters.as_ref().and_then(|filters| filters.cors.as_ref()) {
+            filters::expose(cors, origin, fields);
+        }
+    }
+
+    /// Changes a response of our own as its route would have changed an endpoint's.
+    pub(super) fn change(&self, fields: &mut Fields) {
+        if let Some(route) = &self.route {
+            route::change(fields, &route.ops.response);
         }
     }
 
@@ -230,9 +291,9 @@ impl Exchange {
         self.ended = true;
     }
 
-    /// Since when.
+    /// Since when it is on its way, but for the time that it was held up on purpose.
     pub(super) fn began(&self) -> Instant {
-        self.began
+        self.began + self.delay
     }
 
     fn log(&self, log: &Logged, duration: Duration) {

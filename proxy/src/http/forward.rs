@@ -12,12 +12,13 @@ use super::answer::{self, Answer};
 use super::attempt::{Limits, Outcome, attempt};
 use super::channel::{Broken, Pump, Server, Then};
 use super::connection::Connection;
+use super::filters::{self, Verdict};
 use super::finish::{Exchange, InFlight};
 use super::head::{self, Shape, Switch};
 use super::message::{Known, Length, RequestHead, ResponseHead, Version};
 use super::own::{refuse, send, send_bytes};
 use super::retry::{Event, Tries};
-use super::{guarded, h1, relay, switch};
+use super::{guarded, h1, mirror, relay, switch};
 use crate::access_log::{Details, Flags, Record};
 use crate::balance::{self, Outcome as Blame, Tried};
 use crate::config::{Action, Cluster, Config, Discovery, Forward, HeaderOps, HttpProtocol, Redirect, Route};
@@ -65,6 +66,25 @@ pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: Request
         return send(server, exchange, answer::NO_ROUTE).await;
     };
     exchange.takes(found);
+    if let Some(filters) = &found.filters {
+        match Box::pin(filters::apply(&mut exchange, found, filters, server)).await {
+            Verdict::Pass => {}
+            Verdict::Answer(answer) => {
+                count_nowhere(&mut exchange, config);
+                return send(server, exchange, answer).await;
+            }
+            Verdict::Respond(response) => {
+                count_nowhere(&mut exchange, config);
+                exchange.answered("-", &response, "cors_response");
+                return send_bytes(server, exchange, response, b"").await;
+            }
+            Verdict::Gone(why) => {
+                count_nowhere(&mut exchange, config);
+                exchange.client_gone(why);
+                return Then::Next;
+            }
+        }
+    }
     match &found.action {
         Action::Forward(forward) => {
             if let Err(answer) = head::lets_through(connection, forward, &shape.switch) {
@@ -184,10 +204,22 @@ impl Call<'_> {
         let Some(in_flight) = InFlight::begin(cluster, |c| &c.state.requests, cluster.spec.limits.requests) else {
             return self.refuse(server, exchange, cluster, answer::OVERFLOW).await;
         };
+        let hash = match self.forward.hash.as_slice() {
+            [] => None,
+            policies => exchange.hashes(policies),
+        };
         self.shape(&mut exchange, &weighted.ops);
         let limits = self.limits(&exchange, server.is_received());
         let mut tries = Tries::new(self.forward.retry.as_ref(), &exchange.head.method);
         let mut body = Pump::new(server.is_received());
+        if !body.is_ended() && self.shape.switch == Switch::No && tries.may_resend(exchange.head.length) {
+            body.keep();
+        }
+        if !self.forward.mirrors.is_empty() && self.shape.switch == Switch::No {
+            let (worker, config, head) = (&self.connection.worker, self.config, &exchange.head);
+            let of = mirror::Of { worker, config, head, shape: &self.shape, attempt_count: self.attempt_count };
+            mirror::begin(&of, &self.forward.mirrors, &mut body);
+        }
         let mut tried = Tried::new();
         let mut retrying = None;
         if self.shape.expects && exchange.head.version == Version::Http2 && !server.is_received() {
@@ -195,17 +227,15 @@ impl Call<'_> {
             let _ = server.interim(&ResponseHead::new(100));
         }
         loop {
-            if !body.is_touched() {
-                // A try that failed may have given it up before it took any.
-                body = Pump::new(server.is_received());
-            }
-            let Some(target) = self.target(cluster, &mut tried) else {
+            // A try that failed may have taken of it, or given it up.
+            body.restart(server.is_received());
+            let Some(target) = self.target(cluster, hash, &mut tried) else {
                 return self.refuse(server, exchange, cluster, answer::NO_ENDPOINT).await;
             };
             exchange.tries(&target);
             let active = target.endpoint().map(Active::new);
             let attempt_count = self.attempt_count.then(|| tries.retried() + 1);
-            let offer = self.offer(&target, &exchange.head);
+            let offer = offer(&target, &self.shape, &exchange.head);
             let purpose = match self.shape.switch {
                 Switch::Upgrade(_) => Purpose::Upgrade,
                 Switch::Connect => Purpose::Connect,
@@ -219,7 +249,7 @@ impl Call<'_> {
             let (event, answer) = match outcome {
                 Outcome::Answered(response, sender) => {
                     self.blame(&target, Blame::Status(response.status));
-                    let event = Event::Answer(response.status, grpc_status(&response));
+                    let event = Event::answer(&response);
                     match self.may_retry(cluster, &mut tries, event, &body, &mut exchange, &mut retrying) {
                         Some(wait) => {
                             tried.extend(target.endpoint().map(|e| e.state.id));
@@ -231,6 +261,7 @@ impl Call<'_> {
                         }
                         None => {
                             drop(retrying);
+                            body.settle();
                             exchange.holds(in_flight, active);
                             self.count(&mut exchange, &target);
                             let answered = relay::Answered { response, sender, body, limits };
@@ -320,8 +351,10 @@ impl Call<'_> {
                 answered.response.fields.push(b"sec-websocket-accept", accept.as_bytes());
             }
         }
+        exchange.set_cookie(&mut answered.response.fields);
         route::change(&mut answered.response.fields, &ops.response);
         route::change(&mut answered.response.fields, &self.route.ops.response);
+        exchange.expose(&mut answered.response.fields);
         let status = answered.response.status;
         exchange.answered("-", &answered.response, "via_upstream");
         let switched = match &self.shape.switch {
@@ -339,7 +372,7 @@ impl Call<'_> {
         if switched {
             return Box::pin(switch::carry(server, exchange, answered, upgrade)).await;
         }
-        let timeout = cluster.spec.idle_timeout;
+        let timeout = cluster.spec.options.idle_timeout;
         relay::relay(server, exchange, answered, timeout).await
     }
 
@@ -352,14 +385,16 @@ impl Call<'_> {
         exchange: &mut Exchange,
         retrying: &mut Option<InFlight>,
     ) -> Option<Duration> {
-        let Some(wait) = tries.again(event, !body.is_touched(), chance()) else {
+        let Some(wait) = tries.again(event, body.can_restart(), chance()) else {
             if tries.is_exhausted() && tries.asks_for(event) {
                 exchange.gave_up(Flags::URX);
             }
             return None;
         };
         if event != Event::Dead && retrying.is_none() {
-            *retrying = InFlight::begin(cluster, |c| &c.state.retries, cluster.spec.limits.retries);
+            let requests = cluster.state.requests.load(std::sync::atomic::Ordering::Relaxed);
+            let most = cluster.spec.limits.retries_beside(requests);
+            *retrying = InFlight::begin(cluster, |c| &c.state.retries, most);
             if retrying.is_none() {
                 exchange.gave_up(Flags::UO);
                 return None;
@@ -421,34 +456,20 @@ impl Call<'_> {
         limits
     }
 
-    fn target<'t>(&self, cluster: &'t Arc<Cluster>, tried: &mut Tried) -> Option<Target<'t>> {
+    fn target<'t>(&self, cluster: &'t Arc<Cluster>, hash: Option<u64>, tried: &mut Tried) -> Option<Target<'t>> {
         if cluster.spec.discovery == Discovery::Original {
             return Some(Target { cluster, to: To::Address(self.connection.to) });
         }
         let now = crate::clock::now_ms();
-        let endpoint = balance::choose(cluster, now, tried, chance).or_else(|| {
+        // What failed twice near by is tried farther away, if the route says so.
+        let farther = tried.len() >= 2 && self.forward.retry.as_ref().is_some_and(|r| r.other_priorities);
+        let found = if farther { balance::choose_farther(cluster, now, tried, hash, chance) } else { None };
+        let endpoint = found.or_else(|| balance::choose(cluster, now, tried, hash, chance)).or_else(|| {
             // All were tried: one of them is better than none.
             tried.clear();
-            balance::choose(cluster, now, tried, chance)
+            balance::choose(cluster, now, tried, hash, chance)
         })?;
         Some(Target { cluster, to: To::Endpoint(endpoint) })
-    }
-
-    /// What is offered to an endpoint.
-    fn offer(&self, target: &Target<'_>, head: &RequestHead) -> Offer {
-        let http2 = match target.cluster.spec.protocol {
-            HttpProtocol::AsReceived => self.shape.http2,
-            HttpProtocol::Http1 => false,
-            HttpProtocol::Http2 => true,
-        };
-        match (http2, target.is_hawser()) {
-            // A body before it becomes something else is a thing of HTTP/1.1 alone.
-            _ if self.shape.switch != Switch::No && has_body(head) => Offer::Http1,
-            (false, false) => Offer::Http1,
-            (true, false) => Offer::Http2,
-            (false, true) => Offer::HawserHttp1,
-            (true, true) => Offer::HawserHttp2,
-        }
     }
 
     /// Takes an endpoint's answer or silence into account.
@@ -489,16 +510,29 @@ impl Call<'_> {
     }
 }
 
+/// What is offered to an endpoint.
+pub(super) fn offer(target: &Target<'_>, shape: &Shape, head: &RequestHead) -> Offer {
+    let http2 = match target.cluster.spec.options.protocol {
+        HttpProtocol::AsReceived => shape.http2,
+        HttpProtocol::Http1 => false,
+        HttpProtocol::Http2 => true,
+    };
+    match (http2, target.is_hawser()) {
+        // A body before it becomes something else is a thing of HTTP/1.1 alone.
+        _ if shape.switch != Switch::No && has_body(head) => Offer::Http1,
+        (false, false) => Offer::Http1,
+        (true, false) => Offer::Http2,
+        (false, true) => Offer::HawserHttp1,
+        (true, true) => Offer::HawserHttp2,
+    }
+}
+
 fn has_body(head: &RequestHead) -> bool {
     head.version != Version::Http2 && !matches!(head.length, Length::None | Length::Exact(0))
 }
 
-fn grpc_status(response: &ResponseHead) -> Option<u8> {
-    std::str::from_utf8(response.fields.known(Known::GrpcStatus)?).ok()?.parse().ok()
-}
-
 /// Waits before a retry; ends early, and says why, when there is nobody any more who waits for it.
-async fn pause<S: Server>(server: &mut S, wait: Duration, deadline: Option<Instant>) -> Option<Broken> {
+pub(super) async fn pause<S: Server>(server: &mut S, wait: Duration, deadline: Option<Instant>) -> Option<Broken> {
     if wait.is_zero() {
         return None;
     }

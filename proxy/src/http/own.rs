@@ -13,7 +13,9 @@ use super::message::{Fields, Known, Length, ResponseHead};
 
 /// Ends a request with an answer of our own.
 pub(super) async fn send<S: Server>(server: &mut S, mut exchange: Box<Exchange>, answer: Answer) -> Then {
-    let (response, body) = answer.response(is_grpc(&exchange.head.fields), exchange.is_retried());
+    let (mut response, body) = answer.response(is_grpc(&exchange.head.fields), exchange.is_retried());
+    exchange.change(&mut response.fields);
+    exchange.expose(&mut response.fields);
     exchange.answered(answer.flags, &response, answer.details);
     exchange.failed_for(answer.failure);
     send_bytes(server, exchange, response, body.as_bytes()).await

@@ -1,12 +1,14 @@
 //! Whether a request is tried again, and after what wait. Pure.
 //!
 //! Rule: what was not sent, or was refused unseen, is safe. What was sent and not answered is safe for methods that change
-//! nothing. All else needs the route's word. A body of which a byte was taken is never sent again.
+//! nothing. All else needs the route's word. A body of which more was taken than is kept is never sent again.
 
 use std::time::Duration;
 
 use http::Method;
 
+use super::channel::AGAIN;
+use super::message::{Known, Length, ResponseHead};
 use crate::config::RetryPolicy;
 
 /// Safe retries of a request without the route's word.
@@ -31,6 +33,20 @@ pub(super) enum Event {
     Overflow,
     /// An answer: status, and gRPC's if it is in the head.
     Answer(u16, Option<u8>),
+    /// An answer that says that there are too many requests in a time.
+    RateLimited,
+}
+
+impl Event {
+    /// What an answer comes to.
+    pub(super) fn answer(response: &ResponseHead) -> Self {
+        let grpc = || std::str::from_utf8(response.fields.known(Known::GrpcStatus)?).ok()?.parse().ok();
+        // Whoever is asked to slow down is asked so with an error.
+        if response.status >= 400 && response.fields.get("x-envoy-ratelimited").is_some() {
+            return Self::RateLimited;
+        }
+        Self::Answer(response.status, grpc())
+    }
 }
 
 /// The tries of one request.
@@ -49,6 +65,12 @@ impl<'p> Tries<'p> {
         Self { policy, safe, retried: 0, dead: 0 }
     }
 
+    /// Whether a body of that length may have to be sent again after a part of it was sent.
+    pub(super) fn may_resend(&self, length: Length) -> bool {
+        let small = !matches!(length, Length::Exact(n) if n > AGAIN as u64);
+        small && self.policy.is_some_and(|p| p.most > 0)
+    }
+
     /// The wait before the next try, if there is one; `whole` says that the body can be sent from its start.
     pub(super) fn again(&mut self, event: Event, whole: bool, chance: u32) -> Option<Duration> {
         if !whole {
@@ -65,7 +87,7 @@ impl<'p> Tries<'p> {
         let safe = match event {
             Event::Dead | Event::NoConnection | Event::Refused => true,
             Event::Broken => self.safe,
-            Event::TryTimeout | Event::Overflow | Event::Answer(..) => false,
+            Event::TryTimeout | Event::Overflow | Event::Answer(..) | Event::RateLimited => false,
         };
         let most = match self.policy {
             Some(policy) if asked => policy.most.max(if safe { SAFE } else { 0 }),
@@ -105,12 +127,15 @@ fn asked(policy: &RetryPolicy, event: Event) -> bool {
     let on = &policy.on;
     match event {
         Event::Dead => true,
-        Event::NoConnection => on.connect_failure || on.gateway_error || on.server_error || on.statuses.contains(&503),
+        Event::NoConnection => {
+            on.connect_failure || on.unsent || on.gateway_error || on.server_error || on.statuses.contains(&503)
+        }
         Event::Refused => on.refused_stream || on.reset || on.server_error,
         Event::Broken => on.reset || on.server_error || on.gateway_error,
         Event::TryTimeout => on.reset || on.server_error || on.gateway_error,
         // More tries are the last thing that a cluster at its limit needs.
         Event::Overflow => false,
+        Event::RateLimited => on.rate_limited,
         Event::Answer(status, grpc) => {
             on.statuses.contains(&status)
                 || on.server_error && status >= 500

@@ -61,6 +61,10 @@ pub struct Counters {
     pub connect_failures: AtomicU64,
     /// Retries.
     pub retries: AtomicU64,
+    /// Copies of requests that were answered.
+    pub mirrored: AtomicU64,
+    /// Copies that found no room, no endpoint or no answer.
+    pub mirrors_dropped: AtomicU64,
     /// Endpoints ejected.
     pub ejections: AtomicU64,
     /// Whether there is a stream to the agent.
@@ -106,6 +110,8 @@ impl Counters {
         metric("upstream_connects", "counter", &one(count(&self.connects)));
         metric("upstream_connect_failures", "counter", &one(count(&self.connect_failures)));
         metric("retries", "counter", &one(count(&self.retries)));
+        metric("mirrored_requests", "counter", &one(count(&self.mirrored)));
+        metric("mirrors_dropped", "counter", &one(count(&self.mirrors_dropped)));
         metric("ejections", "counter", &one(count(&self.ejections)));
         metric("xds_connected", "gauge", &one(level(&self.xds_connected)));
         metric("xds_accepted", "counter", &one(count(&self.xds_accepted)));

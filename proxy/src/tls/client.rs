@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ClientSessionMemoryCache, Resumption, Tls12Resumption};
 
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::alpn::{self, Offer};
-use super::verify::{Names, ServerVerifier};
+use super::verify::{ForeignVerifier, Names, ServerVerifier};
 use crate::config::{Config, UpstreamTls};
 
 const MOST: usize = 1024;
@@ -50,6 +51,17 @@ impl ClientConfigs {
         expected: Expected,
         offer: Option<Offer>,
     ) -> Option<Arc<ClientConfig>> {
+        if let Some(foreign) = &tls.foreign {
+            let key = Key { credentials: 0, roots: 0, expected, offer: None };
+            if let Some(made) = self.made.get(&key) {
+                return Some(made.clone());
+            }
+            let protocols = tls.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+            let verifier = Arc::new(ForeignVerifier::new(foreign.clone()));
+            let made = Arc::new(client_config(foreign.key.as_ref(), verifier, protocols)?);
+            self.insert(key, &made);
+            return Some(made);
+        }
         let credentials = match &tls.certificate {
             Some(name) => Some(config.credentials.get(name)?),
             None => None,
@@ -75,19 +87,23 @@ impl ClientConfigs {
         // What was made with a certificate or roots that were replaced is of no use.
         self.made.retain(|key, _| {
             (key.credentials == 0 || config.credentials.values().any(|c| c.generation == key.credentials))
-                && config.roots.values().any(|r| r.generation == key.roots)
+                && (key.roots == 0 || config.roots.values().any(|r| r.generation == key.roots))
         });
+        self.insert(key, &made);
+        Some(made)
+    }
+
+    fn insert(&mut self, key: Key, made: &Arc<ClientConfig>) {
         if self.made.len() >= MOST {
             self.made.clear();
         }
         self.made.insert(key, made.clone());
-        Some(made)
     }
 }
 
 fn client_config(
     key: Option<&Arc<CertifiedKey>>,
-    verifier: Arc<ServerVerifier>,
+    verifier: Arc<dyn ServerCertVerifier>,
     protocols: Vec<Vec<u8>>,
 ) -> Option<ClientConfig> {
     let provider = hawser_daemon::tls_provider();

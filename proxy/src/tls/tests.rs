@@ -1,5 +1,6 @@
 //! Our streams with rustls at the other end.
 
+mod foreign;
 mod openssl;
 
 use std::io::{self, IoSlice};

@@ -1,6 +1,7 @@
 //! Who the peer is: a chain to the mesh's roots, and the one URI that names an identity.
 //!
-//! In: certificates as a handshake shows them. Out: yes or no. Host names play no part: an identity is a SPIFFE id.
+//! In: certificates as a handshake shows them. Out: yes or no. Host names play no part: an identity is a SPIFFE id. Servers
+//! outside of the mesh are checked by roots and names of their own.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 
-use crate::config::{Roots, StringMatch};
+use crate::config::{Foreign, Roots, StringMatch};
 
 /// Which identities are good.
 #[derive(Clone, Debug)]
@@ -69,6 +70,15 @@ impl ClientVerifier {
     }
 }
 
+fn invalid(error: webpki::Error) -> Error {
+    Error::InvalidCertificate(match error {
+        webpki::Error::CertExpired { .. } => CertificateError::Expired,
+        webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        _ => CertificateError::BadEncoding,
+    })
+}
+
 fn check(
     roots: &Roots,
     names: &Names,
@@ -77,18 +87,70 @@ fn check(
     now: UnixTime,
     usage: KeyUsage,
 ) -> Result<(), Error> {
-    let invalid = |e: webpki::Error| match e {
-        webpki::Error::CertExpired { .. } => Error::InvalidCertificate(CertificateError::Expired),
-        webpki::Error::CertNotValidYet { .. } => Error::InvalidCertificate(CertificateError::NotValidYet),
-        webpki::Error::UnknownIssuer => Error::InvalidCertificate(CertificateError::UnknownIssuer),
-        _ => Error::InvalidCertificate(CertificateError::BadEncoding),
-    };
     let entity = EndEntityCert::try_from(leaf).map_err(invalid)?;
     entity.verify_for_usage(algorithms.all, &roots.anchors, chain, now, usage, None, None).map_err(invalid)?;
     let mut uris = entity.valid_uri_names();
     match (uris.next(), uris.next()) {
         (Some(name), None) if names.admit(name) => Ok(()),
         _ => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
+    }
+}
+
+/// Verifies servers outside of the mesh.
+#[derive(Debug)]
+pub struct ForeignVerifier {
+    foreign: Arc<Foreign>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ForeignVerifier {
+    /// A verifier.
+    pub fn new(foreign: Arc<Foreign>) -> Self {
+        Self { foreign, algorithms: aws_lc_rs::default_provider().signature_verification_algorithms }
+    }
+}
+
+impl ServerCertVerifier for ForeignVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(roots) = &self.foreign.roots else { return Ok(ServerCertVerified::assertion()) };
+        let entity = EndEntityCert::try_from(leaf).map_err(invalid)?;
+        let usage = KeyUsage::server_auth();
+        entity.verify_for_usage(self.algorithms.all, &roots.anchors, chain, now, usage, None, None).map_err(invalid)?;
+        let names = &self.foreign.names;
+        let admits = |name: &str| names.iter().any(|m| m.matches(name));
+        if names.is_empty() || entity.valid_dns_names().any(admits) || entity.valid_uri_names().any(admits) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }
 

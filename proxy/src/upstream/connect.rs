@@ -12,7 +12,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Fault, Problem, Target, own_identity};
-use crate::config::{Cluster, Config, Transport, UpstreamTls};
+use crate::config::{Cluster, ClusterSpec, Config, Transport, UpstreamTls};
 use crate::hbone;
 use crate::listen;
 use crate::stream::{Plain, Stream};
@@ -115,7 +115,7 @@ async fn dial(
         Transport::Tls(tls) => Some((tls, tls_config(worker, config, target, tls, offer).ok_or(Problem::NoSecret)?)),
     };
     let address = tunnels::door(target.address(), offer);
-    let tcp = tcp(address, target.cluster.spec.source, target.endpoint().is_some()).await.map_err(|e| {
+    let tcp = tcp(address, &target.cluster.spec, target.endpoint().is_some()).await.map_err(|e| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "no connection");
         Problem::Connect(Fault::of_tcp(&e))
     })?;
@@ -146,9 +146,9 @@ fn tls_config(
     worker.client_tls.borrow_mut().get(config, tls, expected, mesh.then_some(offer))
 }
 
-async fn tcp(address: SocketAddr, source: Option<std::net::IpAddr>, remote: bool) -> io::Result<TcpStream> {
+async fn tcp(address: SocketAddr, spec: &ClusterSpec, remote: bool) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = source.filter(|s| s.is_ipv4() == address.is_ipv4()) {
+    if let Some(source) = spec.source.filter(|s| s.is_ipv4() == address.is_ipv4()) {
         socket.bind(SocketAddr::new(source, 0))?;
     }
     let stream = socket.connect(address).await?;
@@ -157,9 +157,14 @@ async fn tcp(address: SocketAddr, source: Option<std::net::IpAddr>, remote: bool
     if remote {
         options.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     }
-    options.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)),
-    )?;
+    let probes = match spec.options.keepalive {
+        None => TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)),
+        Some(said) => {
+            let probes = TcpKeepalive::new().with_time(said.time).with_interval(said.interval);
+            said.probes.map_or(probes.clone(), |n| probes.with_retries(n))
+        }
+    };
+    options.set_tcp_keepalive(&probes)?;
     Ok(stream)
 }
 

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Context;
+use std::time::Instant;
 
 use super::connect::Counted;
 use super::{Fault, Problem, Purpose, Target, connect, is_hawser_h2};
-use crate::config::{ClusterState, Config, HttpProtocol, Transport};
+use crate::config::{ClusterState, Config, HttpProtocol, Options, Transport};
 use crate::http::progress::{Ending, Progress};
 use crate::http::{h1, h2};
 use crate::pool::{Connecting, Key};
@@ -27,6 +28,8 @@ pub struct Kept {
     pub key: Key,
     /// Requests sent on it.
     pub requests: u32,
+    /// When it was made.
+    since: Instant,
     /// Since when nobody uses it, in milliseconds of [`crate::clock`].
     pub idle_since: Cell<u64>,
     counted: Rc<Counted>,
@@ -73,13 +76,14 @@ pub async fn lease(
     if offer == Offer::Http1 {
         return exclusive(worker, config, target, alone, purpose).await;
     }
-    let shared = worker.pool.shared(&key, target.cluster.spec.idle_timeout);
+    let options = &target.cluster.spec.options;
+    let shared = worker.pool.shared(&key, options.idle_timeout);
     let mut pending = None;
     loop {
         if shared.speaks_http1.get() {
             return exclusive(worker, config, target, alone, purpose).await;
         }
-        if let Some(connection) = shared.pick(target.cluster.spec.requests_per_connection) {
+        if let Some(connection) = shared.pick(options) {
             if !connection.is_alive(crate::clock::now_ms()).await {
                 continue;
             }
@@ -125,7 +129,7 @@ pub async fn lease(
     let progress = worker.watch.endpoint(target.endpoint().map(|e| &e.state));
     let sender = if http2 {
         let secure = !matches!(target.transport(), Transport::Raw);
-        let connection = start(made.stream, secure, switches, progress, made.counted);
+        let connection = start(made.stream, secure, switches, options, progress, made.counted);
         if switches {
             let settled = tokio::time::timeout(target.cluster.spec.connect_timeout, connection.settled());
             settled.await.map_err(|_| Problem::Connect(Fault::Slow))?;
@@ -155,15 +159,25 @@ async fn as_http1(
     alone: Key,
     purpose: Purpose,
 ) -> Result<Lease, Problem> {
-    if target.cluster.spec.protocol == HttpProtocol::Http2 && !target.is_hawser() {
+    if target.cluster.spec.options.protocol == HttpProtocol::Http2 && !target.is_hawser() {
         return Err(Problem::NoSwitch);
     }
     exclusive(worker, config, target, alone, purpose).await
 }
 
 /// An HTTP/2 connection and its task.
-fn start(stream: Stream, secure: bool, switches: bool, progress: Rc<Progress>, counted: Rc<Counted>) -> h2::Connection {
+fn start(
+    stream: Stream,
+    secure: bool,
+    switches: bool,
+    options: &Options,
+    progress: Rc<Progress>,
+    counted: Rc<Counted>,
+) -> h2::Connection {
     let mut limits = h2::Limits::default();
+    if let Some((silence, answer)) = options.pings {
+        limits = h2::Limits { asks: true, silence, answer, ..limits };
+    }
     if switches {
         // As many as may all stand still, and leave the connection's window open.
         limits.streams = (limits.connection_window / limits.stream_window).max(1);
@@ -190,11 +204,12 @@ async fn exclusive(
     key: Key,
     purpose: Purpose,
 ) -> Result<Lease, Problem> {
-    let most = target.cluster.spec.requests_per_connection;
+    let Options { requests_per_connection: most, longest, .. } = target.cluster.spec.options;
+    let fresh = |kept: &Kept| longest.is_none_or(|longest| kept.since.elapsed() < longest);
     while purpose == Purpose::Request
         && let Some(mut kept) = worker.pool.take(&key)
     {
-        if most == 0 || kept.requests < most {
+        if (most == 0 || kept.requests < most) && fresh(&kept) {
             kept.requests += 1;
             return Ok(Lease { sender: Sender::Http1(kept), reused: true, hawser: false });
         }
@@ -228,7 +243,8 @@ impl Kept {
 
     fn new(stream: Stream, progress: Rc<Progress>, counted: Rc<Counted>, key: Key) -> Box<Self> {
         let connection = h1::Http1::new(stream);
-        Box::new(Self { connection, progress, key, requests: 1, idle_since: Cell::new(0), counted })
+        let since = Instant::now();
+        Box::new(Self { connection, progress, key, requests: 1, since, idle_since: Cell::new(0), counted })
     }
 }
 

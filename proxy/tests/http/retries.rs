@@ -97,23 +97,54 @@ fn a_status_that_the_route_names_is_tried_again_so_many_times() {
     });
 }
 
+fn tries_again(server: &Server, most: u32) -> Setup {
+    let mut setup = Setup::to(&[server.at()]);
+    setup.action.retry_policy =
+        Some(RetryPolicy { retry_on: "503".into(), num_retries: Some(most), ..Default::default() });
+    setup
+}
+
 #[test]
-fn a_post_whose_body_is_on_its_way_is_not_tried_again() {
+fn a_post_is_sent_again_with_its_body_and_what_comes_meanwhile() {
     run(async {
         let server = Server::new().await;
-        let mut setup = Setup::to(&[server.at()]);
-        setup.action.retry_policy =
-            Some(RetryPolicy { retry_on: "503".into(), num_retries: Some(3), ..Default::default() });
-        let world = setup.start();
+        let world = tries_again(&server, 3).start();
         let mut client = world.client();
-        client.send("POST / HTTP/1.1\r\nhost: a.b\r\ncontent-length: 4\r\n\r\nbody").await;
-        let mut only = server.accept().await;
-        only.head().await;
-        only.exact(4).await;
-        only.send(BUSY).await;
-        assert!(client.head().await.starts_with("http/1.1 503 "));
-        assert_eq!(client.exact(4).await, "busy");
-        assert!(server.is_alone());
+        client.send("POST / HTTP/1.1\r\nhost: a.b\r\ncontent-length: 8\r\n\r\nbody").await;
+        let mut first = server.accept().await;
+        first.head().await;
+        assert_eq!(first.exact(4).await, "body");
+        first.send(BUSY).await;
+        let mut second = server.accept().await;
+        second.head().await;
+        assert_eq!(second.exact(4).await, "body", "what was taken is sent first");
+        client.send("rest").await;
+        assert_eq!(second.exact(4).await, "rest");
+        second.send(OK).await;
+        assert!(client.head().await.starts_with("http/1.1 200 "));
+    });
+}
+
+#[test]
+fn a_post_whose_body_is_too_large_to_be_kept_is_not_sent_again() {
+    run(async {
+        let server = Server::new().await;
+        for framing in ["content-length: 70000\r\n", "transfer-encoding: chunked\r\n"] {
+            let world = tries_again(&server, 3).start();
+            let mut client = world.client();
+            client.send(&format!("POST / HTTP/1.1\r\nhost: a.b\r\n{framing}\r\n")).await;
+            let body = "a".repeat(70_000);
+            client
+                .send(&if framing.contains("chunked") { format!("11170\r\n{body}\r\n0\r\n\r\n") } else { body })
+                .await;
+            let mut only = server.accept().await;
+            only.head().await;
+            only.exact(70_000).await;
+            only.send(BUSY).await;
+            assert!(client.head().await.starts_with("http/1.1 503 "));
+            assert_eq!(client.exact(4).await, "busy");
+            assert!(server.is_alone());
+        }
     });
 }
 

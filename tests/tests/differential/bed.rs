@@ -266,6 +266,11 @@ impl Bed {
             }
             Speaks::Http2 => http2::play(stream, case.send, &placed.name),
         };
+        if case.arrive > 0 {
+            let there = || placed.requests.of(side).iter().filter(|r| r.whole).count() >= case.arrive;
+            // That one is missing is seen by comparing.
+            let _ = wait::for_true("all requests are there", crate::net::LIMIT, there);
+        }
         Ok((seen, from))
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Case {
     pub(crate) servers: Servers,
     /// Which of several servers takes a request is left to chance.
     pub(crate) either: bool,
+    /// How many requests servers must have seen at the end, in whatever order; 0: those that are there.
+    pub(crate) arrive: usize,
     /// More Istio resources; `{host}` and `{name}` are the case's own.
     pub(crate) yaml: &'static str,
     /// How our answer differs on purpose.
@@ -81,6 +83,7 @@ pub(crate) const fn case(name: &'static str, send: &'static str) -> Case {
         serve: &[],
         servers: Servers::One,
         either: false,
+        arrive: 0,
         yaml: "",
         kept: None,
     }
@@ -121,6 +124,12 @@ impl Case {
     /// Which server takes a request does not matter.
     pub(crate) const fn either(mut self) -> Self {
         self.either = true;
+        self
+    }
+
+    /// So many requests arrive at servers, some of them when the client has its answer.
+    pub(crate) const fn arrive(mut self, requests: usize) -> Self {
+        self.arrive = requests;
         self
     }
 

@@ -9,6 +9,7 @@
 mod bed;
 mod case;
 mod client;
+mod fields;
 mod http2;
 mod message;
 mod mtls;
@@ -116,7 +117,11 @@ fn finish(one: &mut Played, log: &str) {
     for side in SIDES {
         let seen = &mut one.seen[side as usize];
         let mut servers = Vec::new();
-        for request in one.placed.requests.of(side) {
+        let mut requests = one.placed.requests.of(side);
+        if one.placed.case.arrive > 0 {
+            requests.sort_by_key(|request| request.server);
+        }
+        for request in requests {
             let name = if one.placed.case.either {
                 let at = servers.iter().position(|s| *s == request.server).unwrap_or_else(|| {
                     servers.push(request.server);

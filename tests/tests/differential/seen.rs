@@ -89,7 +89,11 @@ pub(crate) fn fields(all: &[(String, String)]) -> impl Iterator<Item = String> {
             Some(Rule::Random) => UUID.is_match(value),
             None => false,
         };
-        let value = if any { "…".to_owned() } else { HASH.replace_all(value, "Hash=…").into_owned() };
+        let value = match lower.as_str() {
+            _ if any => "…".to_owned(),
+            "set-cookie" => MADE.replace(value, "=\"…\"").into_owned(),
+            _ => HASH.replace_all(value, "Hash=…").into_owned(),
+        };
         Some(format!("{name}: {}", short(&value)))
     };
     all.into_iter().filter_map(equal).collect::<Vec<_>>().into_iter()
@@ -99,6 +103,9 @@ static UUID: LazyLock<regex::Regex> = LazyLock::new(|| regex::Regex::new("^[0-9a
 
 /// Certificates are new in each run.
 static HASH: LazyLock<regex::Regex> = LazyLock::new(|| regex::Regex::new("Hash=[0-9a-f]{64}").unwrap());
+
+/// The value of a cookie that a proxy made.
+static MADE: LazyLock<regex::Regex> = LazyLock::new(|| regex::Regex::new("=\"[0-9a-f]{8,16}\"").unwrap());
 
 /// A body in lines.
 pub(crate) fn body_lines(body: &Body) -> Vec<String> {

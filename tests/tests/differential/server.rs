@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) server: usize,
     /// What it saw.
     pub(crate) lines: Vec<String>,
+    /// Its body is there, or broke off.
+    pub(crate) whole: bool,
 }
 
 /// What the servers of a case saw, by side.
@@ -39,13 +41,15 @@ impl Requests {
     /// A new request; its number.
     pub(crate) fn begin(&self, side: Side, server: usize, lines: Vec<String>) -> usize {
         let mut all = self.0[side as usize].lock().unwrap();
-        all.push(Request { server, lines });
+        all.push(Request { server, lines, whole: false });
         all.len() - 1
     }
 
     /// More of a request.
     pub(crate) fn add(&self, side: Side, number: usize, lines: Vec<String>) {
-        self.0[side as usize].lock().unwrap()[number].lines.extend(lines);
+        let mut all = self.0[side as usize].lock().unwrap();
+        all[number].lines.extend(lines);
+        all[number].whole = true;
     }
 
     /// All of them.

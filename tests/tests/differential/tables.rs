@@ -4,7 +4,9 @@
 mod answers;
 mod caller;
 mod connections;
+mod destinations;
 mod failures;
+mod faults;
 mod framing;
 mod heads;
 mod http2;
@@ -39,6 +41,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         http2::CASES,
         failures::CASES,
         routes::CASES,
+        faults::CASES,
+        destinations::CASES,
     ];
     tables.into_iter().flatten()
 }

@@ -51,25 +51,32 @@ pub(in crate::compiler) fn http_chain_match() -> FilterChainMatch {
 
 /// Filters that read HTTP.
 pub(in crate::compiler) mod http {
-    use hawser_api::proto::envoy::extensions::filters::http::router::v3::Router;
+    use hawser_api::proto::envoy::extensions::filters::http::{
+        cors::v3::Cors, fault::v3::HttpFault, router::v3::Router,
+    };
     use hawser_api::proto::http_connection_manager::http_connection_manager::{
         ForwardClientCertDetails, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
     };
     use hawser_api::proto::http_connection_manager::{HttpConnectionManager, HttpFilter, Rds, http_filter};
-    use hawser_api::proto::listener::{Filter, filter};
+    use hawser_api::proto::listener::{Filter, filter as network_filter};
     use hawser_api::proto::route::RouteConfiguration;
 
     use super::Duration;
     use crate::compiler::access_log;
     use crate::compiler::context::Context;
-    use crate::compiler::proto::{ads, any, duration, name};
+    use crate::compiler::proto::{ads, any, duration, filter, name};
+    use crate::view::Class;
 
     /// Of callers, by a named route.
     pub(in crate::compiler) fn outbound(context: &Context<'_>, route: &str, label: &str) -> Filter {
         let mut manager = base(context, &format!("outbound_{label};"));
+        if context.view.class == Class::Envoy {
+            // Ours needs not be told to look at what routes say of them.
+            manager.http_filters.splice(0..0, [fault(), cors()]);
+        }
         manager.route_specifier =
             Some(RouteSpecifier::Rds(Rds { config_source: Some(ads()), route_config_name: route.to_owned() }));
-        filter(&manager)
+        network(&manager)
     }
 
     /// Of a server, by a route that comes with it.
@@ -88,7 +95,7 @@ pub(in crate::compiler) mod http {
             manager.set_current_client_cert_details =
                 Some(SetCurrentClientCertDetails { subject: Some(true), dns: true, uri: true, ..Default::default() });
         }
-        filter(&manager)
+        network(&manager)
     }
 
     /// Of a gRPC program: routes by name, no transport.
@@ -98,7 +105,7 @@ pub(in crate::compiler) mod http {
                 config_source: Some(ads()),
                 route_config_name: route.to_owned(),
             })),
-            http_filters: vec![router()],
+            http_filters: vec![fault(), router()],
             ..HttpConnectionManager::default()
         };
         any(name::HCM, &manager)
@@ -118,30 +125,55 @@ pub(in crate::compiler) mod http {
     }
 
     fn router() -> HttpFilter {
+        http_filter("envoy.filters.http.router", any(name::ROUTER, &Router::default()))
+    }
+
+    /// Does nothing but where a route says so.
+    fn fault() -> HttpFilter {
+        http_filter(filter::FAULT, any(name::FAULT, &HttpFault::default()))
+    }
+
+    /// The same.
+    fn cors() -> HttpFilter {
+        http_filter(filter::CORS, any(name::CORS, &Cors {}))
+    }
+
+    fn http_filter(name: &str, config: prost_types::Any) -> HttpFilter {
         HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(any(name::ROUTER, &Router::default()))),
+            name: name.to_owned(),
+            config_type: Some(http_filter::ConfigType::TypedConfig(config)),
             is_optional: false,
         }
     }
 
-    fn filter(manager: &HttpConnectionManager) -> Filter {
+    fn network(manager: &HttpConnectionManager) -> Filter {
         Filter {
             name: "envoy.filters.network.http_connection_manager".to_owned(),
-            config_type: Some(filter::ConfigType::TypedConfig(any(name::HCM, manager))),
+            config_type: Some(network_filter::ConfigType::TypedConfig(any(name::HCM, manager))),
         }
     }
 }
 
 /// Filters that carry bytes.
 pub(in crate::compiler) mod tcp {
+    use hawser_api::istio::destination_rule::TcpSettings;
+    use hawser_api::names::OutboundCluster;
     use hawser_api::proto::listener::{Filter, filter};
     use hawser_api::proto::tcp_proxy::TcpProxy;
     use hawser_api::proto::tcp_proxy::tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight};
 
     use crate::compiler::access_log;
     use crate::compiler::context::Context;
-    use crate::compiler::proto::{any, name};
+    use crate::compiler::proto::{any, duration, name};
+    use crate::compiler::route::hash;
+
+    /// What callers do with connections to a cluster.
+    fn pool<'a>(context: &Context<'a>, cluster: &str) -> Option<&'a TcpSettings> {
+        let cluster = OutboundCluster::parse(cluster)?;
+        let state = context.service(&cluster.host)?;
+        let (policy, _) = context.policy(state, cluster.port, &cluster.subset)?;
+        policy.pool?.tcp.as_ref()
+    }
 
     /// To clusters by weight.
     pub(in crate::compiler) fn to(context: &Context<'_>, label: &str, clusters: &[(String, u32)]) -> Filter {
@@ -154,9 +186,15 @@ pub(in crate::compiler) mod tcp {
                     .collect(),
             }),
         };
+        let pool = clusters.first().and_then(|(cluster, _)| pool(context, cluster));
         let proxy = TcpProxy {
             stat_prefix: label.to_owned(),
             cluster_specifier: Some(specifier),
+            hash_policy: hash::of_connections(context, clusters.iter().map(|(cluster, _)| cluster.as_str())),
+            idle_timeout: pool.and_then(|tcp| tcp.idle_timeout).map(|d| duration(d.get())),
+            max_downstream_connection_duration: pool
+                .and_then(|tcp| tcp.max_connection_duration)
+                .map(|d| duration(d.get())),
             access_log: access_log::of_connections(context),
             ..TcpProxy::default()
         };

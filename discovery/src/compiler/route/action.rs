@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
+use hawser_api::istio::retries_on;
 use hawser_api::istio::virtual_service::{
     Destination, HeaderOperations, Headers, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, HttpRouteDestination,
     RedirectPort,
@@ -16,17 +17,19 @@ use hawser_api::proto::core::{
     DataSource, HeaderValue, HeaderValueOption, data_source::Specifier, header_value_option::HeaderAppendAction,
 };
 use hawser_api::proto::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use hawser_api::proto::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use hawser_api::proto::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use hawser_api::proto::route::{
     DirectResponseAction, RedirectAction, RetryPolicy, Route, RouteAction, RouteMatch, WeightedCluster,
     redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
-    retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate},
+    retry_policy::{RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate, retry_priority},
     route::Action,
     route_action::{ClusterSpecifier, HostRewriteSpecifier, MaxStreamDuration},
     route_match::PathSpecifier,
     weighted_cluster::ClusterWeight,
 };
 
+use super::{filters, hash};
 use crate::compiler::context::Context;
 use crate::compiler::proto::{any, duration, name, regex};
 use crate::registry::resolve;
@@ -37,8 +40,11 @@ const GRPC_RETRY_ON: [&str; 5] = ["cancelled", "deadline-exceeded", "internal", 
 
 /// One route of a VirtualService of `namespace`.
 pub(super) fn route(context: &Context<'_>, http: &HttpRoute, r#match: RouteMatch, namespace: &str, port: u16) -> Route {
-    let mut made =
-        Route { name: if http.name.is_empty() { "default".to_owned() } else { http.name.clone() }, ..Route::default() };
+    let mut made = Route {
+        name: if http.name.is_empty() { "default".to_owned() } else { http.name.clone() },
+        typed_per_filter_config: filters::of_route(http, context.view.class),
+        ..Route::default()
+    };
     if let Some(redirect) = &http.redirect {
         made.action = Some(Action::Redirect(redirection(redirect, port)));
     } else if let Some(response) = &http.direct_response {
@@ -60,6 +66,7 @@ pub(super) fn route(context: &Context<'_>, http: &HttpRoute, r#match: RouteMatch
         };
         let (specifier, single) = destinations(context, &http.route, namespace, port);
         action.cluster_specifier = Some(specifier);
+        action.request_mirror_policies = filters::mirrors(context, http, namespace, port);
         if let Some(limit) = http.timeout {
             set_timeout(&mut action, context.view.class, limit.get());
         }
@@ -98,14 +105,29 @@ pub(in crate::compiler) fn to(cluster: &str, class: Class, retries: Option<Retry
     Action::Route(action)
 }
 
+/// Says what is hashed of a route's requests.
+pub(super) fn hashes(context: &Context<'_>, route: &mut Route) {
+    if let Some(Action::Route(action)) = &mut route.action {
+        action.hash_policy = hash::of_requests(context, destined(action).iter().map(String::as_str));
+    }
+}
+
+fn destined(action: &RouteAction) -> Vec<String> {
+    match &action.cluster_specifier {
+        Some(ClusterSpecifier::Cluster(name)) => vec![name.clone()],
+        Some(ClusterSpecifier::WeightedClusters(all)) => all.clusters.iter().map(|c| c.name.clone()).collect(),
+        None => Vec::new(),
+    }
+}
+
 /// The clusters that a route leads to.
 pub(super) fn clusters(route: &Route) -> Vec<String> {
     match &route.action {
-        Some(Action::Route(action)) => match &action.cluster_specifier {
-            Some(ClusterSpecifier::Cluster(name)) => vec![name.clone()],
-            Some(ClusterSpecifier::WeightedClusters(all)) => all.clusters.iter().map(|c| c.name.clone()).collect(),
-            None => Vec::new(),
-        },
+        Some(Action::Route(action)) => {
+            let mut all = destined(action);
+            all.extend(action.request_mirror_policies.iter().map(|mirror| mirror.cluster.clone()));
+            all
+        }
         _ => Vec::new(),
     }
 }
@@ -119,7 +141,8 @@ fn retries(said: Option<&HttpRetry>, class: Class) -> RetryPolicy {
     let on = said.map(|r| r.retry_on.as_str()).filter(|on| !on.is_empty()).unwrap_or(RETRY_ON);
     let words: Vec<&str> = on.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
     let codes: Vec<u32> = words.iter().filter_map(|word| word.parse().ok()).collect();
-    let mut words: Vec<&str> = words.into_iter().filter(|word| word.parse::<u32>().is_err()).collect();
+    let said_word = |word: &&str| word.parse::<u32>().is_err() && retries_on(word);
+    let mut words: Vec<&str> = words.into_iter().filter(said_word).collect();
     if class == Class::Grpc {
         words.retain(|word| GRPC_RETRY_ON.contains(word));
     } else if !codes.is_empty() && !words.contains(&"retriable-status-codes") {
@@ -128,8 +151,10 @@ fn retries(said: Option<&HttpRetry>, class: Class) -> RetryPolicy {
     let default_codes = said.is_none_or(|r| r.retry_on.is_empty());
     let attempts = said.map_or(2, |r| u32::try_from(r.attempts).unwrap_or(0));
     let elsewhere = said.and_then(|r| r.retry_ignore_previous_hosts).unwrap_or(true) && class != Class::Grpc;
+    let priorities = said.and_then(|r| r.retry_remote_localities).unwrap_or(false) && class != Class::Grpc;
     RetryPolicy {
         retry_on: words.join(","),
+        retry_priority: priorities.then(previous_priorities),
         num_retries: Some(attempts),
         per_try_timeout: said.and_then(|r| r.per_try_timeout).map(|d| duration(d.get())),
         retry_host_predicate: elsewhere.then(previous_hosts).into_iter().collect(),
@@ -143,6 +168,15 @@ fn retries(said: Option<&HttpRetry>, class: Class) -> RetryPolicy {
             .and_then(|r| r.backoff)
             .filter(|d| !d.get().is_zero())
             .map(|base| RetryBackOff { base_interval: Some(duration(base.get())), max_interval: None }),
+    }
+}
+
+/// As Istio has it: what failed twice near by is tried farther away.
+fn previous_priorities() -> RetryPriority {
+    let config = any(name::PREVIOUS_PRIORITIES, &PreviousPrioritiesConfig { update_frequency: 2 });
+    RetryPriority {
+        name: "envoy.retry_priorities.previous_priorities".to_owned(),
+        config_type: Some(retry_priority::ConfigType::TypedConfig(config)),
     }
 }
 

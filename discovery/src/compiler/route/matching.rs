@@ -79,7 +79,7 @@ fn header(name: &str, value: &StringMatch, without: bool) -> HeaderMatcher {
 }
 
 /// `None` for mere presence.
-fn text(value: &StringMatch) -> Option<StringMatcher> {
+pub(super) fn text(value: &StringMatch) -> Option<StringMatcher> {
     let pattern = match value {
         StringMatch::Present => return None,
         StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),

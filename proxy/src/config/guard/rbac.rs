@@ -7,12 +7,12 @@ use hawser_api::proto::core::CidrRange;
 use hawser_api::proto::envoy::config::rbac::v3 as proto;
 use hawser_api::proto::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
 use hawser_api::proto::envoy::r#type::matcher::v3 as matcher;
+use hawser_routing::{StringMatch, whole_regex};
 use regex::Regex;
 
 use crate::config::proto::{At as _, Refused, refuse, unpack};
 use crate::config::route::HeaderMatch;
 use crate::http::message::Name;
-use hawser_routing::{StringMatch, whole_regex};
 
 /// Where verified claims are.
 const TOKENS: &str = "envoy.filters.http.jwt_authn";
@@ -218,7 +218,7 @@ impl Maker {
 
     fn header(self, header: &hawser_api::proto::route::HeaderMatcher) -> Result<HeaderMatch, Refused> {
         self.only_http("header")?;
-        Ok(HeaderMatch::new(header, Name::new)?)
+        HeaderMatch::new(header, Name::new)
     }
 
     fn claim(self, metadata: &matcher::MetadataMatcher) -> Result<Test, Refused> {
@@ -303,7 +303,7 @@ fn template(text: &str) -> Result<Regex, Refused> {
     if pattern.is_empty() {
         refuse!("uri_template is empty");
     }
-    Ok(whole_regex(&pattern)?)
+    whole_regex(&pattern)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::driver::{self, Role};
 use super::frame::Code;
@@ -37,6 +37,7 @@ pub fn connect(
         last_used: Cell::new(crate::clock::now_ms()),
         requests: Cell::new(0),
         pinging: Cell::new(false),
+        since: Instant::now(),
     };
     (Connection { inner: Rc::new(inner) }, driver::run(stream, shared, Asking))
 }
@@ -70,6 +71,7 @@ struct Inner {
     last_used: Cell<u64>,
     requests: Cell<u32>,
     pinging: Cell<bool>,
+    since: Instant,
 }
 
 impl Connection {
@@ -96,6 +98,11 @@ impl Connection {
     /// Requests that were sent on it, or were to be.
     pub fn requests(&self) -> u32 {
         self.inner.requests.get()
+    }
+
+    /// How long it has been there.
+    pub fn age(&self) -> Duration {
+        self.inner.since.elapsed()
     }
 
     /// Last use, in milliseconds of [`crate::clock`].

@@ -77,7 +77,7 @@ struct Driver<R> {
 impl<R: Role> Driver<R> {
     fn poll(&mut self, shared: &Rc<Shared>, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<io::Result<()>> {
         self.role.before(shared, cx)?;
-        if R::ASKS {
+        if R::ASKS || self.limits.asks {
             self.keep_alive(shared, cx, timer)?;
         }
         // Who was woken by our writing has run since.

@@ -19,6 +19,8 @@ pub struct Limits {
     pub connection_window: u32,
     /// Bytes of bodies that wait to be written.
     pub queue: usize,
+    /// A client asks whether its server lives, too.
+    pub asks: bool,
     /// Silence after which a server asks whether its client lives, at the earliest.
     pub silence: Duration,
     /// How long it may take to answer.
@@ -35,6 +37,7 @@ impl Default for Limits {
             stream_window: 256 * 1024,
             connection_window: 4 * 1024 * 1024,
             queue: 256 * 1024,
+            asks: false,
             silence: Duration::from_secs(60),
             answer: Duration::from_secs(20),
         }

@@ -1,19 +1,5 @@
 //! Differences that several cases have.
 
-pub(super) const BODIES_ONCE: &str =
-    "- client: grpc-status: 14\n\
-     + client: grpc-status: 0\n\
-     + server: :authority: HOST   at server v1\n\
-     + server: :method: POST\n\
-     + server: :path: /a.B/C\n\
-     + server: :scheme: http\n\
-     + server: content-type: application/grpc\n\
-     + server: te: trailers\n\
-     + server: x-envoy-attempt-count: 2\n\
-     + server: x-forwarded-proto: http\n\
-     + server: x-request-id: …\n\
-     + server:   body \"\\\\x00\\\\x00\\\\x00\\\\x00\\\\x00\"";
-
 pub(super) const CODING_STATUS: &str =
     "- client: HTTP/1.1 400 Bad Request\n\
      + client: HTTP/1.1 501 Not Implemented\n\
