@@ -217,8 +217,11 @@ impl Clients {
             if entry.questions.send(Question::Names(reply)).await.is_err() {
                 continue;
             }
-            // A host's agent asks under the name of its proxy, for what only an agent uses.
             let Ok(Ok(names)) = tokio::time::timeout(PATIENCE, answer).await else { continue };
+            // A host's agent asks under the name of its proxy, for what only an agent uses.
+            if names.iter().any(|(ty, _)| [TypeUrl::NAME, TypeUrl::CAPTURE].contains(ty)) {
+                continue;
+            }
             let client = &entry.client;
             let (_, asked) =
                 all.entry(client.node_id.clone()).or_insert_with(|| (Client::clone(client), Asked::default()));

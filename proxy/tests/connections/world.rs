@@ -197,7 +197,7 @@ pub(crate) fn original(name: &str) -> Cluster {
             cluster::cluster::DiscoveryType::OriginalDst as i32,
         )),
         lb_policy: cluster::cluster::LbPolicy::ClusterProvided as i32,
-        upstream_bind_config: Some(core::BindConfig { source_address: Some(source) }),
+        upstream_bind_config: Some(core::BindConfig { source_address: Some(source), ..Default::default() }),
         typed_extension_protocol_options: as_received(),
         ..Default::default()
     }

@@ -138,6 +138,7 @@ pub(crate) fn callee(pki: &Pki, accept: Accept) -> World {
                 port_specifier: Some(socket_address::PortSpecifier::PortValue(0)),
                 ..Default::default()
             }),
+            ..Default::default()
         };
         world.add(
             TypeUrl::CLUSTER,

@@ -70,7 +70,7 @@ fn why(mesh: &Mesh, from: &str, to: &str, more: &[&str]) -> Result<(i32, Value)>
 /// The status that a request of the same words gets.
 fn status(caller: &Member, more: &[&str]) -> Result<String> {
     let mut path = "/";
-    let mut args = vec!["--output", "/dev/null", "--write-out", "%{http_code}"];
+    let mut args = vec!["-4", "--output", "/dev/null", "--write-out", "%{http_code}"];
     for pair in more.chunks(2) {
         match pair {
             ["--path", value] => path = value,
