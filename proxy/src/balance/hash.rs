@@ -76,19 +76,37 @@ fn name(address: SocketAddr) -> u64 {
     of(address.to_string().as_bytes())
 }
 
-/// Each endpoint has places by its weight, at least one: the lightest as many as make the ring large enough.
+/// Each endpoint has places by its weight. How many there are for a weight is a power of two, so that it stays the same when
+/// some endpoints come or go: none but theirs move.
 fn ring(least: u64, endpoints: &[(SocketAddr, u32)]) -> Vec<(u64, u32)> {
-    let sum: u64 = endpoints.iter().map(|(_, weight)| u64::from(*weight).max(1)).sum();
-    let size = least.clamp(1, MOST).max(endpoints.len() as u64);
+    let weights = || endpoints.iter().map(|(_, weight)| u64::from(*weight).max(1));
+    let size = least.clamp(1, MOST);
+    let common = weights().fold(0, greatest_common_divisor).max(1);
+    let sum = weights().sum::<u64>() / common;
+    let mut unit = size.div_ceil(sum).next_power_of_two();
+    while unit > 1 && unit.saturating_mul(sum) > MOST {
+        unit /= 2;
+    }
+    let places = |weight: u64| match sum > size {
+        false => weight / common * unit,
+        // Weights that are finer than the ring are rounded.
+        true => (u128::from(weight / common) * u128::from(size)).div_ceil(u128::from(sum)) as u64,
+    };
     let mut all = Vec::new();
-    for (index, (address, weight)) in endpoints.iter().enumerate() {
-        let places = (u128::from(size) * u128::from((*weight).max(1))).div_ceil(u128::from(sum)) as u64;
+    for (index, ((address, _), weight)) in endpoints.iter().zip(weights()).enumerate() {
         let name = name(*address);
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        all.extend((0..places.min(MOST)).map(|place| (mixed(name ^ mixed(place.wrapping_add(1))), index)));
+        all.extend((0..places(weight)).map(|place| (mixed(name ^ mixed(place.wrapping_add(1))), index)));
     }
     all.sort_unstable();
     all
+}
+
+fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// As in "Maglev: A Fast and Reliable Software Network Load Balancer" (3.4): endpoints take turns at their next free

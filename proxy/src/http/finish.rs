@@ -41,8 +41,15 @@ pub(super) struct Exchange {
     /// A cookie that its client gets, which leads it to the same endpoint again.
     cookie: Option<Box<str>>,
     /// The origin that may see its response, and the route that says so.
-    crosses: Option<Box<(Arc<Route>, Box<[u8]>)>>,
+    crosses: Option<Box<Crosses>>,
     log: Option<Box<Logged>>,
+}
+
+/// An origin that may see a response, and the route that says so.
+#[derive(Debug)]
+struct Crosses {
+    route: Arc<Route>,
+    origin: Box<[u8]>,
 }
 
 /// What only a log wants to know.
@@ -160,12 +167,12 @@ impl Exchange {
 
     /// Scripts of `origin` may see its response.
     pub(super) fn crosses(&mut self, route: Arc<Route>, origin: Box<[u8]>) {
-        self.crosses = Some(Box::new((route, origin)));
+        self.crosses = Some(Box::new(Crosses { route, origin }));
     }
 
     /// Says in a response who may see it.
     pub(super) fn expose(&self, fields: &mut Fields) {
-        let Some((route, origin)) = self.crosses.as_deref() else { return };
+        let Some(Crosses { route, origin }) = self.crosses.as_deref() else { return };
         if let Some(cors) = route.filters.as_ref().and_then(|filters| filters.cors.as_ref()) {
             filters::expose(cors, origin, fields);
         }

@@ -153,7 +153,15 @@ mod tests {
 
     fn policy(on: RetryOn, most: u32) -> RetryPolicy {
         let wait = Duration::from_millis(25);
-        RetryPolicy { on, most, per_try: None, other_hosts: true, wait, longest_wait: wait * 10 }
+        RetryPolicy {
+            on,
+            most,
+            per_try: None,
+            other_hosts: true,
+            other_priorities: false,
+            wait,
+            longest_wait: wait * 10,
+        }
     }
 
     #[test]

@@ -38,6 +38,10 @@ const INBOUND_HTTP1: u16 = 48;
 const INBOUND_HTTP2: u16 = 8;
 /// Those of TCP follow them.
 const INBOUND_TCP: u16 = 4;
+/// Where callers are, and the first server of each service.
+const NEAR: &str = "r1/z1";
+/// Where other servers are.
+const FAR: &str = "r2/z1";
 /// First word of a line of the access log that is ours.
 const LOG: &str = "diff ";
 /// A machine with much to do may take its time for a first byte.
@@ -129,7 +133,9 @@ impl Bed {
         let declared = |i: u16| format!("{}-{i}={}", http(i), INBOUND + i);
         let ports: Vec<String> = (0..INBOUND_HTTP1 + INBOUND_HTTP2 + INBOUND_TCP).map(declared).collect();
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
-        ours.join(&mesh.token("default/server", &ports, 1, &["--label", "app=server"])?)?;
+        let token = mesh.token("default/server", &ports, 1, &["--label", "app=server"])?;
+        let seen = ours.hawser(&["join", &token, "--locality", NEAR])?;
+        ensure!(seen.ok(), "join ended with {}:\n{}{}", seen.code, seen.out, seen.err);
         let caller = Member::new(&mut lab, "caller")?;
         caller.join(&mesh.token("default/caller", &["http=9080"], 1, &[])?)?;
         let theirs = lab.host("envoy")?;
@@ -360,8 +366,12 @@ fn configuration(cases: &[Placed], servers: Ipv4Addr) -> String {
             );
             for number in 0..case.servers.all().len() {
                 let (port, version) = (placed.server(number), number + 1);
-                let _ =
-                    write!(all, "{{address: {servers}, ports: {{main: {port}}}, labels: {{version: v{version}}}}},");
+                let _ = write!(
+                    all,
+                    "{{address: {servers}, ports: {{main: {port}}}, labels: {{version: v{version}}}, \
+                         locality: {}}},",
+                    if number == 0 { NEAR } else { FAR },
+                );
             }
             all.push_str("]\n");
         }

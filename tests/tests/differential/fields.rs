@@ -196,7 +196,7 @@ fn every_field_of_routes_and_destinations_is_in_the_page() {
     // What subsets and ports say is what the rule says.
     let same = |field: &String| {
         let of_port = field.starts_with("trafficPolicy.portLevelSettings[].") && !field.ends_with("].port.number");
-        of_port || field.starts_with("subsets[].trafficPolicy.")
+        of_port || field.starts_with("subsets[].trafficPolicy")
     };
     let all = fields::<DestinationRule>().into_iter().filter(|field| !same(field)).collect();
     hold(&page, Kind::DestinationRule, &all);

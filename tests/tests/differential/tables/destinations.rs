@@ -54,6 +54,11 @@ const fn balanced(name: &'static str, send: &'static str, answers: usize, yaml: 
     case(name, send).to(Servers::Two).answers(answers).with(yaml).either()
 }
 
+/// Several requests of a caller that is where the first server is.
+const fn near(name: &'static str, yaml: &'static str) -> Case {
+    case(name, FOUR).to(Servers::Two).answers(4).with(yaml)
+}
+
 const fn carried(name: &'static str, yaml: &'static str) -> Case {
     case(name, RAW).to(Servers::Two).port("TCP").with(yaml)
 }
@@ -82,10 +87,13 @@ pub(crate) const CASES: &[Case] = &[
     case("where the connection was going", GET).with(policy!("loadBalancer: {simple: PASSTHROUGH}")),
     case("warm-up", GET).with(policy!("loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 10s, minimumPercent: 20, aggression: 2}}")),
     case("warm-up by the old field", GET).with(policy!("loadBalancer: {simple: LEAST_REQUEST, warmupDurationSecs: 10s}")),
-    case("localities: shares", GET).with(policy!("loadBalancer: {localityLbSetting: {distribute: [{from: 'r1/*', to: {'r1/*': 80, r2: 20}}]}}")),
-    case("localities: another region stands in", GET).with(policy!("loadBalancer: {localityLbSetting: {failover: [{from: r1, to: r2}]}}, outlierDetection: {consecutive5xxErrors: 5}")),
-    case("localities: labels in common", GET).with(policy!("loadBalancer: {localityLbSetting: {failoverPriority: [topology.kubernetes.io/region, app]}}, outlierDetection: {consecutive5xxErrors: 5}")),
-    case("localities: off", GET).with(policy!("loadBalancer: {localityLbSetting: {enabled: false}}, outlierDetection: {consecutive5xxErrors: 5}")),
+    near("localities: shares", policy!("loadBalancer: {localityLbSetting: {distribute: [{from: 'r1/*', to: {'r2/*': 100}}]}}")),
+    case("localities: shares of callers elsewhere", GET).to(Servers::Two).either().with(policy!("loadBalancer: {localityLbSetting: {distribute: [{from: r2, to: {r2: 100}}]}}")),
+    near("localities: the nearest", policy!("outlierDetection: {consecutive5xxErrors: 5}")),
+    near("localities: another region stands in", policy!("loadBalancer: {localityLbSetting: {failover: [{from: r1, to: r2}]}}, outlierDetection: {consecutive5xxErrors: 5}")),
+    near("localities: labels in common", policy!("loadBalancer: {localityLbSetting: {failoverPriority: ['version=v2', topology.kubernetes.io/region]}}, outlierDetection: {consecutive5xxErrors: 5}")),
+    near("localities: the region in common", policy!("loadBalancer: {localityLbSetting: {failoverPriority: [topology.kubernetes.io/region]}}, outlierDetection: {consecutive5xxErrors: 5}")),
+    case("localities: off", GET).to(Servers::Two).either().with(policy!("loadBalancer: {localityLbSetting: {enabled: false}}, outlierDetection: {consecutive5xxErrors: 5}")),
     case("connections: keepalive", GET).with(policy!("connectionPool: {tcp: {tcpKeepalive: {probes: 3, time: 10s, interval: 5s}}}")),
     case("connections: time to connect", GET).to(Servers::Refusing).with(policy!("connectionPool: {tcp: {connectTimeout: 1s}}")),
     case("connections: their longest life", TWO).answers(2).with(policy!("connectionPool: {tcp: {maxConnectionDuration: 1s}}")),
