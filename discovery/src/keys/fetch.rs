@@ -22,7 +22,7 @@ pub(super) async fn keys(origin: &Origin, within: Duration) -> Result<Arc<str>, 
         }
     };
     let set = json(&get(&url, within, MOST).await?)?;
-    if !set.get("keys").and_then(Value::as_array).is_some_and(|keys| !keys.is_empty()) {
+    if set.get("keys").and_then(Value::as_array).is_none_or(|keys| keys.is_empty()) {
         return Err("it has no keys".to_owned());
     }
     Ok(set.to_string().into())

@@ -201,11 +201,9 @@ fn a_new_endpoint_gets_a_part_of_its_share() {
         let mut cluster = Cluster::new(Arc::new(spec), &set, None);
         let now = cluster.endpoints[0].state.since + 200_000;
         let new = Arc::new(crate::config::EndpointState { since: now - 20_000, ..Default::default() });
-        let of = |old: &Arc<Endpoint>| {
-            let Endpoint { spec, weight, transport, .. } = &**old;
-            Arc::new(Endpoint { spec: spec.clone(), weight: *weight, transport: *transport, state: new.clone() })
-        };
-        cluster.tiers[0].endpoints[1] = of(&cluster.endpoints[1]);
+        let Endpoint { spec, weight, transport, .. } = &*cluster.endpoints[1];
+        let new = Endpoint { spec: spec.clone(), weight: *weight, transport: *transport, state: new };
+        cluster.tiers[0].endpoints[1] = Arc::new(new);
         let mut chance = chances();
         let second = (0..10_000)
             .filter(|_| choose(&cluster, now, &Tried::new(), None, &mut chance).unwrap().spec.address.port() == 2)

@@ -152,7 +152,7 @@ mod tests {
             address: "::1".parse().unwrap(),
             transport: Transport::Tls,
             server_name: Some("a.example.org"),
-            protocols: SmallVec::new(),
+            protocols: Default::default(),
         };
         assert_eq!(choose(&chains, &seen).unwrap().name, "exact");
         seen.server_name = Some("b.example.org");

@@ -298,6 +298,7 @@ pub(crate) fn common() -> tls::CommonTlsContext {
         default_validation_context: Some(tls::CertificateValidationContext {
             trusted_ca: None,
             match_typed_subject_alt_names: vec![names],
+            ..Default::default()
         }),
         validation_context_sds_secret_config: Some(sds(SECRET_ROOT)),
     };
