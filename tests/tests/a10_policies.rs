@@ -16,6 +16,7 @@ fn policy(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
 }
 
 #[test]
+#[ignore = "not run to its end yet"]
 fn a_denied_path_is_never_open_through_starts_changes_and_restarts() {
     isolated(|| {
         let mut lab = Lab::new()?;

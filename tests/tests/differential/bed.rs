@@ -179,6 +179,11 @@ impl Bed {
         self.caller.host.v4().to_string()
     }
 
+    /// What Envoy says of itself.
+    pub(crate) fn envoy_log(&self) -> String {
+        self.envoy.log().lines().rev().take(6).collect::<Vec<_>>().join("\n")
+    }
+
     /// Applies policies.
     pub(crate) fn apply(&self, yaml: &str) -> Result<()> {
         std::fs::write(&self.policies, yaml)?;
@@ -432,5 +437,7 @@ fn envoy(testbed: &Testbed, agent: &Member, network: &Host) -> Result<Process> {
     }
     command.args([&testbed.envoy(), "-c", &file.display().to_string()]);
     command.args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "warn", "--file-flush-interval-msec", "100"]);
+    // Chains that a change replaces are not kept for long: they would slow down the next change.
+    command.args(["--drain-time-s", "1"]);
     Process::spawn("envoy", command, network.disk().join("envoy.log"), true)
 }
