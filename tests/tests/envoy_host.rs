@@ -210,6 +210,13 @@ fn it_boots_from_the_cache_while_discovery_is_down() {
                 bytes.windows(text.len()).any(|window| window == text.as_bytes())
             })
         })?;
+        answers(&envoy.host, RATINGS).with_context(|| told(&envoy))?;
+        // The address may be there before its health is: what is new is written long before so much time has passed.
+        let endpoints = cache.join("envoy.config.endpoint.v3.ClusterLoadAssignment.cache");
+        let written = || std::fs::metadata(&endpoints).and_then(|file| file.modified()).ok();
+        wait::for_true("its cache has settled", LONG, || {
+            written().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > Duration::from_secs(2))
+        })?;
         mesh.kill_discovery();
         envoy.power_off(&lab);
         lab.power_on(&mut envoy.host)?;

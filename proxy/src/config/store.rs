@@ -67,8 +67,9 @@ pub struct Store {
     /// Clusters to be joined anew; those of the last configuration otherwise.
     stale: BTreeSet<Arc<str>>,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
-    /// Clusters that are referred to, and that discovery has not: whoever would go there is told so.
-    absent: BTreeSet<Arc<str>>,
+    /// Clusters and endpoints that are referred to, and that discovery has not: nobody waits for them, and whoever would go
+    /// there is told so.
+    absent: BTreeSet<(Kind, Arc<str>)>,
 }
 
 impl Store {
@@ -80,7 +81,9 @@ impl Store {
         if let Err(found) = hawser_api::undeclared::check(kind.type_url(), value) {
             refuse!("{name}: {found}");
         }
-        self.take(kind, name, value).at(name)
+        self.take(kind, name, value).at(name)?;
+        self.absent.remove(&(kind, name.into()));
+        Ok(())
     }
 
     fn take(&mut self, kind: Kind, name: &str, value: &[u8]) -> Result<(), Refused> {
@@ -108,7 +111,6 @@ impl Store {
                     None => self.fixed.remove(&key),
                 };
                 self.specs.insert(key.clone(), Arc::new(spec));
-                self.absent.remove(&key);
                 self.stale.insert(key);
             }
             Kind::Endpoints => {
@@ -134,7 +136,12 @@ impl Store {
     }
 
     /// Forgets a resource. A secret stays: it is good until its life ends or a new one comes.
-    pub fn remove(&mut self, kind: Kind, name: &str) {
+    /// Whether that says anything new.
+    pub fn remove(&mut self, kind: Kind, name: &str) -> bool {
+        let mut news = self.has(kind, name);
+        if matches!(kind, Kind::Cluster | Kind::Endpoints) {
+            news |= self.absent.insert((kind, name.into()));
+        }
         match kind {
             Kind::Listener => {
                 if let Some(gone) = self.listeners.remove(name) {
@@ -146,7 +153,6 @@ impl Store {
                 self.specs.remove(name);
                 self.fixed.remove(name);
                 self.clusters.remove(name);
-                self.absent.insert(name.into());
             }
             Kind::Endpoints => {
                 self.endpoints.remove(name);
@@ -154,6 +160,7 @@ impl Store {
             }
             Kind::Secret => {}
         }
+        news
     }
 
     fn stale_users_of(&mut self, endpoints: &str) {
@@ -200,11 +207,9 @@ impl Store {
         let Some(listener) = self.listeners.get(name) else { return false };
         let mut wanted = BTreeSet::new();
         self.closure(listener, &mut wanted);
-        wanted.iter().all(|(kind, name)| match kind {
-            Kind::Secret => true,
-            Kind::Cluster => self.has(*kind, name) || self.absent.contains(name),
-            _ => self.has(*kind, name),
-        })
+        let settled =
+            |item: &(Kind, Arc<str>)| item.0 == Kind::Secret || self.has(item.0, &item.1) || self.absent.contains(item);
+        wanted.iter().all(settled)
     }
 
     fn closure(&self, listener: &Listener, wanted: &mut BTreeSet<(Kind, Arc<str>)>) {
@@ -252,7 +257,7 @@ impl Store {
     pub fn snapshot(&mut self) -> Arc<Config> {
         if !self.absent.is_empty() {
             let wanted = self.wanted();
-            self.absent.retain(|name| wanted.contains(&(Kind::Cluster, name.clone())));
+            self.absent.retain(|absent| wanted.contains(absent));
         }
         for name in std::mem::take(&mut self.stale) {
             let Some(spec) = self.specs.get(&name) else { continue };

@@ -102,8 +102,7 @@ impl Subscriptions {
             }
         }
         for name in &update.removed {
-            self.changed |= self.store.has(kind, name);
-            self.store.remove(kind, name);
+            self.changed |= self.store.remove(kind, name);
         }
         let (answer, verdict) = if refused.is_empty() {
             (self.client.accept(&update.ty, &update.nonce), Verdict::Accepted)
