@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// Questions at once.
 const AT_ONCE: usize = 16;
 /// Most records of a name that count.
-const MAX_RECORDS: usize = 2_000;
+const MAX_RECORDS: usize = 1000;
 
 /// A name as DNS writes it.
 ///
