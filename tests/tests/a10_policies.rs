@@ -16,7 +16,6 @@ fn policy(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
 }
 
 #[test]
-#[ignore = "not run to its end yet"]
 fn a_denied_path_is_never_open_through_starts_changes_and_restarts() {
     isolated(|| {
         let mut lab = Lab::new()?;
@@ -93,7 +92,7 @@ fn never_open(name: &str, load: Load) -> Result<()> {
     let LoadReport { requests, statuses, .. } = load.stop()?;
     let denied = statuses.get("403").copied().unwrap_or_default();
     eprintln!("{name}: {requests} requests, {statuses:?}");
-    ensure!(denied > 200, "{name}: only {denied} of {requests} were denied by the policy: {statuses:?}");
+    ensure!(denied > 100, "{name}: only {denied} of {requests} were denied by the policy: {statuses:?}");
     let let_in: Vec<_> = statuses.keys().filter(|s| s.starts_with('2') || *s == "404").collect();
     ensure!(let_in.is_empty(), "{name}: some were let in: {statuses:?}");
     Ok(())
