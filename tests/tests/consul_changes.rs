@@ -31,7 +31,7 @@ const CLIENTS: usize = 10;
 const CHANGES: usize = 600;
 /// A build for debugging costs several times as much, and shares its machine: there the bound tells a sweep from what
 /// is followed, no more.
-const PATIENCE: u32 = if cfg!(debug_assertions) { 30 } else { 1 };
+const PATIENCE: u32 = if cfg!(debug_assertions) { 5 } else { 1 };
 const LIMIT: Duration = Duration::from_secs(240);
 
 fn number(name: &str, default: usize) -> usize {
