@@ -1,4 +1,4 @@
-//! The loads of the soak, side by side, each at its share of what it takes alone.
+//! The loads of the soak, side by side, each at its share of what all take together.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,8 +25,12 @@ const PARTS: [Part; 5] = [
     Part { name: "tcp", door: Door::Tcp, kind: Kind::Message, connections: 16, streams: 1, share: 0.15 },
     Part { name: "tcp new", door: Door::Tcp, kind: Kind::MessageNew, connections: 8, streams: 1, share: 0.05 },
 ];
-/// How long each is measured alone.
+/// How long they are measured, alone and together.
 const MEASURED: u32 = 2000;
+/// Who takes so much longer than its time does not keep up.
+const LATE: f64 = 1.05;
+/// Loads that leave less room to each other than that were measured wrongly.
+const LEAST: f64 = 0.15;
 
 impl Part {
     fn load(&self, rate: u32, millis: u32) -> Load {
@@ -42,17 +46,52 @@ fn start(place: &Place, part: &Part, load: Load, tells: bool) -> anyhow::Result<
     Tool::spawn(place.command(&args))
 }
 
-/// The rate of each part: its share of `level` of what it takes alone.
+/// The rate of each part: its share of `level` of what they take side by side.
+///
+/// What each takes alone, as fast as answers come, is more than fits beside the others: alone and at full speed, one
+/// wake-up serves many requests. So what fits is looked for as it is used, all at once and in an open loop.
 pub(super) fn saturation(place: &Place, level: f64) -> anyhow::Result<Vec<u32>> {
-    let mut rates = vec![];
+    let mut alone = vec![];
     for part in &PARTS {
         let seen = start(place, part, part.load(0, MEASURED), false)?.go()?;
-        anyhow::ensure!(seen.failed == 0, "{}, before anything changed: {:?}", part.name, seen.first_failures);
-        let most = seen.done as f64 / seen.seconds;
-        rates.push(((most * level * part.share) as u32).max(1));
-        super::say(&format!("{:<9} takes {most:.0}/s alone, gets {}/s", part.name, rates.last().unwrap_or(&0)));
+        anyhow::ensure!(seen.done > 0 && seen.seconds > 0.0, "{}, before anything changed: no answer", part.name);
+        alone.push(checked(part, &seen)?.done as f64 / seen.seconds);
     }
+    let shares = |part: f64| -> Vec<u32> {
+        PARTS.iter().zip(&alone).map(|(p, most)| ((most * p.share * part) as u32).max(1)).collect()
+    };
+    let mut fits = 1.0;
+    while !keeps_up(place, &shares(fits))? {
+        fits -= 0.1;
+        anyhow::ensure!(fits > LEAST, "side by side the loads take less than {LEAST} of what each takes alone");
+    }
+    let rates = shares(fits * level);
+    for ((part, alone), rate) in PARTS.iter().zip(&alone).zip(&rates) {
+        super::say(&format!("{:<9} takes {alone:.0}/s alone, gets {rate}/s", part.name));
+    }
+    super::say(&format!("side by side they take {:.0} % of their shares of that", fits * 100.0));
     Ok(rates)
+}
+
+/// Whether all of these rates are followed at once: who does not, has requests left when its time is over.
+fn keeps_up(place: &Place, rates: &[u32]) -> anyhow::Result<bool> {
+    let parts = || PARTS.iter().zip(rates);
+    let tools = parts().map(|(part, rate)| start(place, part, part.load(*rate, MEASURED), false));
+    let mut tools = tools.collect::<Result<Vec<_>, _>>()?;
+    for tool in &mut tools {
+        tool.begin()?;
+    }
+    let mut all = true;
+    for (part, tool) in PARTS.iter().zip(&mut tools) {
+        let seen = tool.seen()?;
+        all &= checked(part, &seen)?.seconds < f64::from(MEASURED) / 1000.0 * LATE;
+    }
+    Ok(all)
+}
+
+fn checked<'a>(part: &Part, seen: &'a Seen) -> anyhow::Result<&'a Seen> {
+    anyhow::ensure!(seen.failed == 0, "{}, before anything changed: {:?}", part.name, seen.first_failures);
+    Ok(seen)
 }
 
 /// Loads under way.
