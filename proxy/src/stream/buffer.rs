@@ -5,18 +5,21 @@
 
 use std::cell::RefCell;
 
-/// Bytes that are read at once at most: what four full records of TLS carry.
-pub(crate) const DATA: usize = 4 * 16 * 1024;
+/// Records of TLS that fill a buffer.
+const RECORDS: usize = 8;
+/// What they take on the wire: no more than the kernel sends in two pieces, each of 44 segments of 1,460 bytes or 45 of 1,448
+/// or 1,428. A byte more would be a packet of its own, with its own way through firewalls and its own answer.
+pub(crate) const WIRE: usize = 2 * 44 * 1460;
+/// What they carry.
+pub(crate) const DATA: usize = WIRE - RECORDS * 22;
 /// Bytes that are read at once to be sent on: in frames of HTTP/2 they fill these records to the last byte.
-pub(crate) const PIECE: usize = DATA - 4 * 9;
-/// What these records take on the wire.
-pub(crate) const WIRE: usize = DATA + 4 * 22;
+pub(crate) const PIECE: usize = DATA - RECORDS * 9;
 /// Bytes of a whole buffer: these records, and short ones before and behind them.
 pub(crate) const SIZE: usize = WIRE + 64;
 /// A worker keeps so many for the next one.
 const SPARE: usize = 8;
 /// What is worth a whole buffer while it waits.
-const WORTH: usize = SIZE / 4;
+const WORTH: usize = SIZE / 8;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
