@@ -295,7 +295,9 @@ fn input(intent: &Intent) -> Chain {
     let own = [ports::OUTBOUND, ports::INBOUND, ports::DNS].map(|p| (p, p));
     let own = own.into_iter().chain([(ports::OUTBOUND_FIRST, ports::OUTBOUND_LAST)]).collect();
     let lost = || vec![Action::Count(COUNTER_DROPPED), Action::Drop];
-    rules.push(Rule::new("nobody connects to capture directly", vec![Match::TcpPorts(Equality::Is, own)], lost()));
+    // What answers a call of the host's own from such a port comes in too: only who begins is turned away.
+    let begins = vec![Match::TcpPorts(Equality::Is, own), Match::Syn];
+    rules.push(Rule::new("nobody connects to capture directly", begins, lost()));
     rules.push(Rule::new("nor asks us for names", vec![Match::UdpPort(ports::DNS)], lost()));
     Chain { name: "input".into(), hook: hook(false, Point::Input, -10), rules }
 }
