@@ -8,7 +8,7 @@ mod place;
 mod token;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Map, Value};
 
@@ -130,7 +130,10 @@ fn header_value(claim: &Value) -> Option<String> {
         Value::String(text) => text.clone(),
         Value::Bool(yes) => yes.to_string(),
         Value::Number(number) => number.to_string(),
-        Value::Array(_) | Value::Object(_) => URL_SAFE_NO_PAD.encode(claim.to_string()),
+        // Written as Envoy writes it.
+        Value::Array(_) | Value::Object(_) => {
+            STANDARD.encode(claim.to_string().replace('<', "\\u003c").replace('>', "\\u003e"))
+        }
         Value::Null => return None,
     };
     // A claim may hold what no header does.

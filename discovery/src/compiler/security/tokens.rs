@@ -17,8 +17,9 @@ use crate::compiler::route::everything;
 use crate::keys::{Fetched, Origin};
 use crate::registry::Security;
 
-/// Of an issuer whose keys nobody has.
-const NO_KEYS: &str = r#"{"keys":[]}"#;
+/// Of an issuer whose keys we don't have: an Envoy takes no empty set, so here is a key whose other half nobody has. Its x is
+/// SHA-256 of "nobody has the private half of this key 1".
+const NO_KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"pkYHtCAVCWQk6cQHUDGrUDtgzNIb0nf7PeEh8WNq8S8","y":"mr0jjy_MmN4BrGthN3xJPBZwv_LlgtElXRGCbelUIcQ"}]}"#;
 /// Claims that are lists of words, whatever a policy says (RFC 8693, 4.2; RFC 9068).
 const SPACED: [&str; 2] = ["permission", "scope"];
 
@@ -56,12 +57,29 @@ fn requires(kind: proto::jwt_requirement::RequiresType) -> proto::JwtRequirement
     proto::JwtRequirement { requires_type: Some(kind) }
 }
 
+/// Whether a set has a key that an Envoy knows what to do with: it refuses one that has none, with all that stands beside it.
+fn has_a_key(jwks: &str) -> bool {
+    let Ok(set) = serde_json::from_str::<serde_json::Value>(jwks) else { return false };
+    let has = |key: &serde_json::Value| {
+        let parts: &[&str] = match key["kty"].as_str() {
+            Some("RSA") => &["n", "e"],
+            Some("EC") => &["crv", "x", "y"],
+            Some("OKP") => &["crv", "x"],
+            Some("oct") => &["k"],
+            _ => return false,
+        };
+        parts.iter().all(|part| key[*part].is_string())
+    };
+    set["keys"].as_array().is_some_and(|keys| keys.iter().any(has))
+}
+
 fn provider(rule: &JwtRule, keys: &Fetched) -> proto::JwtProvider {
     let jwks = match (&rule.jwks, Origin::of(rule)) {
         (Some(jwks), _) => jwks.clone(),
         (None, Some(origin)) => keys.get(&origin).map_or(NO_KEYS, |keys| &**keys).to_owned(),
         (None, None) => NO_KEYS.to_owned(),
     };
+    let jwks = if has_a_key(&jwks) { jwks } else { NO_KEYS.to_owned() };
     let specifier = Some(Specifier::InlineString(jwks));
     let headers = rule.from_headers.iter();
     let claims = rule.output_claim_to_headers.iter();

@@ -21,7 +21,7 @@ pub(super) fn find<'h>(place: &Place, head: &'h RequestHead) -> Option<Cow<'h, s
                 return Some(whole);
             }
             let after = whole.find(prefix.as_str())? + prefix.len();
-            Some(token_after(&whole, after).to_owned().into())
+            Some(whole[after..].to_owned().into())
         }
         Place::Parameter(name) => {
             let (_, query) = head.path_and_query();
@@ -51,15 +51,6 @@ pub(super) fn remove(place: &Place, head: &mut RequestHead) {
         }
         Place::Cookie(_) => {}
     }
-}
-
-/// The letters of a token from a place on; all that is left, if there are none.
-fn token_after(text: &str, after: usize) -> &str {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let rest = &text[after..];
-    let Some(start) = rest.find(good) else { return rest };
-    let rest = &rest[start..];
-    &rest[..rest.find(|c| !good(c)).unwrap_or(rest.len())]
 }
 
 /// Percent-decoded (RFC 3986, 2.1).

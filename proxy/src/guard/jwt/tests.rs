@@ -6,6 +6,8 @@ use hawser_api::proto::envoy::extensions::filters::http::jwt_authn::v3 as proto;
 use hawser_api::proto::route;
 use serde_json::json;
 
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
 use crate::http::message::Version;
 
