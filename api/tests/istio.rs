@@ -276,7 +276,16 @@ fn a_policy_that_cannot_be_enforced_is_refused() {
     for (kind, spec, at) in [
         ("AuthorizationPolicy", "{targetRefs: [{kind: Gateway, name: a}]}", "spec.targetRefs: "),
         ("RequestAuthentication", "{targetRef: {kind: Gateway, name: a}}", "spec.targetRefs: "),
-        ("AuthorizationPolicy", "{action: CUSTOM, provider: {name: a}}", "spec.action: CUSTOM: "),
+        (
+            "AuthorizationPolicy",
+            "{action: CUSTOM, provider: {name: a}, rules: [{from: [{source: {requestPrincipals: [a]}}]}]}",
+            "spec.rules[0].from: requestPrincipals: CUSTOM is asked before tokens",
+        ),
+        (
+            "AuthorizationPolicy",
+            "{action: CUSTOM, provider: {name: a}, rules: [{when: [{key: 'request.auth.claims[a]', values: [b]}]}]}",
+            "spec.rules[0].when[0].key: request.auth.claims[a]: CUSTOM is asked before tokens",
+        ),
         (
             "AuthorizationPolicy",
             "{rules: [{}, {when: [{key: 'experimental.envoy.filters.a[b]', values: [c]}]}]}",
@@ -289,6 +298,8 @@ fn a_policy_that_cannot_be_enforced_is_refused() {
     let rules = "{selector: {matchLabels: {a: b}}, action: DENY, rules: [{from: [{source: {namespaces: [a]}}], \
                  to: [{operation: {paths: ['/{*}/a'], notMethods: [GET]}}], when: [{key: 'request.headers[x]', values: ['*']}]}]}";
     assert_eq!(policy("AuthorizationPolicy", rules), Report::default());
+    let custom = "{action: CUSTOM, provider: {name: a}, rules: [{to: [{operation: {paths: [/a]}}]}]}";
+    assert_eq!(policy("AuthorizationPolicy", custom), Report::default());
     let issuer = "{jwtRules: [{issuer: a, jwksUri: 'https://a/b', fromCookies: [c], spaceDelimitedClaims: [d]}]}";
     assert_eq!(policy("RequestAuthentication", issuer), Report::default());
     let peer = "{selector: {matchLabels: {a: b}}, mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: DISABLE}}}";

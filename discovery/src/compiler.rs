@@ -117,11 +117,11 @@ impl Source for Sight<'_> {
     }
 
     fn closure(&self, ty: &TypeUrl, name: &str) -> Vec<(TypeUrl, Arc<str>)> {
-        if self.own(ty, name).is_some() {
-            return Vec::new();
+        let (mut all, mut next) = (Vec::new(), vec![(ty.clone(), Arc::<str>::from(name))]);
+        if let Some(own) = self.own(ty, name) {
+            next = own.map(|made| made.needs).unwrap_or_default();
+            all.clone_from(&next);
         }
-        let mut all = Vec::new();
-        let mut next = vec![(ty.clone(), Arc::<str>::from(name))];
         while let Some((ty, name)) = next.pop() {
             let Some((_, needs)) = self.compiler.get(&self.view, self.snapshot, &ty, &name) else { continue };
             for need in needs.iter() {

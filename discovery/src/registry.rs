@@ -6,6 +6,7 @@
 
 mod access_logging;
 mod addresses;
+mod authorization;
 mod convert;
 mod merge;
 pub mod model;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use crate::keys::Fetched;
 pub use access_logging::{AccessLogging, LogFormat};
 pub use addresses::{AddressBook, AddressBookError, AddressRecord, MemoryBook, VirtualRanges};
+pub use authorization::{Asks, AuthzProvider, AuthzProviders};
 pub(crate) use merge::selects;
 pub(crate) use rules::resolve;
 pub use rules::{HostRules, Named, Rules, Security};
@@ -59,6 +61,8 @@ pub struct Settings {
     pub detect: Duration,
     /// What proxies write of each request and connection; nothing, if absent.
     pub access_logging: Option<AccessLogging>,
+    /// Services that policies of CUSTOM ask.
+    pub authorization: AuthzProviders,
     /// Shortest time between two snapshots.
     pub pause: Duration,
 }
@@ -74,6 +78,7 @@ impl Settings {
             allow_any: true,
             detect: Duration::from_secs(1),
             access_logging: None,
+            authorization: AuthzProviders::new(),
             pause: Duration::from_millis(50),
         }
     }

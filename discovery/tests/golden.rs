@@ -11,7 +11,7 @@ use hawser_api::istio::mesh_config::AccessLogEncoding;
 use hawser_api::proto::core::Node;
 use hawser_discovery::compiler::{Compiler, Sight};
 use hawser_discovery::debug::text;
-use hawser_discovery::registry::{self, AccessLogging, LogFormat, MemoryBook, Settings, Snapshot};
+use hawser_discovery::registry::{self, AccessLogging, AuthzProvider, LogFormat, MemoryBook, Settings, Snapshot};
 use hawser_discovery::view::{Class, Client};
 use hawser_mesh::{
     Event, Health, InstanceRef, Object, Origin, RegistryId, RegistryKind, Transport, TrustDomain, Workload, WorkloadKey,
@@ -20,6 +20,7 @@ use hawser_xds::{Source, TypeUrl};
 
 const BOOKINFO: &str = include_str!("golden/bookinfo.yaml");
 const ACCESS_LOG: &str = include_str!("golden/access-log.yaml");
+const CUSTOM: &str = include_str!("golden/custom.yaml");
 const POLICIES: &str = include_str!("golden/policies.yaml");
 const PROTOCOLS: &str = include_str!("golden/protocols.yaml");
 
@@ -186,6 +187,47 @@ async fn policies_compile_as_they_should_and_what_cannot_be_enforced_denies() {
     let listener = Sight::new(&compiler, &reviews, &snapshot).get(&TypeUrl::LISTENER, "virtualInbound").unwrap();
     let made = text(TypeUrl::LISTENER.as_str(), &listener.body);
     assert!(made.contains("ns[default]-policy[unenforceable]-rule[0]"), "{made}");
+}
+
+/// The mesh configuration of [`CUSTOM`].
+const PROVIDERS: &str = r#"[
+    {"name": "opa", "envoyExtAuthzGrpc": {"service": "default/opa.example", "port": 9191, "timeout": "1s",
+        "statusOnError": "503", "includeRequestBodyInCheck": {"maxRequestBytes": 4096, "allowPartialMessage": true}}},
+    {"name": "oauth", "envoyExtAuthzHttp": {"service": "opa.example", "port": 80, "failOpen": true, "pathPrefix": "/check",
+        "includeRequestHeadersInCheck": ["cookie", "x-*"], "includeAdditionalHeadersInCheck": {"x-a": "b"},
+        "headersToUpstreamOnAllow": ["*-user"], "headersToDownstreamOnDeny": ["set-cookie"]}}
+]"#;
+
+#[tokio::test]
+async fn services_are_asked_as_istio_asks_them_and_what_nobody_can_be_asked_is_denied() {
+    let written: Vec<hawser_api::istio::mesh_config::ExtensionProvider> = serde_json::from_str(PROVIDERS).unwrap();
+    let mut settings = Settings::new("cluster.local".parse().unwrap());
+    settings.authorization = written.iter().map(|w| (w.name.clone(), AuthzProvider::new(w).unwrap())).collect();
+    let mut first = config(CUSTOM);
+    first.push(Event::Synced);
+    let mut second = members();
+    second.push(Event::Synced);
+    let snapshot = snapshot_of(settings, vec![(files(), first), (hosts(), second)]).await;
+    let compiler = Compiler::default();
+    let sight = |id: &str, class| {
+        let node = Node { id: format!("sidecar~{id}~a.default~default.svc.cluster.local"), ..Node::default() };
+        let client = Client { class, ..Client::from_node(&node, false) };
+        let sight = Sight::new(&compiler, &client, &snapshot);
+        let listener = sight.get(&TypeUrl::LISTENER, "virtualInbound").unwrap();
+        let closure = sight.closure(&TypeUrl::LISTENER, "virtualInbound");
+        (text(TypeUrl::LISTENER.as_str(), &listener.body), closure)
+    };
+    for (name, class) in [("hawser", Class::Hawser(1)), ("envoy", Class::Envoy)] {
+        compare(&format!("custom.{name}"), &sight("10.0.0.31", class).0);
+    }
+    let (_, closure) = sight("10.0.0.31", Class::Hawser(1));
+    let names: Vec<&str> = closure.iter().map(|(_, name)| &**name).collect();
+    assert_eq!(names, ["outbound|9191||opa.example", "outbound|9191||opa.example"], "the cluster and its endpoints");
+    let (over_http, _) = sight("10.0.0.1", Class::Hawser(1));
+    assert!(
+        over_http.contains("failure_mode_allow: true") && over_http.contains("path_prefix: \"/check\""),
+        "{over_http}"
+    );
 }
 
 #[tokio::test]

@@ -30,9 +30,9 @@ pub use cluster::{
 pub use endpoint::{Endpoint, EndpointSet, EndpointSpec, EndpointState, Health, Workload};
 pub use filters::{Abort, Cors, Fault, Filters};
 pub use foreign::Foreign;
-pub use guard::{Guard, Rbac, Rules, RulesAction, Test, Value};
+pub use guard::{Authz, Guard, Rbac, Rules, TcpGuard};
 pub use hash::{HashCookie, HashPolicy};
-pub use hawser_routing::{StringMatch, Subject};
+pub use hawser_routing::{RulesAction, StringMatch, Subject};
 pub use http::{Codec, Escapes, HttpSpec, RouteSource, Xfcc};
 pub use listener::{DownstreamTls, Listener, TcpSpec};
 pub use model::Config;

@@ -4,7 +4,9 @@
 //! HTTP are the business of [`h1`] and [`h2`] alone. Bodies stream: none is held whole, none is copied.
 
 mod answer;
+mod aside;
 mod attempt;
+pub(crate) mod authz;
 #[doc(hidden)]
 pub mod between;
 pub mod channel;

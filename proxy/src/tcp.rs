@@ -11,7 +11,7 @@ pub mod tunnel;
 pub mod tunnels;
 
 pub use carry::{Carried, carry};
-pub(crate) use guarded::Admitted;
+pub(crate) use guarded::{Admitted, Asked as AskedOf};
 pub use habit::Habit;
 
 use std::future::poll_fn;
@@ -58,11 +58,9 @@ pub async fn proxy(
     (peer, server_name): (Option<Peer>, Option<String>),
 ) {
     let came = Came { worker, arrival, spec, chain, peer: peer.as_ref(), server_name: server_name.as_deref() };
-    if guarded::refused(came, side) {
-        return;
-    }
+    let Some(consents) = guarded::admit(came, side).await else { return };
     if let Some(reached) = reach(worker, came).await {
-        run(worker, came, stream, side, reached).await;
+        run(worker, came, stream, (side, consents), reached).await;
     }
 }
 
@@ -76,12 +74,10 @@ pub async fn through(
     (peer, server_name): (Option<&Peer>, Option<&str>),
 ) {
     let came = Came { worker, arrival, spec, chain, peer, server_name };
-    if guarded::refused(came, Side::Inbound) {
-        return asked.refuse(DENIED);
-    }
+    let Some(consents) = guarded::admit(came, Side::Inbound).await else { return asked.refuse(DENIED) };
     let Some(reached) = reach(worker, came).await else { return asked.refuse(UNAVAILABLE) };
     let Ok(tunnel) = asked.accept() else { return };
-    run(worker, came, tunnel, Side::Inbound, reached).await;
+    run(worker, came, tunnel, (Side::Inbound, consents), reached).await;
 }
 
 /// Serves a connection of another hawser-proxy that carries tunnels to the port that it came to.
@@ -122,7 +118,7 @@ async fn run<S: End>(
     worker: &Rc<Worker>,
     came: Came<'_>,
     mut stream: S,
-    side: Side,
+    (side, consents): (Side, guarded::Consents),
     Reached { cluster, endpoint, opened, attempts, began }: Reached,
 ) {
     let flow = flow(worker, side, &cluster, endpoint.as_ref(), came);
@@ -132,7 +128,7 @@ async fn run<S: End>(
     let state = endpoint.as_ref().map(|e| &e.state);
     let progress = match side {
         Side::Outbound => worker.watch.endpoint(state),
-        Side::Inbound => worker.watch.carried(state, Admitted::new(came), &worker.config()),
+        Side::Inbound => worker.watch.carried(state, Admitted::new(came, consents), &worker.config()),
     };
     let (idle, bytes) = (came.spec.idle, Bytes::default());
     let mut lesson = Lesson::new(&cluster.state);
@@ -182,6 +178,7 @@ async fn run<S: End>(
         failure: None,
         lasted: began.elapsed(),
         ended_by: forbidden.then_some(guarded::FORBIDDEN),
+        details: None,
         marks: None,
     };
     came.log(&bytes, &went);

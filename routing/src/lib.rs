@@ -1,17 +1,19 @@
 //! What decides where a connection and a request go: one answer for the proxy, which acts on it, and for discovery, which
 //! explains it.
 //!
-//! In: matches of filter chains, virtual hosts and routes as xDS says them; what was seen of a connection, what a request
-//! asks for. Out: the one that counts, by Envoy's rules. Pure. Invariant: a match is checked once, when it is read; whether it
+//! In: matches of filter chains, virtual hosts and routes, and policies, as xDS says them; what was seen of a connection, what a
+//! request asks for. Out: the one that counts, by Envoy's rules. Pure. Invariant: a match is checked once, when it is read; whether it
 //! fits is then a matter of comparing.
 
 mod chain;
 mod domains;
+mod policy;
 mod request;
 mod text;
 
 pub use chain::{ChainMatch, Matched, Seen, Transport, candidates, choose, contains};
 pub use domains::{Domains, without_port};
+pub use policy::{ClaimMatch, Known, Net, Policy, Rules, RulesAction, Test};
 pub use request::{Asked, HeaderMatch, PathMatch, QueryMatch, RequestMatch, Subject};
 pub use text::{StringMatch, part_regex, whole_regex};
 

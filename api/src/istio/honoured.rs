@@ -263,7 +263,7 @@ const PEER_AUTHENTICATION: Table =
 const REQUEST_AUTHENTICATION: Table = Table { honoured: &["selector", "jwtRules"], only: &[], like: &[], refuse: None };
 
 const AUTHORIZATION_POLICY: Table =
-    Table { honoured: &["selector", "rules", "action"], only: &[], like: &[], refuse: None };
+    Table { honoured: &["selector", "rules", "action", "provider"], only: &[], like: &[], refuse: None };
 
 /// Compares what is set with the table; `pattern` is the path without its indexes.
 fn walk(value: &Value, path: &mut FieldPath, pattern: &str, table: &Table, report: &mut Report) {

@@ -65,7 +65,7 @@ pub(super) fn listener(
     // A proxy whose workload nobody has registered is held to the policies of what it says it is.
     let rules = &context.snapshot.rules;
     let security = member.map_or_else(|| rules.security(&context.view.namespace, labels), |m| m.security.clone());
-    let guard = security::guard(&security, &context.settings().trust_domain, &context.snapshot.keys);
+    let guard = security::guard(context, &security);
     if let Some(member) = member {
         for (port, protocol) in declared(context.snapshot, member) {
             let mode = mode(context, member.modes.of(port));
@@ -98,7 +98,7 @@ pub(super) fn listener(
         metadata: member.filter(|_| ours).map(|member| own(member)),
         ..Listener::default()
     };
-    Some(Compiled::new(&made, Vec::new()))
+    Some(Compiled::new(&made, guard.needs))
 }
 
 /// Names of the inbound clusters of a workload.

@@ -3,6 +3,7 @@
 //! In: the policies that a workload is held to. Out: filters of HTTP and of TCP, in the order in which they act. Invariant:
 //! a policy that can't be enforced as it is written refuses everything; none is left out.
 
+mod custom;
 mod logic;
 mod rbac;
 mod source;
@@ -21,8 +22,13 @@ use hawser_api::proto::listener::{Filter, filter};
 use hawser_mesh::TrustDomain;
 
 use self::rbac::Layer;
-use crate::keys::Fetched;
+use super::Need;
+use super::context::Context;
 use crate::registry::Security;
+
+const HTTP_RBAC: &str = "envoy.filters.http.rbac";
+const NETWORK_RBAC: &str = "envoy.filters.network.rbac";
+const STAT_PREFIX: &str = "tcp.";
 
 /// Filters before the one that serves.
 #[derive(Clone, Debug, Default)]
@@ -31,12 +37,14 @@ pub(super) struct Guard {
     pub(super) http: Vec<HttpFilter>,
     /// Of connections whose bytes are carried.
     pub(super) tcp: Vec<Filter>,
+    /// Clusters of whom they ask.
+    pub(super) needs: Vec<Need>,
 }
 
 /// The filters of a workload.
-pub(super) fn guard(security: &Security, trust_domain: &TrustDomain, keys: &Fetched) -> Guard {
+pub(super) fn guard(context: &Context<'_>, security: &Security) -> Guard {
     let mut guard = Guard::default();
-    guard.http.extend(tokens::filter(security, keys));
+    let trust_domain = &context.settings().trust_domain;
     let mut all = Vec::new();
     for (object, resource) in &security.authorization {
         if let Spec::AuthorizationPolicy(policy) = &resource.spec {
@@ -44,21 +52,22 @@ pub(super) fn guard(security: &Security, trust_domain: &TrustDomain, keys: &Fetc
             all.push(Written { object, policy, dry_run: is_dry_run(resource), enforceable, trust_domain });
         }
     }
+    custom::add(context, &all, &mut guard);
+    guard.http.extend(tokens::filter(security, &context.snapshot.keys));
     for action in [Action::Audit, Action::Deny, Action::Allow] {
         if let Some(Rules { enforced, tried }) = rules(&all, action, Layer::Http) {
             let shadow_rules_stat_prefix = if tried.is_some() { prefix(action) } else { String::new() };
             let config = HttpRbac { rules: enforced, shadow_rules: tried, shadow_rules_stat_prefix };
-            guard.http.push(http("envoy.filters.http.rbac", pack(&config)));
+            guard.http.push(http(HTTP_RBAC, pack(&config)));
         }
         if let Some(Rules { enforced, tried }) = rules(&all, action, Layer::Tcp) {
             let config = TcpRbac {
                 shadow_rules_stat_prefix: if tried.is_some() { prefix(action) } else { String::new() },
                 rules: enforced,
                 shadow_rules: tried,
-                stat_prefix: "tcp.".to_owned(),
+                stat_prefix: STAT_PREFIX.to_owned(),
             };
-            let config_type = Some(filter::ConfigType::TypedConfig(pack(&config)));
-            guard.tcp.push(Filter { name: "envoy.filters.network.rbac".to_owned(), config_type });
+            guard.tcp.push(tcp(NETWORK_RBAC, pack(&config)));
         }
     }
     guard
@@ -76,7 +85,16 @@ pub(super) struct Written<'p> {
 impl Written<'_> {
     /// The name of one of its rules, as Istio has it.
     fn rule_name(&self, index: usize) -> String {
-        format!("ns[{}]-policy[{}]-rule[{index}]", self.object.namespace, self.object.name)
+        let asks = match self.provider() {
+            Some(provider) => custom::marks(provider),
+            None => String::new(),
+        };
+        format!("{asks}ns[{}]-policy[{}]-rule[{index}]", self.object.namespace, self.object.name)
+    }
+
+    /// Who is asked, if somebody is.
+    fn provider(&self) -> Option<&str> {
+        self.policy.provider.as_ref().filter(|_| self.action() == Action::Custom).map(|p| p.name.as_str())
     }
 
     /// What it does: what can't be enforced denies, whatever it asked for.
@@ -114,6 +132,10 @@ fn rules(all: &[Written<'_>], action: Action, layer: Layer) -> Option<Rules> {
 fn prefix(action: Action) -> String {
     let word = if action == Action::Allow { "allow" } else { "deny" };
     format!("istio_dry_run_{word}_")
+}
+
+fn tcp(name: &str, config: prost_types::Any) -> Filter {
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
 pub(super) fn http(name: &str, config: prost_types::Any) -> HttpFilter {

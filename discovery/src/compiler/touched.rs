@@ -73,11 +73,19 @@ pub(super) fn of(
             let Some(member) = snapshot.workload(id) else { continue };
             inbound::clusters_of(snapshot, member).into_iter().for_each(|name| all.add(TypeUrl::CLUSTER, name));
         }
+    } else if changes.defined.iter().any(|host| asked(after, host)) {
+        // Policies may ask it, or must deny in its place.
+        all.add(TypeUrl::LISTENER, listeners::VIRTUAL_INBOUND);
     } else if workload.is_none() && (changes.policies || !changes.workloads.is_empty()) {
         // Its workload may have been registered, or may have gone.
         all.add(TypeUrl::LISTENER, listeners::VIRTUAL_INBOUND);
     }
     all
+}
+
+/// Whether a service is one that authorizes.
+fn asked(snapshot: &Snapshot, host: &Hostname) -> bool {
+    snapshot.settings.authorization.values().any(|provider| provider.host == *host)
 }
 
 fn definition(state: &ServiceState, view: &View, before: &Snapshot, all: &mut Changes) {

@@ -3,7 +3,7 @@
 //! In: an encoded resource. Out: text for people and for golden files. Invariant: equal bytes, equal text.
 
 use hawser_api::proto::envoy::extensions::access_loggers;
-use hawser_api::proto::envoy::extensions::filters::http::{jwt_authn, rbac, router};
+use hawser_api::proto::envoy::extensions::filters::http::{ext_authz, jwt_authn, rbac, router};
 use hawser_api::proto::envoy::extensions::filters::listener::{http_inspector, original_dst, tls_inspector};
 use hawser_api::proto::envoy::extensions::filters::network;
 use hawser_api::proto::envoy::extensions::formatter::req_without_query;
@@ -112,6 +112,8 @@ fn debug(type_url: &str, body: &[u8]) -> String {
         "ReqWithoutQuery" => of::<req_without_query::v3::ReqWithoutQuery>(body),
         "RBAC" if type_url.contains(".network.") => of::<network::rbac::v3::Rbac>(body),
         "RBAC" => of::<rbac::v3::Rbac>(body),
+        "ExtAuthz" if type_url.contains(".network.") => of::<network::ext_authz::v3::ExtAuthz>(body),
+        "ExtAuthz" => of::<ext_authz::v3::ExtAuthz>(body),
         "JwtAuthentication" => of::<jwt_authn::v3::JwtAuthentication>(body),
         "UriTemplateMatchConfig" => of::<uri_template::v3::UriTemplateMatchConfig>(body),
         "HttpInspector" => of::<http_inspector::v3::HttpInspector>(body),

@@ -123,7 +123,12 @@ impl Tables {
             self.allocator.put_back(changed, forgotten);
         }
         let registries: Vec<_> = self.registries.values().cloned().collect();
-        let configs = self.configs.take_states(&self.apart, &self.snapshot.rules, &self.snapshot.keys);
+        let configs = self.configs.take_states(
+            &self.apart,
+            &self.snapshot.rules,
+            &self.snapshot.keys,
+            &self.settings.authorization,
+        );
         let same = self.changes.is_empty() && registries == self.snapshot.registries && configs.is_none();
         let since = self.since.take().unwrap_or_else(Instant::now);
         if same && self.snapshot.revision > 0 {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hawser_api::identity::TrustDomain;
 use hawser_api::istio::MeshConfig;
-use hawser_api::istio::mesh_config::{AccessLogEncoding, MeshOutboundMode};
+use hawser_api::istio::mesh_config::{AccessLogEncoding, ExtensionProvider, MeshOutboundMode};
 use hawser_api::istio::parse_mesh_config;
 
-use crate::registry::{AccessLogging, LogFormat, Settings};
+use crate::registry::{AccessLogging, AuthzProvider, AuthzProviders, LogFormat, Settings};
 
 /// What discovery takes from the file.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(super) struct Chosen {
     registry_only: bool,
     detect: Option<Duration>,
     access_logging: Option<AccessLogging>,
+    authorization: AuthzProviders,
 }
 
 /// Reads the file, if there is one. Keys that have no effect yet are logged by name.
@@ -37,7 +38,9 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
             .is_some_and(|p| p.mode == Some(MeshOutboundMode::RegistryOnly)),
         detect: config.protocol_detection_timeout.map(|d| d.get()),
         access_logging: access_logging(&config).with_context(|| format!("--mesh-config {name}"))?,
+        authorization: authorization(&config),
     };
+    let others = |provider: &ExtensionProvider| !chosen.authorization.contains_key(&provider.name);
     let rest = MeshConfig {
         trust_domain: String::new(),
         root_namespace: String::new(),
@@ -47,6 +50,7 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
         access_log_encoding: AccessLogEncoding::default(),
         access_log_format: String::new(),
         disable_envoy_listener_log: false,
+        extension_providers: config.extension_providers.iter().filter(|p| others(p)).cloned().collect(),
         ..config
     };
     if let Ok(serde_json::Value::Object(rest)) = serde_json::to_value(&rest) {
@@ -66,6 +70,7 @@ impl Chosen {
         settings.allow_any = !self.registry_only;
         settings.detect = self.detect.unwrap_or(settings.detect);
         settings.access_logging.clone_from(&self.access_logging);
+        settings.authorization.clone_from(&self.authorization);
     }
 }
 
@@ -79,6 +84,12 @@ fn access_logging(config: &MeshConfig) -> anyhow::Result<Option<AccessLogging>> 
         of_listeners: !config.disable_envoy_listener_log,
     };
     Ok(Some(logging).filter(|logging| !logging.file.is_empty()))
+}
+
+/// Those of `extensionProviders` that authorize.
+fn authorization(config: &MeshConfig) -> AuthzProviders {
+    let named = |written: &ExtensionProvider| Some((written.name.clone(), AuthzProvider::new(written)?));
+    config.extension_providers.iter().filter_map(named).collect()
 }
 
 #[cfg(test)]
@@ -106,6 +117,38 @@ mod tests {
         assert!(!json.of_listeners);
         let wrong = said("accessLogFile: /dev/stdout\naccessLogFormat: '%NO%'\n").unwrap_err();
         assert!(format!("{wrong:#}").ends_with("accessLogFormat: operator %NO% is not supported"), "{wrong:#}");
+    }
+
+    #[test]
+    fn the_file_says_who_authorizes_and_what_nobody_could_follow_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("mesh.yaml");
+        let said = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            read(Some(&file)).map(|chosen| chosen.authorization).map_err(|e| format!("{e:#}"))
+        };
+        let grpc = "extensionProviders:\n- name: opa\n  envoyExtAuthzGrpc: {service: opa.default.svc, port: 9191}\n\
+                    - {name: z, zipkin: {service: z.default.svc, port: 1}}\n";
+        let all = said(grpc).unwrap();
+        let opa = &all["opa"];
+        assert_eq!((all.len(), opa.port, opa.timeout, opa.fail_open), (1, 9191, Duration::from_secs(600), false));
+        let http = "extensionProviders:\n- name: oauth\n  envoyExtAuthzHttp:\n    service: auth/oauth.example\n    port: 80\n    ";
+        let all = said(&format!("{http}statusOnError: '503'\n")).unwrap();
+        assert_eq!(all["oauth"].namespace.as_deref(), Some("auth"));
+        assert_eq!(all["oauth"].status_on_error, Some(503));
+        for (text, at, why) in [
+            ("statusOnError: '299'", ":7: extensionProviders[0].envoyExtAuthzHttp.statusOnError: ", "write 403 or 503"),
+            ("pathPrefix: check", "pathPrefix: ", "does not begin with a slash"),
+            ("headersToUpstreamOnAllow: ['*']", "headersToUpstreamOnAllow[0]: ", "write a beginning"),
+            ("includeRequestBodyInCheck: {allowPartialMessage: true}", "maxRequestBytes: ", "leave the body out"),
+            ("includeAdditionalHeadersInCheck: {a: '%REQ(x)%'}", "includeAdditionalHeadersInCheck.a: ", "write %%"),
+            ("timeout: 0s", "timeout: ", "10 minutes"),
+        ] {
+            let refused = said(&format!("{http}{text}\n")).unwrap_err();
+            assert!(refused.contains(at) && refused.contains(why), "{refused}");
+        }
+        assert!(said(&grpc.replace("opa.default", "*.default")).unwrap_err().contains("is not a service"));
+        assert!(said(&grpc.replace("name: opa", "name: Opa")).unwrap_err().contains("extensionProviders[0].name: "));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::StringMatch;
 use super::access_log::access_logs;
 use super::chain::{Chain, ChainMatch, Filter, Replaced};
 use super::endpoint::Workload;
-use super::guard::{self, Rbac};
+use super::guard::{self, TcpGuard};
 use super::http::HttpSpec;
 use super::proto::{At as _, Refused, duration, metadata_text, refuse, timeout, unpack};
 use crate::access_log::AccessLog;
@@ -51,7 +51,7 @@ pub struct TcpSpec {
     /// Clusters by weight.
     pub clusters: Vec<(Arc<str>, u32)>,
     /// What refuses its connections, in the order in which it acts.
-    pub guards: Vec<Rbac>,
+    pub guards: Vec<TcpGuard>,
     /// Closed after so long without a byte.
     pub idle: Duration,
     /// Closed after so long.
@@ -183,7 +183,7 @@ fn chain(chain: &proto::FilterChain, before: Option<&Listener>) -> Result<Arc<Ch
     Ok(Arc::new(Chain { name: chain.name.clone(), matches, tls, filter, fingerprint, replaced }))
 }
 
-fn filter(filter: &proto::Filter, guards: Vec<Rbac>) -> Result<Filter, Refused> {
+fn filter(filter: &proto::Filter, guards: Vec<TcpGuard>) -> Result<Filter, Refused> {
     use hawser_api::proto::http_connection_manager::HttpConnectionManager;
     let Some(proto::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
         refuse!("typed_config is missing");

@@ -383,6 +383,9 @@ fn header_ops(ops: &mut HeaderOps, request: Changes<'_>, response: Changes<'_>) 
         }
         for option in add {
             let Some(header) = &option.header else { refuse!("a header to add has no name") };
+            if option.append.is_some() {
+                refuse!("header {:?}: append is not supported, append_action is", header.key);
+            }
             if header.value.contains('%') && header.value.replace("%%", "").contains('%') {
                 refuse!("header {:?}: variables such as {:?} are not supported", header.key, header.value);
             }

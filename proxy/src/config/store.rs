@@ -13,8 +13,8 @@ use prost::Message as _;
 
 use super::proto::{At as _, Refused, refuse};
 use super::{
-    Cluster, ClusterSpec, Config, Credentials, Discovery, EndpointSet, Filter, Listener, Roots, RouteSource,
-    RouteTable, Transport,
+    Cluster, ClusterSpec, Config, Credentials, Discovery, EndpointSet, Filter, Guard, Listener, Roots, RouteSource,
+    RouteTable, TcpGuard, Transport,
 };
 
 /// Kinds of resources.
@@ -219,8 +219,20 @@ impl Store {
                 wanted.extend(tls.roots.iter().map(|r| (Kind::Secret, r.clone())));
             }
             match &chain.filter {
-                Filter::Tcp(tcp) => tcp.clusters.iter().for_each(|(name, _)| self.cluster_closure(name, wanted)),
+                Filter::Tcp(tcp) => {
+                    tcp.clusters.iter().for_each(|(name, _)| self.cluster_closure(name, wanted));
+                    for guard in &tcp.guards {
+                        if let TcpGuard::Authz(authz) = guard {
+                            self.cluster_closure(&authz.cluster, wanted);
+                        }
+                    }
+                }
                 Filter::Http(http) => {
+                    for guard in &http.guards {
+                        if let Guard::Authz(authz) = guard {
+                            self.cluster_closure(&authz.cluster, wanted);
+                        }
+                    }
                     let table = match &http.routes {
                         RouteSource::Inline(table) => Some(table),
                         RouteSource::Named(name) => {

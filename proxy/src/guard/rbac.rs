@@ -1,11 +1,14 @@
 //! Policies held against facts.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use hawser_routing::{ClaimMatch, Known};
 use serde_json::Value as Json;
 
 use super::{Facts, Mark, Marks};
-use crate::config::{Rbac, Rules, RulesAction, Test, Value};
+use crate::config::{HeaderMatch, Rbac, RulesAction, Subject};
+use crate::http::message::Name;
 use crate::route::Asked;
 
 /// What policies say.
@@ -26,7 +29,8 @@ pub(crate) fn decide<'r>(rbac: &'r Rbac, facts: &Facts<'_>, marks: &mut Marks) -
             RulesAction::Deny => found.is_none(),
             RulesAction::Log => true,
         };
-        marks.add(Mark::Tried { prefix: rbac.prefix.clone(), policy: found.cloned(), allowed });
+        let http = facts.request.is_some();
+        marks.add(Mark::Tried { http, prefix: rbac.prefix.clone(), policy: found.cloned(), allowed });
     }
     let Some(rules) = &rbac.enforced else { return Verdict::Passes };
     let found = rules.matched(facts);
@@ -41,59 +45,58 @@ pub(crate) fn decide<'r>(rbac: &'r Rbac, facts: &Facts<'_>, marks: &mut Marks) -
     }
 }
 
-impl Rules {
-    /// The first policy that matches.
-    fn matched(&self, facts: &Facts<'_>) -> Option<&Arc<str>> {
-        let any = |tests: &[Test]| tests.iter().any(|test| holds(test, facts));
-        self.policies.iter().find(|p| any(&p.permissions) && any(&p.principals)).map(|p| &p.name)
+impl Known<Name> for Facts<'_> {
+    fn to(&self) -> (IpAddr, u16) {
+        (self.to.ip(), self.to.port())
     }
-}
 
-fn holds(test: &Test, facts: &Facts<'_>) -> bool {
-    match test {
-        Test::Always => true,
-        Test::All(all) => all.iter().all(|one| holds(one, facts)),
-        Test::Any(any) => any.iter().any(|one| holds(one, facts)),
-        Test::Not(one) => !holds(one, facts),
-        Test::Port(port) => facts.to.port() == *port,
-        Test::To(net) => net.contains(facts.to.ip()),
-        Test::Direct(net) => net.contains(facts.direct),
-        Test::Remote(net) => net.contains(facts.remote),
-        Test::ServerName(name) => name.matches(facts.server_name.unwrap_or_default()),
-        Test::Path(path) => self::path(facts).is_some_and(|text| path.matches(text)),
-        Test::Template(path) => self::path(facts).is_some_and(|text| path.is_match(text)),
-        Test::Header(header) => facts.request.is_some_and(|head| {
-            let (path, query) = head.path_and_query();
-            let asked = Asked { host: head.authority(), path, query, method: &head.method, headers: &head.fields };
-            header.matches(&asked)
-        }),
-        Test::Peer(None) => facts.peer.is_some(),
-        Test::Peer(Some(name)) => facts.peer.is_some_and(|peer| name.matches(peer)),
-        Test::Claim { path, value, invert } => {
-            let found = claim(facts, path);
-            found.is_some_and(|found| is(value, found)) != *invert
+    fn direct(&self) -> IpAddr {
+        self.direct
+    }
+
+    fn remote(&self) -> IpAddr {
+        self.remote
+    }
+
+    fn server_name(&self) -> Option<&str> {
+        self.server_name
+    }
+
+    fn peer(&self) -> Option<&str> {
+        self.peer
+    }
+
+    /// Without query and fragment; a tunnel has none.
+    fn path(&self) -> Option<&str> {
+        let (path, _) = self.request?.path_and_query();
+        let path = path.split('#').next().unwrap_or_default();
+        (!path.is_empty()).then_some(path)
+    }
+
+    fn header(&self, header: &HeaderMatch) -> bool {
+        let Some(head) = self.request else { return false };
+        if let (Subject::Field(name), Some(value), false) = (&header.subject, &header.value, header.invert) {
+            // One by one: a value that is hidden behind another is found too.
+            return head.fields.named(name).any(|line| value.matches(&String::from_utf8_lossy(line)));
         }
+        let (path, query) = head.path_and_query();
+        header.matches(&Asked { host: head.authority(), path, query, method: &head.method, headers: &head.fields })
+    }
+
+    fn claim(&self, path: &[String], value: &ClaimMatch) -> bool {
+        let found = path.split_first().and_then(|(first, rest)| {
+            rest.iter().try_fold(self.claims?.get(first)?, |found, step| found.get(step.as_str()))
+        });
+        found.is_some_and(|found| is(value, found))
     }
 }
 
-/// Without query and fragment; a tunnel has none.
-fn path<'f>(facts: &Facts<'f>) -> Option<&'f str> {
-    let (path, _) = facts.request?.path_and_query();
-    let path = path.split('#').next().unwrap_or_default();
-    (!path.is_empty()).then_some(path)
-}
-
-fn claim<'f>(facts: &Facts<'f>, path: &[String]) -> Option<&'f Json> {
-    let (first, rest) = path.split_first()?;
-    rest.iter().try_fold(facts.claims?.get(first)?, |found, step| found.get(step.as_str()))
-}
-
-fn is(value: &Value, found: &Json) -> bool {
+fn is(value: &ClaimMatch, found: &Json) -> bool {
     match value {
-        Value::Text(text) => found.as_str().is_some_and(|found| text.matches(found)),
-        Value::Present(present) => *present,
-        Value::OneOf(one) => found.as_array().is_some_and(|all| all.iter().any(|found| is(one, found))),
-        Value::Any(any) => any.iter().any(|value| is(value, found)),
+        ClaimMatch::Text(text) => found.as_str().is_some_and(|found| text.matches(found)),
+        ClaimMatch::Present(present) => *present,
+        ClaimMatch::OneOf(one) => found.as_array().is_some_and(|all| all.iter().any(|found| is(one, found))),
+        ClaimMatch::Any(any) => any.iter().any(|value| is(value, found)),
     }
 }
 
@@ -109,7 +112,7 @@ mod tests {
     use proto::principal::Identifier;
 
     use super::*;
-    use crate::config::{Filter as Made, Kind, Store};
+    use crate::config::{Filter as Made, Kind, Store, TcpGuard};
     use crate::listen::Arrival;
 
     fn policy(rule: Rule, identifier: Identifier) -> proto::Policy {
@@ -147,7 +150,8 @@ mod tests {
         let (to, from) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:1".parse().unwrap());
         let mut marks = Marks::default();
         let facts = Facts::of(Arrival { to, peer: Some(from) }, None, peer);
-        match decide(&spec.guards[0], &facts, &mut marks) {
+        let TcpGuard::Rbac(rbac) = &spec.guards[0] else { panic!("it is of policies") };
+        match decide(rbac, &facts, &mut marks) {
             Verdict::Passes => (None, marks),
             Verdict::Denied(policy) => (Some(policy.map(ToString::to_string).unwrap_or_default()), marks),
         }

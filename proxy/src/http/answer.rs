@@ -47,6 +47,8 @@ answers! {
     BAD_PATH = 400 13 "-" "path_normalization_failed" Whole("");
     NO_HOST = 400 13 "-" "missing_host_header" Whole("");
     DENIED = 403 7 "-" "rbac_access_denied_matched_policy[none]" Whole("RBAC: access denied");
+    UNAUTHORIZED = 403 7 "UAEX" "ext_authz_denied" Whole("");
+    TOO_LARGE = 413 13 "-" "request_payload_too_large" Whole("Payload Too Large");
     BAD_TOKEN = 401 16 "-" "jwt_authn_access_denied" Whole("");
     FORBIDDEN_TOKEN = 403 7 "-" "jwt_authn_access_denied" Whole("");
     NO_UPGRADE = 403 7 "-" "upgrade_failed" Whole("");

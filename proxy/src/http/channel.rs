@@ -187,10 +187,41 @@ pub enum End {
     To(Broken),
 }
 
+/// The beginning of a body, or all of it, that was taken before the body was on its way.
+#[derive(Debug, Default)]
+pub(super) struct Held(Box<Kept>);
+
+impl Held {
+    /// Takes bytes; `false` if there is no room for them.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> bool {
+        self.0.hold(bytes)
+    }
+
+    /// The body has ended.
+    pub(super) fn end(&mut self, trailers: Option<&Fields>) {
+        self.0.end(trailers);
+    }
+
+    /// What was taken.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    /// Whether it is all there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.is_whole()
+    }
+}
+
 impl Pump {
     /// Of a body; `ended` if there is none.
     pub fn new(ended: bool) -> Self {
         Self { ended, ..Self::default() }
+    }
+
+    /// Of a body whose beginning was taken.
+    pub(super) fn of_held(held: Held) -> Self {
+        Self { moved: held.bytes().len() as u64, kept: Some(held.0), ..Self::default() }
     }
 
     /// Whether anything of the body was taken.
@@ -216,7 +247,7 @@ impl Pump {
     /// Sends the body from its start; `received` if there is none, or none that was not taken.
     pub(super) fn restart(&mut self, received: bool) {
         match &mut self.kept {
-            Some(kept) if self.touched => {
+            Some(kept) if self.touched || kept.has_part() => {
                 kept.rewind();
                 self.ended = false;
             }
@@ -226,7 +257,9 @@ impl Pump {
 
     /// The body is not sent again.
     pub(super) fn settle(&mut self) {
-        self.kept.take_if(|kept| !kept.settle());
+        let ended = self.ended;
+        // What was not sent yet is needed still.
+        self.kept.take_if(|kept| !kept.settle() && (ended || !kept.is_behind() && !kept.is_whole()));
     }
 
     /// Whether the body was moved to its end.
@@ -253,6 +286,7 @@ impl Pump {
             if let Some(kept) = &mut self.kept
                 && (kept.is_behind() || kept.is_whole())
             {
+                self.touched = true;
                 match kept.replay(to, cx) {
                     Poll::Ready(Ok(ended)) => self.ended = ended,
                     Poll::Ready(Err(why)) => return Poll::Ready(Err(End::To(why))),

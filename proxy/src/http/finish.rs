@@ -14,6 +14,7 @@ use super::{filters, hash};
 use crate::access_log::{Details, Flags, Record, Reset};
 use crate::config::{Action, Cluster, HashPolicy, Route};
 use crate::guard::Marks;
+use crate::guard::authz::Changes;
 use crate::route;
 use crate::tcp::Active;
 use crate::telemetry::{Flow, RequestResult};
@@ -40,6 +41,8 @@ pub(super) struct Exchange {
     route: Option<Arc<Route>>,
     /// A cookie that its client gets, which leads it to the same endpoint again.
     cookie: Option<Box<str>>,
+    /// What somebody who was asked wants changed in its response.
+    changes: Option<Box<Changes>>,
     /// The origin that may see its response, and the route that says so.
     crosses: Option<Box<Crosses>>,
     log: Option<Box<Logged>>,
@@ -111,6 +114,7 @@ impl Exchange {
             delay: Duration::ZERO,
             route: None,
             cookie: None,
+            changes: None,
             crosses: None,
             log,
         })
@@ -168,6 +172,21 @@ impl Exchange {
     /// Scripts of `origin` may see its response.
     pub(super) fn crosses(&mut self, route: Arc<Route>, origin: Box<[u8]>) {
         self.crosses = Some(Box::new(Crosses { route, origin }));
+    }
+
+    /// Its response is changed so, before what its route says.
+    pub(super) fn is_changed(&mut self, changes: Changes) {
+        match &mut self.changes {
+            Some(before) => before.extend(changes),
+            None => self.changes = Some(Box::new(changes)),
+        }
+    }
+
+    /// Changes a response as those who were asked want it.
+    pub(super) fn change_as_asked(&self, fields: &mut Fields) {
+        if let Some(changes) = &self.changes {
+            changes.fields(fields);
+        }
     }
 
     /// Says in a response who may see it.

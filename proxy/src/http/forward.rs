@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use super::answer::{self, Answer};
 use super::attempt::{Limits, Outcome, attempt};
-use super::channel::{Broken, Pump, Server, Then};
+use super::channel::{Broken, Held, Pump, Server, Then};
 use super::connection::Connection;
 use super::filters::{self, Verdict};
 use super::finish::{Exchange, InFlight};
+use super::guarded::Guarded;
 use super::head::{self, Shape, Switch};
 use super::message::{Known, Length, RequestHead, ResponseHead, Version};
 use super::own::{refuse, send, send_bytes};
@@ -35,7 +36,7 @@ pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: Request
     let mut exchange = Exchange::new(connection, head);
     let config = connection.worker.config();
     let config: &Arc<Config> = &config;
-    let shape = match head::take(connection, &mut exchange.head) {
+    let mut shape = match head::take(connection, &mut exchange.head) {
         Ok(shape) => shape,
         Err(answer) => {
             count_nowhere(&mut exchange, config);
@@ -49,11 +50,24 @@ pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: Request
         count_nowhere(&mut exchange, config);
         return send(server, exchange, answer::OVERLOAD).await;
     }
-    if connection.is_guarded()
-        && let Some(refused) = Box::pin(guarded::refusal(connection, config, &mut exchange)).await
-    {
-        count_nowhere(&mut exchange, config);
-        return Box::pin(refuse(server, exchange, refused)).await;
+    let mut held = None;
+    if connection.is_guarded() {
+        match Box::pin(guarded::guard(connection, config, &mut exchange, &shape, server)).await {
+            Guarded::Passes(None) => {}
+            Guarded::Passes(some) => {
+                // Whoever held its body back was asked for it.
+                shape.expects = false;
+                held = some;
+            }
+            Guarded::Refused(refused) => {
+                count_nowhere(&mut exchange, config);
+                return Box::pin(refuse(server, exchange, refused)).await;
+            }
+            Guarded::Gone(why) => {
+                count_nowhere(&mut exchange, config);
+                return gone(server, exchange, why).await;
+            }
+        }
     }
     let found = config.routes(&connection.spec).and_then(|table| {
         let asked = asked(&exchange.head);
@@ -93,7 +107,7 @@ pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: Request
             }
             let attempt_count = host.attempt_count;
             let call = Call { connection, config, route: found, forward, shape, attempt_count };
-            call.run(server, exchange).await
+            call.run(server, exchange, held).await
         }
         Action::Respond(status, body) => {
             let mut response = ResponseHead::new(status.as_u16());
@@ -108,6 +122,16 @@ pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: Request
             own(server, exchange, config, (response, b""), &found.ops).await
         }
     }
+}
+
+/// Ends a request whose client went away, or sent what is no HTTP.
+async fn gone<S: Server>(server: &mut S, mut exchange: Box<Exchange>, why: Broken) -> Then {
+    if matches!(why, Broken::Malformed(_) | Broken::TooLarge) {
+        // It is still there, and hears what it did wrong.
+        return Box::pin(send(server, exchange, answer::BAD_REQUEST)).await;
+    }
+    exchange.client_gone(why);
+    Then::Next
 }
 
 /// Counts and logs what came and was no request.
@@ -156,6 +180,7 @@ async fn own<S: Server>(
     ops: &HeaderOps,
 ) -> Then {
     route::change(&mut response.fields, &ops.response);
+    exchange.change_as_asked(&mut response.fields);
     count_nowhere(&mut exchange, config);
     exchange.answered("-", &response, "direct_response");
     send_bytes(server, exchange, response, body).await
@@ -195,7 +220,7 @@ struct Call<'c> {
 }
 
 impl Call<'_> {
-    async fn run<S: Server>(&self, server: &mut S, mut exchange: Box<Exchange>) -> Then {
+    async fn run<S: Server>(&self, server: &mut S, mut exchange: Box<Exchange>, held: Option<Held>) -> Then {
         let weighted = route::cluster(self.forward, chance());
         let Some(cluster) = self.config.clusters.get(&weighted.name) else {
             count_nowhere(&mut exchange, self.config);
@@ -211,7 +236,7 @@ impl Call<'_> {
         self.shape(&mut exchange, &weighted.ops);
         let limits = self.limits(&exchange, server.is_received());
         let mut tries = Tries::new(self.forward.retry.as_ref(), &exchange.head.method);
-        let mut body = Pump::new(server.is_received());
+        let mut body = held.map_or_else(|| Pump::new(server.is_received()), Pump::of_held);
         if !body.is_ended() && self.shape.switch == Switch::No && tries.may_resend(exchange.head.length) {
             body.keep();
         }
@@ -305,12 +330,7 @@ impl Call<'_> {
         why: Broken,
     ) -> Then {
         self.count(&mut exchange, target);
-        if matches!(why, Broken::Malformed(_) | Broken::TooLarge) {
-            // It is still there, and hears what it did wrong.
-            return Box::pin(send(server, exchange, answer::BAD_REQUEST)).await;
-        }
-        exchange.client_gone(why);
-        Then::Next
+        gone(server, exchange, why).await
     }
 
     async fn refuse<S: Server>(
@@ -354,6 +374,7 @@ impl Call<'_> {
         exchange.set_cookie(&mut answered.response.fields);
         route::change(&mut answered.response.fields, &ops.response);
         route::change(&mut answered.response.fields, &self.route.ops.response);
+        exchange.change_as_asked(&mut answered.response.fields);
         exchange.expose(&mut answered.response.fields);
         let status = answered.response.status;
         exchange.answered("-", &answered.response, "via_upstream");

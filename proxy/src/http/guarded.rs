@@ -1,15 +1,18 @@
 //! Requests before their guards.
 //!
-//! In: a request whose head is checked. Out: nothing, if it may pass, or the answer that it gets. A refusal is logged with
-//! who refuses.
+//! In: a request whose head is checked. Out: what was taken of its body, if it may pass, or the answer that it gets. A refusal is
+//! logged with who refuses.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::answer::{self, Answer};
+use super::authz;
+use super::channel::{Broken, Held, Server};
 use super::connection::Connection;
 use super::finish::Exchange;
+use super::head::Shape;
 use super::message::{Known, RequestHead};
 use super::own::Refused;
 use crate::access_log::Details;
@@ -21,17 +24,29 @@ use crate::listen::Side;
 /// What a refusal says of a long path.
 const LONGEST_PATH: usize = 256;
 
-/// The answer of who refuses a request, if anybody does.
-pub(super) async fn refusal(
+/// What becomes of a request.
+pub(super) enum Guarded {
+    /// It may pass; of its body this was taken.
+    Passes(Option<Held>),
+    /// Somebody refuses it.
+    Refused(Refused),
+    /// Its client has gone, or sent what is no HTTP.
+    Gone(Broken),
+}
+
+/// Asks all guards of a request, one after the other.
+pub(super) async fn guard<S: Server>(
     connection: &Rc<Connection>,
     config: &Arc<Config>,
     exchange: &mut Exchange,
-) -> Option<Refused> {
+    shape: &Shape,
+    server: &mut S,
+) -> Guarded {
     let Some(spec) = spec(connection, config) else {
         exchange.refused(Details::Denied("".into()));
-        return Some(answer::DENIED.into());
+        return Guarded::Refused(answer::DENIED.into());
     };
-    let (mut marks, mut claims) = (Marks::default(), None);
+    let (mut marks, mut claims, mut held) = (Marks::default(), None, None);
     let mut refused = None;
     for guard in &spec.guards {
         let mut facts = connection.facts().request(&exchange.head, spec.remote_address);
@@ -46,22 +61,36 @@ pub(super) async fn refusal(
                 Verdict::Passes => None,
                 Verdict::Denied(policy) => {
                     let policy = policy.cloned().unwrap_or_default();
-                    Some((Details::Denied(policy), answer::DENIED.into()))
+                    Some((Some(Details::Denied(policy)), answer::DENIED.into()))
                 }
             },
+            Guard::Authz(authz) if !authz.is_asked(&marks) => None,
+            Guard::Authz(authz) => {
+                let about = authz::About { connection, config, shape, edge: spec.remote_address };
+                match Box::pin(authz::ask(&about, authz, exchange, &mut held, &mut marks, server)).await {
+                    authz::Verdict::Passes => None,
+                    authz::Verdict::Refused(why, answer) => Some((why, answer)),
+                    authz::Verdict::Gone(why) => {
+                        exchange.marks(marks);
+                        return Guarded::Gone(why);
+                    }
+                }
+            }
         };
         if refused.is_some() {
             break;
         }
     }
     exchange.marks(marks);
-    let (why, answer) = refused?;
-    exchange.refused(why);
-    Some(answer)
+    let Some((why, answer)) = refused else { return Guarded::Passes(held) };
+    if let Some(why) = why {
+        exchange.refused(why);
+    }
+    Guarded::Refused(answer)
 }
 
 /// A token that is not good.
-fn token(why: Invalid, connection: &Connection, head: &RequestHead) -> (Details, Refused) {
+fn token(why: Invalid, connection: &Connection, head: &RequestHead) -> (Option<Details>, Refused) {
     let forbidden = why == Invalid::Audience;
     let answer = if forbidden { answer::FORBIDDEN_TOKEN } else { answer::BAD_TOKEN };
     let mut refused = Refused::from(Answer { text: answer::Text::Whole(why.text()), ..answer });
@@ -71,7 +100,7 @@ fn token(why: Invalid, connection: &Connection, head: &RequestHead) -> (Details,
     let error = if why == Invalid::Missing { "" } else { ", error=\"invalid_token\"" };
     let realm = format!("Bearer realm=\"{proto}://{}{path}\"{error}", head.authority());
     refused.fields.push(b"www-authenticate", realm.as_bytes());
-    (Details::Unauthenticated(why.text().into()), refused)
+    (Some(Details::Unauthenticated(why.text().into())), refused)
 }
 
 /// How the request is to be served now; `None` if it is not to be served any more.

@@ -4,27 +4,19 @@
 //! its host marked; the response is read and dropped. Bounded in number and time; what finds no room is dropped and counted.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::answer;
-use super::attempt::{Limits, Outcome, attempt};
-use super::channel::{Broken, Channel, Piece, Pump, Server};
-use super::finish::InFlight;
-use super::forward::offer;
+use super::aside::{self, Aside};
+use super::channel::Pump;
 use super::head::Shape;
-use super::message::{Fields, RequestHead, ResponseHead};
-use crate::balance::{self, Outcome as Blame, Tried};
-use crate::config::{Config, Discovery, Mirror};
-use crate::tcp::Active;
-use crate::upstream::{Purpose, Sender, Target, To};
+use super::message::{Fields, RequestHead};
+use crate::config::{Config, Mirror};
 use crate::worker::{Worker, chance};
 
 /// The most copies of a thread that are on their way.
@@ -83,7 +75,7 @@ pub(super) fn begin(of: &Of<'_>, mirrors: &[Mirror], body: &mut Pump) {
             return;
         };
         for copy in copies {
-            tokio::task::spawn_local(send(copy, Whole { bytes: bytes.clone(), trailers: trailers.clone() }));
+            tokio::task::spawn_local(send(copy, (bytes.clone(), trailers.clone())));
         }
     };
     if body.is_ended() {
@@ -128,104 +120,20 @@ async fn send(copy: Copy, body: Whole) {
 }
 
 /// Sends a copy and reads its response to the end; `None` if there was none.
-async fn exchange(mut copy: Copy, mut body: Whole) -> Option<()> {
-    let config = copy.config.clone();
-    let cluster = config.clusters.get(&copy.cluster).filter(|c| c.spec.discovery != Discovery::Original)?;
-    let _in_flight = InFlight::begin(cluster, |c| &c.state.requests, cluster.spec.limits.requests)?;
-    let now = crate::clock::now_ms();
-    let endpoint = balance::choose(cluster, now, &Tried::new(), None, chance)?;
-    let _active = Active::new(endpoint);
-    let target = Target { cluster, to: To::Endpoint(endpoint) };
-    let offer = offer(&target, &copy.shape, &copy.head);
-    let mut limits = Limits::default();
-    limits.end_by(Instant::now() + LONGEST, &answer::TIMEOUT);
-    let mut pump = Pump::new(body.is_received());
-    let to = (&copy.worker, &config, &target, offer, Purpose::Request);
-    let count = copy.attempt_count.then_some(1);
-    let outcome = attempt(to, &mut copy.head, &copy.shape, count, &mut body, &mut pump, &mut limits).await;
-    let (blame, answered) = match outcome {
-        Outcome::Answered(response, sender) => (Blame::Status(response.status), Some(sender)),
-        Outcome::Failed(..) | Outcome::Late(_) => (Blame::NoAnswer, None),
-        Outcome::ClientGone(_) => return None,
+async fn exchange(copy: Copy, body: Whole) -> Option<()> {
+    let aside = Aside {
+        worker: &copy.worker,
+        config: &copy.config,
+        cluster: &copy.cluster,
+        shape: &copy.shape,
+        attempt_count: copy.attempt_count.then_some(1),
+        until: Instant::now() + LONGEST,
     };
-    balance::report(cluster, endpoint, blame, crate::clock::now_ms());
-    let mut sender = answered?;
-    let mut down = Pump::new(sender.is_received());
-    let read = poll_fn(|cx| {
-        if !pump.is_ended() && matches!(pump.poll(&mut body, &mut sender, cx), Poll::Ready(Err(_))) {
-            pump.give_up();
-        }
-        down.poll(&mut sender, &mut body, cx)
-    })
-    .await;
-    read.ok()?;
-    if let Sender::Http1(kept) = sender
-        && pump.is_ended()
-        && kept.connection.is_reusable()
-    {
-        copy.worker.pool.put(kept, cluster.spec.options.idle_timeout);
-    }
-    Some(())
+    aside::call(&aside, copy.head, body, None).await.map(drop)
 }
 
-/// Stands where the client would: it has the body, and wants no response.
-struct Whole {
-    bytes: Bytes,
-    trailers: Option<Fields>,
-}
-
-impl Channel for Whole {
-    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Result<Piece<'_>, Broken>> {
-        Poll::Ready(Ok(match self.trailers.take() {
-            trailers if !self.bytes.is_empty() => {
-                self.trailers = trailers;
-                Piece::Data { bytes: &self.bytes, last: self.trailers.is_none() }
-            }
-            Some(trailers) => Piece::Trailers(trailers),
-            None => Piece::End,
-        }))
-    }
-
-    fn consume(&mut self, n: usize) {
-        let _ = self.bytes.split_to(n);
-    }
-
-    fn is_received(&self) -> bool {
-        self.bytes.is_empty() && self.trailers.is_none()
-    }
-
-    fn poll_data(&mut self, _: &mut Context<'_>, bytes: &[u8], _: bool) -> Poll<Result<usize, Broken>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn finish(&mut self, _: Option<&Fields>) -> Result<(), Broken> {
-        Ok(())
-    }
-
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Server for Whole {
-    fn interim(&mut self, _: &ResponseHead) -> Result<(), Broken> {
-        Ok(())
-    }
-
-    fn respond(&mut self, _: &ResponseHead) -> Result<(), Broken> {
-        Ok(())
-    }
-
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<Broken> {
-        Poll::Pending
-    }
-
-    fn abort(&mut self) {}
-
-    fn can_become(&self) -> bool {
-        false
-    }
-}
+/// A body with its trailers.
+type Whole = (Bytes, Option<Fields>);
 
 #[cfg(test)]
 mod tests {

@@ -10,11 +10,13 @@ use super::channel::{Broken, Server, Then};
 use super::finish::Exchange;
 use super::head::{self, is_grpc};
 use super::message::{Fields, Known, Length, ResponseHead};
+use crate::guard::authz::Changes;
 
 /// Ends a request with an answer of our own.
 pub(super) async fn send<S: Server>(server: &mut S, mut exchange: Box<Exchange>, answer: Answer) -> Then {
     let (mut response, body) = answer.response(is_grpc(&exchange.head.fields), exchange.is_retried());
     exchange.change(&mut response.fields);
+    exchange.change_as_asked(&mut response.fields);
     exchange.expose(&mut response.fields);
     exchange.answered(answer.flags, &response, answer.details);
     exchange.failed_for(answer.failure);
@@ -28,36 +30,76 @@ pub(super) struct Refused {
     pub(super) answer: Answer,
     /// Fields beside its own.
     pub(super) fields: Fields,
-    /// Status and body in place of its own, for requests that are not gRPC.
+    /// What becomes of all its fields.
+    pub(super) changes: Option<Changes>,
+    /// Status and body in place of its own.
     pub(super) instead: Option<(u16, Vec<u8>)>,
 }
 
 impl From<Answer> for Refused {
     fn from(answer: Answer) -> Self {
-        Self { answer, fields: Fields::default(), instead: None }
+        Self { answer, fields: Fields::default(), changes: None, instead: None }
     }
 }
 
 /// Ends a request with an answer of a guard.
 pub(super) async fn refuse<S: Server>(server: &mut S, mut exchange: Box<Exchange>, refused: Refused) -> Then {
     let grpc = is_grpc(&exchange.head.fields);
-    let Refused { answer, fields, instead } = refused;
+    let Refused { answer, fields, changes, instead } = refused;
     let (mut response, body) = answer.response(grpc, false);
     let mut body = body.into_owned().into_bytes();
-    if let Some((status, bytes)) = instead.filter(|_| !grpc) {
-        response.status = status;
-        response.fields.remove_known(Known::ContentType);
-        if !bytes.is_empty() {
-            response.length = Length::Exact(bytes.len() as u64);
-            if fields.known(Known::ContentType).is_none() {
-                response.fields.push_known(Known::ContentType, b"text/plain");
+    match instead {
+        Some((status, bytes)) if grpc => {
+            let code = grpc_code(status).to_string();
+            response.fields.remove_known(Known::GrpcStatus);
+            response.fields.push_known(Known::GrpcStatus, code.as_bytes());
+            if !bytes.is_empty() {
+                response.fields.push_known(Known::GrpcMessage, escaped(&bytes).as_bytes());
             }
         }
-        body = bytes;
+        Some((status, bytes)) => {
+            response.status = status;
+            if !bytes.is_empty() {
+                response.length = Length::Exact(bytes.len() as u64);
+                response.fields.push_known(Known::ContentType, b"text/plain");
+            }
+            body = bytes;
+        }
+        None => {}
     }
     fields.iter().for_each(|field| response.fields.push(field.name, field.value));
+    if let Some(changes) = changes {
+        let keep: &[&str] = if grpc { &["content-type", "grpc-status", "grpc-message"] } else { &[] };
+        changes.replace(&mut response.fields, keep);
+    }
+    exchange.change_as_asked(&mut response.fields);
     exchange.answered(answer.flags, &response, answer.details);
     send_bytes(server, exchange, response, &body).await
+}
+
+/// The status of gRPC that stands for one of HTTP.
+fn grpc_code(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+/// Text as `grpc-message` has it.
+fn escaped(text: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => out.push(*byte as char),
+            byte => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// Sends a response that is whole.

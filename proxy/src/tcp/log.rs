@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::Carried;
-use crate::access_log::{Downstream, Flags, Record};
+use crate::access_log::{Details, Downstream, Flags, Record};
 use crate::config::{Chain, TcpSpec};
 use crate::guard::Marks;
 use crate::listen::Arrival;
@@ -16,7 +17,7 @@ use crate::worker::Worker;
 /// What is known of a connection from its beginning.
 #[derive(Clone, Copy)]
 pub(super) struct Came<'c> {
-    pub(super) worker: &'c Worker,
+    pub(super) worker: &'c Rc<Worker>,
     pub(super) arrival: Arrival,
     pub(super) spec: &'c TcpSpec,
     pub(super) chain: &'c Arc<Chain>,
@@ -48,6 +49,8 @@ pub(super) struct Went<'w> {
     pub(super) lasted: Duration,
     /// Why we ended it, if a policy made us.
     pub(super) ended_by: Option<&'w str>,
+    /// Who refused it, if it was somebody who was asked.
+    pub(super) details: Option<Details>,
     /// What policies want written down.
     pub(super) marks: Option<&'w Marks>,
 }
@@ -63,6 +66,7 @@ impl Went<'_> {
             failure: None,
             lasted: Duration::ZERO,
             ended_by: None,
+            details: None,
             marks: None,
         }
     }
@@ -92,6 +96,7 @@ impl Came<'_> {
             flags: went.flags,
             transport_failure: went.failure,
             termination: went.ended_by,
+            details: went.details.as_ref(),
             marks: went.marks,
             received: bytes.received.get(),
             sent: bytes.sent.get(),

@@ -30,7 +30,7 @@ fn values<'h>(head: &'h str, name: &str) -> Vec<&'h str> {
 
 fn set(name: &str, value: &str) -> HeaderValueOption {
     let header = HeaderValue { key: name.into(), value: value.into() };
-    HeaderValueOption { header: Some(header), append_action: 2 }
+    HeaderValueOption { header: Some(header), append_action: 2, append: None }
 }
 
 #[test]

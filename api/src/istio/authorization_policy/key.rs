@@ -70,9 +70,14 @@ impl<'k> Key<'k> {
         text.strip_prefix("experimental.envoy.filters.").is_some_and(|r| !r.is_empty()).then_some(Self::EnvoyFilter)
     }
 
+    /// Whether only a verified token says it.
+    pub fn is_of_tokens(&self) -> bool {
+        matches!(self, Self::RequestPrincipal | Self::Audiences | Self::Presenter | Self::Claim(_))
+    }
+
     /// Whether only a request of HTTP has it.
     pub fn is_http_only(&self) -> bool {
-        matches!(self, Self::RequestPrincipal | Self::Audiences | Self::Presenter | Self::Claim(_) | Self::Header(_))
+        self.is_of_tokens() || matches!(self, Self::Header(_))
     }
 }
 

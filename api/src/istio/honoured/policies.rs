@@ -8,6 +8,9 @@ const DRY_RUN: &str = "istio.io/dry-run";
 const TARGETS: &str = "a policy that is attached to a gateway or waypoint is for neither hosts nor sidecars; \
                        choose workloads with selector";
 
+const BEFORE_TOKENS: &str = "CUSTOM is asked before tokens are looked at, and the policy would be silently open; \
+                             let the provider look at the token, or write a second policy of ALLOW or DENY";
+
 /// Why a policy can't be enforced.
 pub(super) fn unenforceable(resource: &Resource) -> Option<String> {
     match &resource.spec {
@@ -24,11 +27,16 @@ fn authorization(resource: &Resource, policy: &AuthorizationPolicy) -> Option<St
     if policy.target_ref.is_some() || !policy.target_refs.is_empty() {
         return Some(format!("spec.targetRefs: {TARGETS}"));
     }
-    if policy.action == Action::Custom {
-        return Some("spec.action: CUSTOM: a policy that can't be enforced yet would be silently open".to_owned());
-    }
-    if is_dry_run(resource) && policy.action == Action::Audit {
+    if is_dry_run(resource) && matches!(policy.action, Action::Audit | Action::Custom) {
         return Some(format!("metadata.annotations[\"{DRY_RUN}\"]: it is for ALLOW and DENY only"));
+    }
+    if policy.action == Action::Custom {
+        let sources = policy.rules.iter().enumerate().flat_map(|(rule, r)| r.from.iter().map(move |from| (rule, from)));
+        for (rule, source) in sources.filter_map(|(rule, from)| Some((rule, from.source.as_ref()?))) {
+            if !source.request_principals.is_empty() || !source.not_request_principals.is_empty() {
+                return Some(format!("spec.rules[{rule}].from: requestPrincipals: {BEFORE_TOKENS}"));
+            }
+        }
     }
     for (rule, conditions) in policy.rules.iter().map(|rule| &rule.when).enumerate() {
         for (index, condition) in conditions.iter().enumerate() {
@@ -38,6 +46,9 @@ fn authorization(resource: &Resource, policy: &AuthorizationPolicy) -> Option<St
                     return Some(format!("{at}: {}: nothing here has a filter that says it", condition.key));
                 }
                 Some(Key::DestinationUser) => return Some(format!("{at}: destination.user: nobody knows it")),
+                Some(key) if policy.action == Action::Custom && key.is_of_tokens() => {
+                    return Some(format!("{at}: {}: {BEFORE_TOKENS}", condition.key));
+                }
                 _ => {}
             }
         }

@@ -1,5 +1,7 @@
 //! Extension providers: services that other resources name for authorization, traces, metrics and logs.
 
+mod authorization;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -56,7 +58,7 @@ message! {
     }
 
     /// Authorization over HTTP.
-    pub struct ExtAuthzHttp [check_authz_http] {
+    pub struct ExtAuthzHttp [authorization::http] {
         /// The service.
         service: String,
         /// Its port.
@@ -88,7 +90,7 @@ message! {
     }
 
     /// Authorization over gRPC.
-    pub struct ExtAuthzGrpc [check_authz_grpc] {
+    pub struct ExtAuthzGrpc [authorization::grpc] {
         /// The service.
         service: String,
         /// Its port.
@@ -391,6 +393,9 @@ enumeration! {
 
 fn check_provider(provider: &ExtensionProvider, c: &mut Checker) {
     c.required("name", !provider.name.is_empty());
+    if provider.envoy_ext_authz_http.is_some() || provider.envoy_ext_authz_grpc.is_some() {
+        authorization::name(c, &provider.name);
+    }
     c.exactly_one(&[
         ("envoyExtAuthzHttp", provider.envoy_ext_authz_http.is_some()),
         ("envoyExtAuthzGrpc", provider.envoy_ext_authz_grpc.is_some()),
@@ -408,16 +413,6 @@ fn check_provider(provider: &ExtensionProvider, c: &mut Checker) {
         ("envoyOtelAls", provider.envoy_otel_als.is_some()),
         ("sds", provider.sds.is_some()),
     ]);
-}
-
-fn check_authz_http(authz: &ExtAuthzHttp, c: &mut Checker) {
-    c.required("service", !authz.service.is_empty());
-    crate::istio::port::required(c, "port", authz.port);
-}
-
-fn check_authz_grpc(authz: &ExtAuthzGrpc, c: &mut Checker) {
-    c.required("service", !authz.service.is_empty());
-    crate::istio::port::required(c, "port", authz.port);
 }
 
 fn check_header(header: &ProviderHeader, c: &mut Checker) {

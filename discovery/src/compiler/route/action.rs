@@ -350,6 +350,7 @@ fn additions(operations: &HeaderOperations, skip: impl Fn(&str) -> bool) -> Vec<
             .map(|(key, value)| HeaderValueOption {
                 header: Some(HeaderValue { key: key.clone(), value: value.clone() }),
                 append_action: action as i32,
+                append: None,
             })
             .collect::<Vec<_>>()
     };

@@ -13,10 +13,10 @@ use hawser_mesh::{Hostname, Origin, RegistryId, RegistryKind};
 
 use super::Tables;
 use crate::keys::{self, Fetched};
-use crate::registry::convert;
 use crate::registry::merge::Apart;
 use crate::registry::model::{ConfigOutcome, ConfigState};
 use crate::registry::rules::Rules;
+use crate::registry::{AuthzProviders, convert};
 
 /// Sorts sources: whose resource wins first.
 type SourceKey = (u8, RegistryId);
@@ -82,6 +82,7 @@ impl Configs {
         apart: &HashMap<Hostname, Apart>,
         rules: &Rules,
         keys: &Fetched,
+        providers: &AuthzProviders,
     ) -> Option<Vec<ConfigState>> {
         if !std::mem::take(&mut self.changed) {
             return None;
@@ -108,6 +109,7 @@ impl Configs {
                 } else {
                     messages.extend(rules.messages_of(object).iter().cloned());
                     messages.extend(unfetched(resource, keys));
+                    messages.extend(unknown(resource, providers));
                     if messages.is_empty() { ConfigOutcome::Honoured } else { ConfigOutcome::Partly }
                 };
                 states.push(ConfigState {
@@ -222,6 +224,16 @@ fn unfetched(resource: &Resource, fetched: &Fetched) -> Vec<String> {
         Some(format!("spec.jwtRules[{i}]: {what}"))
     };
     policy.jwt_rules.iter().enumerate().filter_map(problem).collect()
+}
+
+/// A provider that the mesh configuration does not have.
+fn unknown(resource: &Resource, providers: &AuthzProviders) -> Option<String> {
+    let Spec::AuthorizationPolicy(policy) = &resource.spec else { return None };
+    let name = policy.provider.as_ref().map(|p| &p.name).filter(|name| !providers.contains_key(*name))?;
+    Some(format!(
+        "spec.provider.name: {name} authorizes nothing: what the policy matches is refused; write it into \
+         extensionProviders of the mesh configuration, with envoyExtAuthzGrpc or envoyExtAuthzHttp"
+    ))
 }
 
 const REFUSED: &str = "requests with a token of this issuer are refused";

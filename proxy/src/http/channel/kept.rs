@@ -47,14 +47,37 @@ impl fmt::Debug for Kept {
 }
 
 impl Kept {
-    /// Keeps a body so that it can be sent again.
+    /// Keeps a body so that it can be sent again, unless it is too large already.
     pub(super) fn again(&mut self) {
-        self.again = true;
+        self.again = self.bytes.len() <= AGAIN;
     }
 
     /// Keeps a body until it is whole; who takes the copy is told then.
     pub(super) fn copies(&mut self, copies: Copies) {
+        if self.whole {
+            return copies(Some((Bytes::copy_from_slice(&self.bytes), self.trailers.clone())));
+        }
         self.copies = Some(copies);
+    }
+
+    /// Takes bytes before they are on their way; `false` if there is no room for them.
+    pub(super) fn hold(&mut self, bytes: &[u8]) -> bool {
+        if HELD.get() + bytes.len() > MOST {
+            return false;
+        }
+        HELD.set(HELD.get() + bytes.len());
+        self.bytes.extend_from_slice(bytes);
+        true
+    }
+
+    /// What was taken.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether there is something of the body here that must be sent from here.
+    pub(super) fn has_part(&self) -> bool {
+        !self.bytes.is_empty() || self.whole
     }
 
     /// Whether it can be sent from its start.
