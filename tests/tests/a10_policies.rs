@@ -1,11 +1,16 @@
-//! A path that a policy denies, asked for all the while: never open for an instant.
+//! A path that a policy denies, and one that somebody is asked about who does not answer, asked for all the while: never open for
+//! an instant.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use hawser_tests::mesh::{Load, LoadReport, Member, Mesh};
 use hawser_tests::{Lab, isolated, wait};
 
+/// Where nobody listens there is no answer.
+const PROVIDERS: &str =
+    "extensionProviders:\n- {name: silent, envoyExtAuthzGrpc: {service: silent.test, port: 9001}}\n";
 const HOST: &str = "details.default.svc.cluster.local";
 
 fn policy(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
@@ -19,14 +24,29 @@ fn policy(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
 fn a_denied_path_is_never_open_through_starts_changes_and_restarts() {
     isolated(|| {
         let mut lab = Lab::new()?;
-        let mut mesh = Mesh::start(&mut lab)?;
+        let settings = lab.work().join("mesh.yaml");
+        std::fs::write(&settings, PROVIDERS)?;
+        std::fs::set_permissions(&settings, PermissionsExt::from_mode(0o644))?;
+        let mut mesh = Mesh::start_with(&mut lab, &["--mesh-config", &settings.display().to_string()])?;
+        let stranger = Member::new(&mut lab, "stranger")?;
         let authorization = |name: &str, spec: &str| policy("AuthorizationPolicy", name, "default", spec);
         let deny = authorization("deny", "{action: DENY, rules: [{to: [{operation: {paths: ['/details/secret*']}}]}]}");
         mesh.apply(&deny)?;
+        mesh.apply(&format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: silent, namespace: default}}\n\
+             spec: {{hosts: [silent.test], location: MESH_INTERNAL, resolution: STATIC, \
+             ports: [{{number: 9001, name: grpc, protocol: GRPC}}], endpoints: [{{address: {}}}]}}\n---\n{}",
+            stranger.host.v4(),
+            authorization(
+                "ask",
+                "{action: CUSTOM, provider: {name: silent}, rules: [{to: [{operation: {paths: ['/details/asked*']}}]}]}"
+            )
+        ))?;
         // From the first moment: the policies are there before the host is.
         let mut server = Member::joined(&mut lab, &mesh, "server", "details", "v1")?;
         let client = Member::joined(&mut lab, &mesh, "client", "ratings", "v1")?;
-        let stranger = Member::new(&mut lab, "stranger")?;
+        let asked = format!("http://{}:9080/details/asked", server.host.v4());
+        let asked = stranger.load(&asked, 100, &["--fresh", "--workers", "2", "--limit", "2000"])?;
         let secret = format!("http://{}:9080/details/secret", server.host.v4());
         let fresh = stranger.load(&secret, 100, &["--fresh", "--workers", "4", "--limit", "2000"])?;
         let kept = stranger.load(&secret, 100, &["--workers", "4", "--limit", "2000"])?;
@@ -73,7 +93,7 @@ fn a_denied_path_is_never_open_through_starts_changes_and_restarts() {
         server.kill_agent();
         server.start_agent()?;
         open_again(&server, &stranger)?;
-        for (name, load) in [("fresh", fresh), ("kept", kept), ("through the mesh", through)] {
+        for (name, load) in [("fresh", fresh), ("kept", kept), ("through the mesh", through), ("asked about", asked)] {
             never_open(name, load)?;
         }
         Ok(())

@@ -20,11 +20,13 @@ use hawser_tests::testbeds::Testbed;
 use hawser_tests::{Host, Lab, Process, wait};
 use rustls::ClientConfig;
 
+use crate::authz::Authz;
 use crate::case::{Case, Servers, Speaks, Via};
 use crate::net::{MARK, Net};
 use crate::seen::Seen;
 use crate::server::{Lane, Requests, Serving};
 use crate::stream::Stream;
+use crate::tables::custom;
 use crate::text::host;
 use crate::{PROBE, SIDES, Side, client, http2, mtls};
 
@@ -72,6 +74,7 @@ pub(crate) struct Bed {
     hosts: [Host; 2],
     nets: Nets,
     lanes: BTreeMap<u16, Lane>,
+    authz: Authz,
     mutual: Arc<ClientConfig>,
     log: PathBuf,
     _lab: Lab,
@@ -121,7 +124,8 @@ impl Bed {
         let log = lab.work().join("access.log");
         std::fs::write(&log, "")?;
         std::fs::set_permissions(&log, PermissionsExt::from_mode(0o666))?;
-        std::fs::write(&settings, format!("accessLogFile: {}\n{SETTINGS}{log_tail}\\n\"\n", log.display()))?;
+        let text = format!("accessLogFile: {}\n{SETTINGS}{log_tail}\\n\"\n{}", log.display(), custom::PROVIDERS);
+        std::fs::write(&settings, text)?;
         std::fs::set_permissions(&settings, PermissionsExt::from_mode(0o644))?;
         let mesh = Mesh::start_with(&mut lab, &["--mesh-config", &settings.display().to_string()])?;
         let ours = Member::new(&mut lab, "ours")?;
@@ -146,6 +150,8 @@ impl Bed {
             caller: Net::of(&caller.host)?,
         };
         mesh.apply(&configuration(cases, servers.v4()))?;
+        let at = |port| nets.servers.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+        let authz = Authz::start(at(9001)?, at(9000)?, theirs.v4().into())?;
         capture(&theirs)?;
         for host in [&ours.host, &theirs] {
             close(host)?;
@@ -163,6 +169,7 @@ impl Bed {
             hosts,
             nets,
             lanes,
+            authz,
             mutual,
             log,
             _lab: lab,
@@ -265,6 +272,7 @@ impl Bed {
     /// Plays a case through one of the proxies. With what was seen: from where, for the log.
     pub(crate) fn play(&self, placed: &Placed, side: Side) -> Result<(Seen, SocketAddr)> {
         let case = placed.case;
+        self.authz.serve(placed.requests.clone());
         if let Some(lane) = self.lanes.get(&placed.port).filter(|_| case.via != Via::Outbound) {
             lane.serve(placed.serving());
         }
@@ -355,7 +363,7 @@ impl Servers {
 
 /// The services of all cases, and what these bring.
 fn configuration(cases: &[Placed], servers: Ipv4Addr) -> String {
-    let mut all = String::new();
+    let mut all = custom::SERVICE.replace("{servers}", &servers.to_string());
     for placed in cases {
         let (name, case) = (&placed.name, placed.case);
         if case.via == Via::Outbound {

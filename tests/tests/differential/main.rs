@@ -3,9 +3,10 @@
 //!
 //! The cases are tables, in `tables/`; the next is one line to add. What is meant to differ is written in the case, with the
 //! entry of docs/envoy.md that says why, and must differ exactly so. `HAWSER_CASES=words` plays only the cases whose names
-//! have them, and shows all that was seen.
+//! have them, and shows all that was seen; of policies the sets, several with `|` between.
 #![allow(clippy::unwrap_used)]
 
+mod authz;
 mod bed;
 mod case;
 mod client;

@@ -30,12 +30,15 @@ pub(crate) struct Set {
 /// What the log says beside the usual.
 const LOG: &str = " details %RESPONSE_CODE_DETAILS% ended %CONNECTION_TERMINATION_DETAILS% \
                    audit %DYNAMIC_METADATA(envoy.common:access_log_hint)% \
+                   ext %DYNAMIC_METADATA(envoy.filters.http.ext_authz:word)% \
+                   %DYNAMIC_METADATA(envoy.filters.http.ext_authz:inner:deep)% \
+                   asked %DYNAMIC_METADATA(envoy.filters.http.rbac:istio_ext_authz_shadow_effective_policy_id)% \
                    deny %DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_deny_shadow_effective_policy_id)% \
                    %DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_deny_shadow_engine_result)% \
                    allow %DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_allow_shadow_effective_policy_id)% \
                    %DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_allow_shadow_engine_result)%";
-/// What is refused as long as a set is there, so that its arrival is seen.
-const MARKER: &str = "/policies-are-there";
+/// What is refused as long as a set is there, so that its arrival is seen. To servers and logs it is a probe.
+const MARKER: &str = concat!("/still-there", "/policies");
 
 #[test]
 fn operations_that_envoy_refuses_are_refused() {
@@ -48,15 +51,16 @@ fn callers_without_certificates_are_refused_as_envoy_does() {
 }
 
 #[test]
-#[ignore = "not compared to the end yet: run it with --ignored, and HAWSER_CASES for a part"]
 fn policies_refuse_what_envoy_refuses() {
-    play(|_| true);
+    // The others have tests of their own.
+    play(|set| !set.name.starts_with("rules[].to") && !set.name.starts_with("mtls.mode"));
 }
 
 fn play(wanted: impl Fn(&Set) -> bool) {
     isolated(|| {
         let only = std::env::var("HAWSER_CASES").ok();
-        let chosen = tables::sets().filter(|set| only.as_ref().is_none_or(|words| set.name.contains(words.as_str())));
+        let named = |words: &String, set: &Set| words.split('|').any(|words| set.name.contains(words));
+        let chosen = tables::sets().filter(|set| only.as_ref().is_none_or(|words| named(words, set)));
         let sets: Vec<&Set> = chosen.filter(|set| wanted(set)).collect();
         ensure!(!sets.is_empty(), "no set has such a name");
         let tokens = tokens::Tokens::new()?;
@@ -85,6 +89,7 @@ fn play(wanted: impl Fn(&Set) -> bool) {
                 }
             }
             bed.delete()?;
+            // Another set may refuse the marker too, for a reason of its own.
             until(&bed, probe, MARKER, 200).with_context(|| format!("after {}", set.name))?;
         }
         let log = bed.log(&placed)?;
@@ -215,6 +220,7 @@ fn fields<T: serde::de::DeserializeOwned>() -> Vec<String> {
 #[test]
 fn every_field_of_the_policies_stands_in_the_page_with_its_case() {
     use hawser_api::istio::authorization_policy as authorization;
+    use hawser_api::istio::mesh_config::{ExtAuthzGrpc, ExtAuthzHttp, ExtAuthzRequestBody};
     use hawser_api::istio::request_authentication as tokens;
     use hawser_api::istio::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
     let page = std::fs::read_to_string(hawser_tests::programs::source_root().join("docs/configuration.md")).unwrap();
@@ -236,6 +242,9 @@ fn every_field_of_the_policies_stands_in_the_page_with_its_case() {
     add("RequestAuthentication.", fields::<RequestAuthentication>());
     add("RequestAuthentication.jwtRules[].", fields::<tokens::JwtRule>());
     add("PeerAuthentication.", fields::<PeerAuthentication>());
+    add("ExtAuthzGrpc.", fields::<ExtAuthzGrpc>());
+    add("ExtAuthzHttp.", fields::<ExtAuthzHttp>());
+    add("ExtAuthzRequestBody.", fields::<ExtAuthzRequestBody>());
     let sets: BTreeMap<&str, &Set> = tables::sets().map(|set| (set.name, set)).collect();
     let mut wrong = Vec::new();
     for field in &wanted {

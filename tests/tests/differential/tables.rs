@@ -4,6 +4,7 @@
 mod answers;
 mod caller;
 mod connections;
+pub(crate) mod custom;
 mod destinations;
 mod failures;
 mod faults;
@@ -26,7 +27,7 @@ pub(crate) const INBOUND: &Case = &case("a plain request that comes in", "GET / 
 
 /// Sets of policies.
 pub(crate) fn sets() -> impl Iterator<Item = &'static Set> {
-    policies::SETS.iter().chain(tokens::SETS).chain(peers::SETS)
+    policies::SETS.iter().chain(custom::SETS).chain(tokens::SETS).chain(peers::SETS)
 }
 
 /// All of them.

@@ -15,7 +15,7 @@ const PAYLOADS: &[(&str, &str, &str)] = &[
     (
         "good",
         "me",
-        r#"{"iss":"me.test","sub":"you","aud":["shop","store"],"exp":4102444800,"scope":"read write","groups":["dev","ops"],"level":3,"admin":true,"deep":{"er":"down","list":["x"]}}"#,
+        r#"{"iss":"me.test","sub":"you","aud":["shop","store"],"exp":4102444800,"scope":"read write","groups":["dev","ops"],"odd":["??>>~"],"level":3,"admin":true,"deep":{"er":"down","list":["x"]}}"#,
     ),
     ("other", "other", r#"{"iss":"other.test","sub":"them","exp":4102444800}"#),
     ("slash", "me", r#"{"iss":"me.test","sub":"a/b","exp":4102444800}"#),

@@ -117,6 +117,8 @@ pub(crate) const SETS: &[Set] = &[
         get("prefix", "GET /a HTTP/1.1\nhost: a.test\nx-a: what\n\n"),
         get("suffix", "GET /a HTTP/1.1\nhost: a.test\nx-a: worse\n\n"),
         get("two values", "GET /a HTTP/1.1\nhost: a.test\nx-a: bad\nx-a: bad\n\n"),
+        get("two values, the second one bad", "GET /a HTTP/1.1\nhost: a.test\nx-a: good\nx-a: bad\n\n"),
+        get("two values in one line", "GET /a HTTP/1.1\nhost: a.test\nx-a: good,bad\n\n"),
         get("another", "GET /a HTTP/1.1\nhost: a.test\nx-a: good\n\n"),
         get("none", "GET /a HTTP/1.1\nhost: a.test\n\n"),
         tcp("TCP, which has no headers", "GET /a HTTP/1.1\nhost: a.test\n\n"),
@@ -125,6 +127,12 @@ pub(crate) const SETS: &[Set] = &[
         get("both hold", "GET /a HTTP/1.1\nhost: a.test\nx-b: 1\n\n"),
         get("the first does not", "GET /a HTTP/1.1\nhost: a.test\nx-a: bad\nx-b: 1\n\n"),
         get("the second does not", "GET /a HTTP/1.1\nhost: a.test\nx-a: good\n\n"),
+        get("the first twice, once bad", "GET /a HTTP/1.1\nhost: a.test\nx-a: good\nx-a: bad\nx-b: 1\n\n"),
+    ] },
+    Set { name: "rules[].when[], request.headers, allowed", yaml: policy!("ALLOW", "[{when: [{key: 'request.headers[x-a]', values: [good]}]}]"), tries: &[
+        get("it", "GET /a HTTP/1.1\nhost: a.test\nx-a: good\n\n"),
+        get("twice, once bad", "GET /a HTTP/1.1\nhost: a.test\nx-a: good\nx-a: bad\n\n"),
+        get("twice, first bad", "GET /a HTTP/1.1\nhost: a.test\nx-a: bad\nx-a: good\n\n"),
     ] },
     Set { name: "rules[].when[], source.ip", yaml: policy!("ALLOW", "[{when: [{key: source.ip, values: ['{caller}/32'], notValues: [192.0.2.1]}]}]"), tries: ANY },
     Set { name: "rules[].when[], remote.ip", yaml: policy!("DENY", "[{when: [{key: remote.ip, values: [1.2.3.4]}]}]"), tries: &[

@@ -62,13 +62,19 @@ pub(crate) const SETS: &[Set] = &[
     ] },
     Set { name: "jwtRules[].fromHeaders", yaml: issuer!(", fromHeaders: [{name: X-Token, prefix: 'T '}, {name: x-bare}]"), tries: &[
         get("behind a prefix", "GET /a HTTP/1.1\nhost: a.test\nx-token: T {jwt:good}\n\n"),
+        get("behind a prefix, with more behind it", "GET /a HTTP/1.1\nhost: a.test\nx-token: T {jwt:good}, y\n\n"),
+        get("behind words and a prefix", "GET /a HTTP/1.1\nhost: a.test\nx-token: x T {jwt:good}\n\n"),
         get("without the prefix", "GET /a HTTP/1.1\nhost: a.test\nx-token: {jwt:forged}\n\n"),
         get("bare", "GET /a HTTP/1.1\nhost: a.test\nx-bare: {jwt:good}\n\n"),
         get("forged", "GET /a HTTP/1.1\nhost: a.test\nx-bare: {jwt:forged}\n\n"),
         get("where it is not looked for", "GET /a HTTP/1.1\nhost: a.test\nauthorization: Bearer {jwt:forged}\n\n"),
     ] },
     Set { name: "jwtRules[].fromParams", yaml: issuer!(", fromParams: [token]"), tries: &[
-        get("good", "GET /a?b=c&token={jwt:good}&d HTTP/1.1\nhost: a.test\n\n"),
+        get("good", "GET /a?b=c&token={jwt:good}&d=e HTTP/1.1\nhost: a.test\n\n"),
+        get("good, before a bare word", "GET /a?token={jwt:good}&d HTTP/1.1\nhost: a.test\n\n").kept("bare-words",
+            "- server: GET /a?d HTTP/1.1\n+ server: GET /a?d= HTTP/1.1\n\
+             - log: 200 - HTTP/1.1 GET /a?d a.test sent 2 details via_upstream ended - audit - ext - - asked - deny - - allow - -\n\
+             + log: 200 - HTTP/1.1 GET /a?d= a.test sent 2 details via_upstream ended - audit - ext - - asked - deny - - allow - -"),
         get("alone", "GET /a?token={jwt:good} HTTP/1.1\nhost: a.test\n\n"),
         get("forged", "GET /a?token={jwt:forged} HTTP/1.1\nhost: a.test\n\n"),
     ] },
@@ -85,7 +91,7 @@ pub(crate) const SETS: &[Set] = &[
         get("of a token", "GET /a HTTP/1.1\nhost: a.test\nauthorization: Bearer {jwt:good}\nx-payload: forged\n\n"),
         get("of none", "GET /a HTTP/1.1\nhost: a.test\nx-payload: forged\n\n"),
     ] },
-    Set { name: "jwtRules[].outputClaimToHeaders", yaml: issuer!(", outputClaimToHeaders: [{header: X-Sub, claim: sub}, {header: x-level, claim: level}, {header: x-admin, claim: admin}, {header: x-down, claim: deep.er}, {header: x-groups, claim: groups}, {header: x-none, claim: none}]"), tries: &[
+    Set { name: "jwtRules[].outputClaimToHeaders", yaml: issuer!(", outputClaimToHeaders: [{header: X-Sub, claim: sub}, {header: x-level, claim: level}, {header: x-admin, claim: admin}, {header: x-down, claim: deep.er}, {header: x-groups, claim: groups}, {header: x-odd, claim: odd}, {header: x-none, claim: none}]"), tries: &[
         get("of a token", "GET /a HTTP/1.1\nhost: a.test\nauthorization: Bearer {jwt:good}\nx-sub: forged\nx-none: forged\n\n"),
         get("of none", "GET /a HTTP/1.1\nhost: a.test\nx-sub: forged\n\n"),
     ] },
