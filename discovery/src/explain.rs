@@ -1,8 +1,8 @@
 //! What a proxy is given and what a call would meet, in words, read from the compiled resources themselves.
 //!
 //! In: a client as it is or would be, a call. Out: rows and steps, each with the resources of the configuration that decide
-//! it. Invariant: nothing is decided here: chains, virtual hosts and routes are chosen by `hawser_routing`, as the proxy
-//! chooses them, from the bytes that the proxy gets.
+//! it. Invariant: nothing is decided here: chains, virtual hosts, routes and policies are chosen by `hawser_routing`, as the
+//! proxy chooses them, from the bytes that the proxy gets.
 
 mod call;
 mod callee;
@@ -10,6 +10,7 @@ mod find;
 mod resource;
 mod rows;
 mod upstream;
+mod verdict;
 mod words;
 
 pub use self::call::{Call, why};

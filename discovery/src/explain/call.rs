@@ -18,6 +18,7 @@ use hawser_xds::TypeUrl;
 
 use super::resource::{Serves, chains, clusters, get};
 use super::upstream::{Target, describe, targets, tls};
+use super::verdict::{Arriving, Said};
 use super::words::{action, chain_match, route_match, shares, total};
 use super::{Unexplained, callee, client_of, find, reference};
 use crate::compiler::{Compiler, Sight};
@@ -58,6 +59,7 @@ pub fn why(compiler: &Compiler, snapshot: &Snapshot, call: &Call) -> Result<WhyR
         sight: Sight::new(compiler, &client, snapshot),
         client: &client,
         caller,
+        request: &request,
         requests: false,
         answer: WhyResponse::default(),
     };
@@ -84,8 +86,8 @@ fn target(text: &str) -> Result<(String, u16), Unexplained> {
     if host.is_empty() || host.len() > 253 { Err(invalid()) } else { Ok((host, port)) }
 }
 
-/// A request as routes look at it.
-struct Request {
+/// A request as routes and policies look at it.
+pub(super) struct Request {
     host: String,
     path: String,
     query: Option<String>,
@@ -125,6 +127,18 @@ impl Request {
     }
 }
 
+impl Request {
+    /// All values of a field; `name` is lower case.
+    pub(super) fn values<'r>(&'r self, name: &'r str) -> impl Iterator<Item = &'r str> {
+        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The path without its query.
+    pub(super) fn path_alone(&self) -> &str {
+        &self.path
+    }
+}
+
 impl Asked<String> for Request {
     fn host(&self) -> &str {
         &self.host
@@ -143,7 +157,7 @@ impl Asked<String> for Request {
     }
 
     fn field(&self, name: &String) -> Option<Cow<'_, str>> {
-        let values: Vec<&str> = self.headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect();
+        let values: Vec<&str> = self.values(name).collect();
         (!values.is_empty()).then(|| values.join(",").into())
     }
 }
@@ -154,6 +168,7 @@ struct Journey<'a> {
     sight: Sight<'a>,
     client: &'a Client,
     caller: &'a Member,
+    request: &'a Request,
     /// Whether it is requests that are carried, not connections.
     requests: bool,
     answer: WhyResponse,
@@ -401,6 +416,10 @@ impl<'a> Journey<'a> {
             if !taken.accepted {
                 outcome = "refused";
             }
+            let said = taken.chain.as_ref().map(|chain| self.policies(member, target, chain));
+            if said.as_ref().is_some_and(|said| said.refused) {
+                outcome = "refused";
+            }
             let step = WhyStep {
                 what: "callee".to_owned(),
                 name: member.workload.key.to_string(),
@@ -408,11 +427,25 @@ impl<'a> Journey<'a> {
                 decided_by: taken.decided_by,
             };
             told.push(step);
-            told.push(callee::policies(self.snapshot, member));
+            told.extend(said.into_iter().flat_map(|said| said.steps));
         }
         told.dedup();
         self.answer.steps.extend(told);
         outcome
+    }
+
+    /// What the policies of a callee say.
+    fn policies(&self, member: &Member, target: &Target, chain: &FilterChain) -> Said {
+        let unknown = IpAddr::from([0, 0, 0, 0]);
+        let from = self.caller.address(&self.client.network).and_then(|a| a.parse().ok()).unwrap_or(unknown);
+        let identity = self.caller.workload.identity.as_ref().filter(|_| target.mtls);
+        let arriving = Arriving {
+            to: (target.address.parse().unwrap_or(unknown), target.port),
+            from,
+            peer: identity.map(ToString::to_string),
+            request: Some(self.request).filter(|_| Serves::of(chain).is_http()),
+        };
+        callee::policies(self.snapshot, member, chain, &arriving)
     }
 
     fn destination_of(&self, state: &ServiceState) -> Option<ObjectRef> {

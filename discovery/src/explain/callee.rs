@@ -6,13 +6,14 @@ use std::sync::Arc;
 use hawser_api::istio::Spec;
 use hawser_api::names::{alpn, listeners};
 use hawser_api::proto::admin::{ObjectRef, WhyStep};
-use hawser_api::proto::listener::Listener;
+use hawser_api::proto::listener::{FilterChain, Listener};
 use hawser_mesh::Transport as Speaks;
 use hawser_routing::{Seen, Transport, choose};
 use hawser_xds::TypeUrl;
 
 use super::resource::{Serves, chains, get};
 use super::upstream::Target;
+use super::verdict::{self, Arriving, Said};
 use super::{client_of, reference};
 use crate::compiler::{Compiler, Sight};
 use crate::registry::model::{ConfigOutcome, Member};
@@ -23,6 +24,8 @@ pub(super) struct Taken {
     pub(super) accepted: bool,
     pub(super) says: String,
     pub(super) decided_by: Vec<ObjectRef>,
+    /// What takes it, if a proxy does.
+    pub(super) chain: Option<FilterChain>,
 }
 
 /// Whether a workload takes a connection as the caller makes it.
@@ -39,12 +42,12 @@ pub(super) fn takes(
     let mode = format!("{:?}", member.modes.of(target.port)).to_uppercase();
     if workload.transport == Speaks::Plaintext {
         let says = format!("it has no proxy: port {} is reached in plaintext", target.port);
-        return Taken { accepted: !target.mtls, says, decided_by: Vec::new() };
+        return Taken { accepted: !target.mtls, says, decided_by: Vec::new(), chain: None };
     }
     let client = client_of(member);
     let sight = Sight::new(compiler, &client, snapshot);
     let Some(listener) = get::<Listener>(&sight, &TypeUrl::LISTENER, listeners::VIRTUAL_INBOUND) else {
-        return Taken { accepted: true, says: format!("port {}: {mode}", target.port), decided_by };
+        return Taken { accepted: true, says: format!("port {}: {mode}", target.port), decided_by, chain: None };
     };
     let all = chains(&listener);
     let protocols: &[&str] = match (target.mtls, requests) {
@@ -69,24 +72,27 @@ pub(super) fn takes(
                 _ => "connections",
             };
             let says = format!("port {} takes {spoken} ({mode}): {kind}, by chain {}", target.port, chain.name);
-            Taken { accepted: true, says, decided_by }
+            Taken { accepted: true, says, decided_by, chain: Some(chain.clone()) }
         }
         None => {
             let says = format!("port {} does not take {spoken} ({mode}): the connection is closed", target.port);
-            Taken { accepted: false, says, decided_by }
+            Taken { accepted: false, says, decided_by, chain: None }
         }
     }
 }
 
-/// The authorization policies that select a workload.
-pub(super) fn policies(snapshot: &Snapshot, member: &Member) -> WhyStep {
-    let all = selecting(snapshot, member);
-    let says = match all.len() {
-        0 => "no authorization policy selects it: every call is allowed".to_owned(),
-        count => format!("{count} authorization policies select it; which of them fit the call is theirs to say"),
-    };
+/// What the policies of a workload say of a call that a chain of its proxy takes.
+pub(super) fn policies(snapshot: &Snapshot, member: &Member, chain: &FilterChain, arriving: &Arriving<'_>) -> Said {
     let name = member.workload.key.to_string();
-    WhyStep { what: "policy".to_owned(), name, says, decided_by: all }
+    let mut said = verdict::ask(chain, &name, arriving);
+    if said.steps.is_empty() {
+        let (says, decided_by) = match selecting(snapshot, member) {
+            all if all.is_empty() => ("no authorization policy selects it: every call is allowed", all),
+            all => ("none of the policies that select it has a say in this call", all),
+        };
+        said.steps.push(WhyStep { what: "policy".to_owned(), name, says: says.to_owned(), decided_by });
+    }
+    said
 }
 
 /// Their names.

@@ -49,6 +49,11 @@ pub(super) enum Serves {
 }
 
 impl Serves {
+    /// Whether it is requests.
+    pub(super) fn is_http(&self) -> bool {
+        matches!(self, Self::Http(..))
+    }
+
     /// Of a chain.
     pub(super) fn of(chain: &FilterChain) -> Self {
         let Some(last) = chain.filters.last() else { return Self::Other };

@@ -187,6 +187,82 @@ fn why_agrees_with_what_becomes_of_requests() {
     });
 }
 
+/// Who may do what at the server.
+const POLICIES: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: callers, namespace: default}
+spec:
+  selector: {matchLabels: {app: details}}
+  rules:
+  - {from: [{source: {principals: ['cluster.local/ns/default/sa/default']}}], to: [{operation: {methods: [GET], paths: ['/details*']}}]}
+  - {to: [{operation: {paths: ['/open/{**}']}}], when: [{key: 'request.headers[x-key]', values: ['k*']}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: secrets, namespace: istio-system}
+spec: {action: DENY, rules: [{to: [{operation: {paths: ['*/secret']}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask, namespace: default}
+spec: {action: CUSTOM, provider: {name: nobody}, rules: [{to: [{operation: {paths: [/details/asked]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: trial, namespace: default, annotations: {istio.io/dry-run: 'true'}}
+spec: {action: DENY, rules: [{to: [{operation: {paths: [/details/0]}}]}]}
+";
+
+/// Requests, what `why` says of them, who decides it, and the status that they get.
+const JUDGED: &[(&[&str], &str, &str, &str)] = &[
+    (&["--path", "/details/1"], "served", "default/callers", "200"),
+    (&["--path", "/details/1", "--method", "POST"], "refused", "-", "403"),
+    (&["--path", "/other"], "refused", "-", "403"),
+    (&["--path", "/details/secret"], "refused", "istio-system/secrets", "403"),
+    (&["--path", "/details/asked?a=b"], "refused", "default/ask", "403"),
+    (&["--path", "/open/a/b"], "refused", "-", "403"),
+    (&["--path", "/open/a/b", "--header", "X-Key: k1"], "served", "default/callers", "404"),
+    (&["--path", "/details/0"], "served", "default/callers", "200"),
+];
+
+#[test]
+fn why_judges_policies_as_proxies_do() {
+    isolated(|| {
+        let mut lab = Lab::new()?;
+        let mesh = Mesh::start(&mut lab)?;
+        let _server = Member::joined(&mut lab, &mesh, "server", "details", "v1")?;
+        let caller = Member::joined(&mut lab, &mesh, "caller", "ratings", "v1")?;
+        mesh.healthy(HOST, 1, LONG)?;
+        mesh.apply(POLICIES)?;
+        wait::for_true("policies count", LONG, || status(&caller, &["--path", "/other"]).is_ok_and(|s| s == "403"))?;
+        for (args, outcome, by, wanted) in JUDGED {
+            let (code, said) = why(&mesh, "caller", TO, args)?;
+            ensure!(said["outcome"] == *outcome, "{args:?}: {said:#}");
+            ensure!(code == if *outcome == "served" { 0 } else { 7 }, "{args:?} ended with {code}");
+            let steps = said["steps"].as_array().context("there are steps")?;
+            let last = steps.iter().rfind(|step| step["what"] == "policy").context("a policy has a say")?;
+            let decided = last["decided_by"][0].as_str().map_or("-", |one| one.rsplit(' ').next().unwrap_or(one));
+            ensure!(decided == *by, "{args:?}: {said:#}");
+            let status = status(&caller, args)?;
+            ensure!(status == *wanted, "{args:?} got {status}: {said:#}");
+        }
+        let (_, tried) = why(&mesh, "caller", TO, &["--path", "/details/0"])?;
+        let trial = tried["steps"].as_array().is_some_and(|steps| {
+            steps.iter().any(|s| s["decided_by"][0] == "AuthorizationPolicy default/trial" && s["what"] == "policy")
+        });
+        ensure!(trial, "{tried:#}");
+        // In plaintext nobody has proved who calls.
+        mesh.apply(PLAINTEXT)?;
+        wait::for_true("the caller speaks plaintext", LONG, || {
+            status(&caller, &["--path", "/details/1"]).is_ok_and(|status| status == "403")
+        })?;
+        let (_, said) = why(&mesh, "caller", TO, &["--path", "/details/1"])?;
+        ensure!(said["outcome"] == "refused", "{said:#}");
+        Ok(())
+    });
+}
+
 #[test]
 fn listings_say_what_proxies_hold() {
     isolated(|| {
