@@ -168,3 +168,50 @@ impl Server for Whole {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::super::channel::Held;
+    use super::*;
+
+    fn end(text: &'static str) -> Whole {
+        Whole { bytes: Bytes::from_static(text.as_bytes()), trailers: None, taken: Vec::new(), wanted: Some(100) }
+    }
+
+    #[test]
+    fn what_was_held_of_a_body_is_sent_before_the_rest_and_again_from_its_start() {
+        let mut cx = Context::from_waker(Waker::noop());
+        for (beginning, rest) in [("abc", Some("def")), ("abc", None), ("", None)] {
+            let mut held = Held::default();
+            assert!(held.take(beginning.as_bytes()));
+            if rest.is_none() {
+                held.end(None);
+            }
+            let mut pump = Pump::of_held(held);
+            pump.keep();
+            let (mut from, all) = (end(rest.unwrap_or_default()), format!("{beginning}{}", rest.unwrap_or_default()));
+            for _ in 0..2 {
+                assert!(pump.can_restart());
+                pump.restart(from.is_received());
+                let mut to = end("");
+                assert!(matches!(pump.poll(&mut from, &mut to, &mut cx), Poll::Ready(Ok(()))));
+                assert_eq!(to.taken, all.as_bytes());
+                assert!(pump.is_ended());
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_settles_a_request_does_not_cut_off_its_body() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut held = Held::default();
+        assert!(held.take(b"abc"));
+        let mut pump = Pump::of_held(held);
+        pump.settle();
+        let (mut from, mut to) = (end("def"), end(""));
+        assert!(matches!(pump.poll(&mut from, &mut to, &mut cx), Poll::Ready(Ok(()))));
+        assert_eq!(to.taken, b"abcdef");
+    }
+}

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -26,6 +26,7 @@ use crate::config::guard::authz::{Authz, Body};
 use crate::guard::Marks;
 use crate::guard::authz::{self, No, Question, Said, Told, Yes};
 use crate::tcp::AskedOf;
+use crate::telemetry::Consent;
 use crate::worker::Worker;
 
 /// What becomes of a request that somebody was asked about.
@@ -33,7 +34,7 @@ pub(super) enum Verdict {
     /// It may pass.
     Passes,
     /// It may not.
-    Refused(Option<Details>, Refused),
+    Refused(Option<Details>, Box<Refused>),
     /// Its client has gone, or sent what is no HTTP.
     Gone(Broken),
 }
@@ -127,9 +128,16 @@ async fn heard(worker: &Rc<Worker>, config: &Arc<Config>, authz: &Authz, asking:
     let aside = Aside { worker, config, cluster: &authz.cluster, shape: &shape, attempt_count: None, until };
     let body = (asking.body.into(), None);
     let answered = Box::pin(aside::call(&aside, asking.head, body, Some(authz::LARGEST))).await;
-    let Some(mut answered) = answered else { return Said::Nothing(None) };
-    super::head::clean_response(&mut answered.head);
-    authz::hear(authz, &answered.head, &answered.body, answered.grpc_status)
+    let said = answered.map_or(Said::Nothing(None), |mut answered| {
+        super::head::clean_response(&mut answered.head);
+        authz::hear(authz, &answered.head, &answered.body, answered.grpc_status)
+    });
+    worker.counters().consented(match &said {
+        Said::Yes(_) => Consent::Given,
+        Said::No(_) => Consent::Denied,
+        Said::Nothing(_) | Said::Nonsense => Consent::Missing,
+    });
+    said
 }
 
 /// Takes as much of a request's body as is to be told of it.
@@ -140,63 +148,72 @@ async fn hold<S: Server>(
     held: &mut Option<Held>,
     server: &mut S,
 ) -> Result<(), Verdict> {
-    let expects = about.shape.expects && held.is_none();
-    let held = held.get_or_insert_default();
-    if expects && exchange.head.version == Version::Http2 {
+    if held.is_none() && about.shape.expects && exchange.head.version == Version::Http2 {
         // (HTTP/1 asks when it reads.)
         let _ = server.interim(&ResponseHead::new(100));
     }
-    let late = about.connection.spec.request_timeout.map(|longest| Instant::from_std(exchange.began()) + longest);
-    let mut late = pin!(late.map(tokio::time::sleep_until));
-    let refused = |answer: Answer| Err(Verdict::Refused(None, answer.into()));
-    while !held.is_whole() {
-        if !body.part && held.bytes().len() > body.most {
-            return refused(answer::TOO_LARGE);
-        }
-        if body.part && held.bytes().len() >= body.most {
-            return Ok(());
-        }
-        let taken = poll_fn(|cx| {
-            let taken = match server.poll_piece(cx) {
-                Poll::Ready(Ok(Piece::Data { bytes, last })) => {
-                    let room = held.take(bytes);
-                    let n = bytes.len();
-                    if last {
-                        held.end(None);
-                    }
-                    server.consume(n);
-                    room.then_some(()).ok_or(None)
-                }
-                Poll::Ready(Ok(Piece::Trailers(fields))) => {
-                    held.end(Some(&fields));
-                    Ok(())
-                }
-                Poll::Ready(Ok(Piece::End)) => {
-                    held.end(None);
-                    Ok(())
-                }
-                Poll::Ready(Err(why)) => Err(Some(why)),
-                Poll::Pending => {
-                    let flushed = server.poll_flush(cx);
-                    if let Poll::Ready(Err(why)) = flushed {
-                        return Poll::Ready(Err(Some(Err(why))));
-                    }
-                    return match late.as_mut().as_pin_mut().map(|late| late.poll(cx)) {
-                        Some(Poll::Ready(())) => Poll::Ready(Err(Some(Ok(())))),
-                        _ => Poll::Pending,
-                    };
-                }
-            };
-            Poll::Ready(taken.map_err(|why| why.map(Err)))
+    let held = held.get_or_insert_default();
+    let longest = about.connection.spec.request_timeout;
+    let late = longest.map(|longest| tokio::time::sleep_until(Instant::from_std(exchange.began()) + longest));
+    let mut late = pin!(late);
+    let refused = |answer: Answer| Verdict::Refused(None, Box::new(answer.into()));
+    // Of a part no more than is told is waited for; of a whole it must be seen that there is no more.
+    let enough = |held: &Held| held.is_whole() || held.bytes().len() >= body.most + usize::from(!body.part);
+    while !enough(held) {
+        let taken = poll_fn(|cx| match take(held, server, cx) {
+            Poll::Pending if late.as_mut().as_pin_mut().is_some_and(|late| late.poll(cx).is_ready()) => {
+                Poll::Ready(Err(Stop::Late))
+            }
+            taken => taken,
         });
         match taken.await {
             Ok(()) => {}
-            Err(Some(Err(why))) => return Err(Verdict::Gone(why)),
-            Err(Some(Ok(()))) => return refused(answer::SLOW_REQUEST),
-            Err(None) => return refused(answer::OVERLOAD),
+            Err(Stop::Gone(why)) => return Err(Verdict::Gone(why)),
+            Err(Stop::Late) => return Err(refused(answer::SLOW_REQUEST)),
+            Err(Stop::Full) => return Err(refused(answer::OVERLOAD)),
         }
     }
-    if !body.part && held.bytes().len() > body.most { refused(answer::TOO_LARGE) } else { Ok(()) }
+    if !body.part && held.bytes().len() > body.most {
+        return Err(refused(answer::TOO_LARGE));
+    }
+    Ok(())
+}
+
+/// Why a body can't be held.
+enum Stop {
+    /// Its client has gone, or sends what is no HTTP.
+    Gone(Broken),
+    /// It takes too long.
+    Late,
+    /// There is no room.
+    Full,
+}
+
+/// Takes the next piece of a body.
+fn take<S: Server>(held: &mut Held, server: &mut S, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    match server.poll_piece(cx) {
+        Poll::Ready(Ok(Piece::Data { bytes, last })) => {
+            let (n, room) = (bytes.len(), held.take(bytes));
+            server.consume(n);
+            if !room {
+                return Poll::Ready(Err(Stop::Full));
+            }
+            if last {
+                held.end(None);
+            }
+        }
+        Poll::Ready(Ok(Piece::Trailers(fields))) => held.end(Some(&fields)),
+        Poll::Ready(Ok(Piece::End)) => held.end(None),
+        Poll::Ready(Err(why)) => return Poll::Ready(Err(Stop::Gone(why))),
+        Poll::Pending => {
+            // What asks the client for its body may not be on its way yet.
+            return match server.poll_flush(cx) {
+                Poll::Ready(Err(why)) => Poll::Ready(Err(Stop::Gone(why))),
+                _ => Poll::Pending,
+            };
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 fn judge(authz: &Authz, said: Said, exchange: &mut Exchange, marks: &mut Marks) -> Verdict {
@@ -236,7 +253,7 @@ fn pass(yes: Yes, exchange: &mut Exchange) -> Verdict {
 fn refuse(details: &'static str, status: u16, no: No) -> Verdict {
     let status = if no.status == 0 { status } else { no.status };
     let refused = Refused { changes: Some(no.fields), instead: Some((status, no.body)), ..answer::UNAUTHORIZED.into() };
-    Verdict::Refused(Some(Details::Other(details)), refused)
+    Verdict::Refused(Some(Details::Other(details)), Box::new(refused))
 }
 
 /// Sets and removes parameters of a query; the others stay as they are.

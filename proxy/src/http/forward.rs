@@ -61,7 +61,7 @@ pub(super) async fn handle<S: Server>(connection: &Rc<Connection>, head: Request
             }
             Guarded::Refused(refused) => {
                 count_nowhere(&mut exchange, config);
-                return Box::pin(refuse(server, exchange, refused)).await;
+                return Box::pin(refuse(server, exchange, *refused)).await;
             }
             Guarded::Gone(why) => {
                 count_nowhere(&mut exchange, config);

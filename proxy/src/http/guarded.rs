@@ -29,7 +29,7 @@ pub(super) enum Guarded {
     /// It may pass; of its body this was taken.
     Passes(Option<Held>),
     /// Somebody refuses it.
-    Refused(Refused),
+    Refused(Box<Refused>),
     /// Its client has gone, or sent what is no HTTP.
     Gone(Broken),
 }
@@ -44,7 +44,7 @@ pub(super) async fn guard<S: Server>(
 ) -> Guarded {
     let Some(spec) = spec(connection, config) else {
         exchange.refused(Details::Denied("".into()));
-        return Guarded::Refused(answer::DENIED.into());
+        return Guarded::Refused(Box::new(answer::DENIED.into()));
     };
     let (mut marks, mut claims, mut held) = (Marks::default(), None, None);
     let mut refused = None;
@@ -69,7 +69,7 @@ pub(super) async fn guard<S: Server>(
                 let about = authz::About { connection, config, shape, edge: spec.remote_address };
                 match Box::pin(authz::ask(&about, authz, exchange, &mut held, &mut marks, server)).await {
                     authz::Verdict::Passes => None,
-                    authz::Verdict::Refused(why, answer) => Some((why, answer)),
+                    authz::Verdict::Refused(why, answer) => Some((why, *answer)),
                     authz::Verdict::Gone(why) => {
                         exchange.marks(marks);
                         return Guarded::Gone(why);
@@ -86,7 +86,7 @@ pub(super) async fn guard<S: Server>(
     if let Some(why) = why {
         exchange.refused(why);
     }
-    Guarded::Refused(answer)
+    Guarded::Refused(Box::new(answer))
 }
 
 /// A token that is not good.

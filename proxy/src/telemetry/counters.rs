@@ -43,10 +43,28 @@ impl Refusal {
     ];
 }
 
+/// What somebody said who was asked about a request or a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Consent {
+    /// It may pass.
+    Given,
+    /// It may not.
+    Denied,
+    /// Nothing that can be used.
+    Missing,
+}
+
+impl Consent {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Given, "allowed"), (Self::Denied, "denied"), (Self::Missing, "no_answer")];
+}
+
 /// Counters of the whole proxy.
 #[derive(Debug, Default)]
 pub struct Counters {
     refused: [AtomicU64; Refusal::ALL.len()],
+    consents: [AtomicU64; Consent::ALL.len()],
     /// Accepted connections, outbound.
     pub outbound: AtomicU64,
     /// Accepted connections, inbound.
@@ -85,6 +103,11 @@ impl Counters {
         self.refused[why as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts what somebody said.
+    pub fn consented(&self, what: Consent) {
+        self.consents[what as usize].fetch_add(1, Relaxed);
+    }
+
     pub(super) fn write(&self, out: &mut String) {
         use std::fmt::Write as _;
         let mut metric = |name: &str, kind: &str, samples: &[(String, i128)]| {
@@ -112,6 +135,9 @@ impl Counters {
         metric("retries", "counter", &one(count(&self.retries)));
         metric("mirrored_requests", "counter", &one(count(&self.mirrored)));
         metric("mirrors_dropped", "counter", &one(count(&self.mirrors_dropped)));
+        let consents =
+            Consent::ALL.map(|(what, name)| (format!("{{result=\"{name}\"}}"), count(&self.consents[what as usize])));
+        metric("external_authorizations", "counter", &consents);
         metric("ejections", "counter", &one(count(&self.ejections)));
         metric("xds_connected", "gauge", &one(level(&self.xds_connected)));
         metric("xds_accepted", "counter", &one(count(&self.xds_accepted)));

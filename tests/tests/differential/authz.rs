@@ -33,9 +33,8 @@ use crate::stream::Stream;
 const SLOW: Duration = Duration::from_millis(1500);
 /// What providers of the bed put before paths.
 const PREFIX: &str = "/check";
-/// What only Envoy says when it asks.
-const OF_ENVOY: [&str; 4] =
-    ["x-envoy-internal", "x-forwarded-for", "x-envoy-expected-rq-timeout-ms", "x-envoy-original-dst-host"];
+/// What only Envoy says when it asks over HTTP, of itself: docs/envoy.md tells it.
+const OF_ENVOY: [&str; 2] = ["x-envoy-internal", "x-forwarded-for"];
 
 /// The service. Clones are the same one.
 #[derive(Clone)]
@@ -166,7 +165,6 @@ fn of_request(http: &HttpRequest) -> Vec<String> {
         format!("  size {} body {:?} raw {:?}", http.size, http.body, text(&http.raw_body)),
     ];
     let told: Vec<_> = http.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    let told: Vec<_> = told.into_iter().filter(|(name, _)| !OF_ENVOY.contains(&name.as_str())).collect();
     lines.extend(fields(&told).map(|line| format!("  {line}")));
     lines
 }
