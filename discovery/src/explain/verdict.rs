@@ -96,17 +96,15 @@ pub(super) fn ask(chain: &FilterChain, name: &str, arriving: &Arriving<'_>) -> S
 
 /// What stands before the filter that serves.
 fn filters(chain: &FilterChain) -> Vec<Any> {
-    let all = chain.filters.iter().filter_map(|f| match &f.config_type {
-        Some(filter::ConfigType::TypedConfig(any)) => Some(any.clone()),
-        None => None,
-    });
+    let of_filter = |filter::ConfigType::TypedConfig(any): &_| any.clone();
+    let all = chain.filters.iter().filter_map(|f| f.config_type.as_ref().map(of_filter));
     let mut out = Vec::new();
     for any in all {
         match read::<HttpConnectionManager>(&any) {
-            Some(manager) => out.extend(manager.http_filters.into_iter().filter_map(|f| match f.config_type {
-                Some(http_filter::ConfigType::TypedConfig(any)) => Some(any),
-                None => None,
-            })),
+            Some(manager) => {
+                let of_http = |http_filter::ConfigType::TypedConfig(any)| any;
+                out.extend(manager.http_filters.into_iter().filter_map(|f| f.config_type.map(of_http)));
+            }
             None => out.push(any),
         }
     }
@@ -135,10 +133,8 @@ impl Asking<'_> {
             let cluster = match &config.services {
                 Some(Services::GrpcService(service)) => grpc(service.target_specifier.as_ref()),
                 Some(Services::HttpService(service)) => {
-                    service.server_uri.as_ref().and_then(|uri| match &uri.http_upstream_type {
-                        Some(http_uri::HttpUpstreamType::Cluster(cluster)) => Some(cluster.clone()),
-                        None => None,
-                    })
+                    let of_uri = |http_uri::HttpUpstreamType::Cluster(cluster): &_| cluster.clone();
+                    service.server_uri.as_ref().and_then(|uri| uri.http_upstream_type.as_ref().map(of_uri))
                 }
                 None => None,
             };

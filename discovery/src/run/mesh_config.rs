@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(all["oauth"].namespace.as_deref(), Some("auth"));
         assert_eq!(all["oauth"].status_on_error, Some(503));
         for (text, at, why) in [
-            ("statusOnError: '299'", ":7: extensionProviders[0].envoyExtAuthzHttp.statusOnError: ", "write 403 or 503"),
+            ("statusOnError: '299'", ":6: extensionProviders[0].envoyExtAuthzHttp.statusOnError: ", "write 403 or 503"),
             ("pathPrefix: check", "pathPrefix: ", "does not begin with a slash"),
             ("headersToUpstreamOnAllow: ['*']", "headersToUpstreamOnAllow[0]: ", "write a beginning"),
             ("includeRequestBodyInCheck: {allowPartialMessage: true}", "maxRequestBytes: ", "leave the body out"),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use hawser_tests::Host;
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Socket, Type};
@@ -40,8 +40,12 @@ impl Net {
         self.enter()?;
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_mark(MARK)?;
-        let port = PORTS.fetch_add(1, Ordering::Relaxed);
-        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+        // A few are the proxies' own.
+        let free = (0..100).any(|_| {
+            let port = PORTS.fetch_add(1, Ordering::Relaxed);
+            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()).is_ok()
+        });
+        ensure!(free, "no port is free");
         socket.connect_timeout(&to.into(), LIMIT).with_context(|| format!("connecting to {to}"))?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;

@@ -222,7 +222,7 @@ const JUDGED: &[(&[&str], &str, &str, &str)] = &[
     (&["--path", "/details/secret"], "refused", "istio-system/secrets", "403"),
     (&["--path", "/details/asked?a=b"], "refused", "default/ask", "403"),
     (&["--path", "/open/a/b"], "refused", "-", "403"),
-    (&["--path", "/open/a/b", "--header", "X-Key: k1"], "served", "default/callers", "404"),
+    (&["--path", "/open/a/b", "--header", "X-Key: k1"], "served", "default/callers", "200"),
     (&["--path", "/details/0"], "served", "default/callers", "200"),
 ];
 
