@@ -188,7 +188,7 @@ pub(crate) const SETS: &[Set] = &[
         get("allowed", "GET /authz/allow HTTP/1.1\nhost: a.test\n\n"),
     ] },
     Set { name: "CUSTOM of connections", yaml: asks!("grpc", "[{to: [{operation: {ports: ['8056', '8057', '8058', '8059']}}]}]"), tries: CONNECTIONS },
-    Set { name: "CUSTOM of connections that are not meant", yaml: asks!("grpc", "[{to: [{operation: {ports: ['8001']}}]}]"), tries: CONNECTIONS },
+    Set { name: "CUSTOM of connections that are not meant", yaml: asks!("grpc", "[{to: [{operation: {ports: ['8047']}}]}]"), tries: CONNECTIONS },
     Set { name: "CUSTOM of connections without an answer", yaml: asks!("refusing", "[{to: [{operation: {ports: ['8056', '8057', '8058', '8059']}}]}]"), tries: CONNECTIONS },
     Set { name: "CUSTOM without rules", yaml: asks!("grpc", "[]"), tries: &[
         get("nothing is asked", "GET /authz/deny HTTP/1.1\nhost: a.test\n\n"),
