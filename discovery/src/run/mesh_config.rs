@@ -147,7 +147,7 @@ mod tests {
             let refused = said(&format!("{http}{text}\n")).unwrap_err();
             assert!(refused.contains(at) && refused.contains(why), "{refused}");
         }
-        assert!(said(&grpc.replace("opa.default", "*.default")).unwrap_err().contains("is not a service"));
+        assert!(said(&grpc.replace("opa.default.svc", "'*.default.svc'")).unwrap_err().contains("is not a service"));
         assert!(said(&grpc.replace("name: opa", "name: Opa")).unwrap_err().contains("extensionProviders[0].name: "));
     }
 

@@ -205,7 +205,7 @@ fn tokens_are_found_where_they_may_be_and_taken_away_unless_they_go_on() {
         assert_eq!((head.fields.get("x-token"), head.fields.get("x-none")), (None, None));
         assert_eq!(head.fields.all("x-sub").collect::<Vec<_>>(), [b"you"]);
         assert_eq!(head.fields.get("x-n"), Some(&b"5"[..]));
-        assert_eq!(head.fields.get("x-p"), Some(b64(r#"["q"]"#).as_bytes()));
+        assert_eq!(head.fields.get("x-p"), Some(&b"WyJxIl0="[..]));
         assert_eq!(head.fields.get("x-payload"), token.split('.').nth(1).map(str::as_bytes));
     }
     let (path, (name, value)) = &places[0];
