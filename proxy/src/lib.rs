@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod detect;
+pub mod dns;
 pub mod guard;
 pub mod hbone;
 pub mod http;

@@ -252,7 +252,7 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
 
 fn to<'c>(cluster: &'c Arc<Cluster>, came: Came<'_>, tried: &Tried) -> Option<To<'c>> {
     if cluster.spec.discovery == Discovery::Original {
-        return Some(To::Address(came.arrival.to));
+        return Some(To::Address(cluster.spec.original_address(came.arrival.to)));
     }
     let source = came.arrival.peer.filter(|_| came.spec.by_source);
     let hash = source.map(|peer| balance::hash_of(peer.ip().to_string().as_bytes()));

@@ -25,7 +25,7 @@ fn cluster(endpoints: Vec<EndpointSpec>, outlier: Option<Outlier>, before: Optio
     let mut spec = ClusterSpec::original("PassthroughCluster").unwrap();
     spec.balance = Balance::LeastRequest(2);
     spec.outlier = outlier;
-    Cluster::new(Arc::new(spec), &EndpointSet { endpoints }, before)
+    Cluster::new(Arc::new(spec), &EndpointSet { endpoints, named: Vec::new() }, before)
 }
 
 /// A fixed walk over all numbers.
@@ -165,7 +165,8 @@ fn where_too_few_are_left_all_are_used() {
     let outlier = Outlier { consecutive_5xx: 1, ..patient() };
     let mut spec = ClusterSpec::original("PassthroughCluster").unwrap();
     (spec.balance, spec.outlier, spec.least_healthy) = (Balance::Random, Some(outlier), 60.0);
-    let set = EndpointSet { endpoints: (1..=2).map(|port| endpoint(port, Health::Healthy, 1)).collect() };
+    let set =
+        EndpointSet { endpoints: (1..=2).map(|port| endpoint(port, Health::Healthy, 1)).collect(), named: Vec::new() };
     let cluster = Cluster::new(Arc::new(spec), &set, None);
     assert!(report(&cluster, &cluster.endpoints[0], Outcome::Status(500), 1));
     let seen = (0..100).map(|n| choose(&cluster, 2, &Tried::new(), None, || n).unwrap().spec.address.port());
@@ -176,7 +177,8 @@ fn where_too_few_are_left_all_are_used() {
 fn a_hash_leads_to_one_endpoint_and_past_it_where_it_was_tried() {
     let mut spec = ClusterSpec::original("PassthroughCluster").unwrap();
     spec.balance = Balance::Hashed(Table::Ring(1024));
-    let set = EndpointSet { endpoints: (1..=5).map(|port| endpoint(port, Health::Healthy, 1)).collect() };
+    let set =
+        EndpointSet { endpoints: (1..=5).map(|port| endpoint(port, Health::Healthy, 1)).collect(), named: Vec::new() };
     let cluster = Cluster::new(Arc::new(spec), &set, None);
     let mut chance = chances();
     let mut find = |hash, tried: &Tried| choose(&cluster, 1, tried, hash, &mut chance).unwrap().state.id;
@@ -197,7 +199,10 @@ fn a_new_endpoint_gets_a_part_of_its_share() {
         let mut spec = ClusterSpec::original("PassthroughCluster").unwrap();
         spec.balance = balance;
         spec.warm_up = crate::config::WarmUp::new(&warm).unwrap();
-        let set = EndpointSet { endpoints: (1..=2).map(|port| endpoint(port, Health::Healthy, 1)).collect() };
+        let set = EndpointSet {
+            endpoints: (1..=2).map(|port| endpoint(port, Health::Healthy, 1)).collect(),
+            named: Vec::new(),
+        };
         let mut cluster = Cluster::new(Arc::new(spec), &set, None);
         let now = cluster.endpoints[0].state.since + 200_000;
         let new = Arc::new(crate::config::EndpointState { since: now - 20_000, ..Default::default() });

@@ -24,7 +24,11 @@ use super::listener::validation;
 use super::proto::{At as _, RAW_BUFFER, Refused, metadata_value, refuse, timeout, unpack};
 use super::{Foreign, StringMatch};
 use crate::balance::Hashed;
+use crate::dns::Wish;
 use crate::tcp::Habit;
+
+/// Between two look-ups of a name, where nothing is said of it.
+const REFRESH: Duration = Duration::from_secs(5);
 
 /// A cluster in use.
 #[derive(Debug)]
@@ -98,6 +102,8 @@ pub struct ClusterSpec {
     pub service: Service,
     /// Source address of connections, where the configuration names one.
     pub source: Option<std::net::IpAddr>,
+    /// The port of what goes on to where it was going, if it is another one.
+    pub port: Option<u16>,
 }
 
 /// Where the endpoints are from.
@@ -107,6 +113,13 @@ pub enum Discovery {
     Eds(Arc<str>),
     /// They come with the cluster.
     Static,
+    /// They come with the cluster, and are names.
+    Names {
+        /// How they are looked up.
+        wish: Wish,
+        /// The first address of an answer stands for all.
+        one: bool,
+    },
     /// Where the connection was going.
     Original,
 }
@@ -178,8 +191,12 @@ impl ClusterSpec {
                 Discovery::Static
             }
             Ok(DiscoveryType::OriginalDst) => Discovery::Original,
-            Ok(DiscoveryType::StrictDns | DiscoveryType::LogicalDns) => {
-                refuse!("type: names are resolved by discovery, STRICT_DNS and LOGICAL_DNS are not supported")
+            Ok(kind @ (DiscoveryType::StrictDns | DiscoveryType::LogicalDns)) => {
+                let assignment = cluster.load_assignment.clone().unwrap_or_default();
+                endpoints = Some(EndpointSet::of_names(&assignment).at("load_assignment")?);
+                let refresh = timeout("dns_refresh_rate", cluster.dns_refresh_rate.as_ref())?;
+                let wish = Wish { refresh: refresh.unwrap_or(REFRESH), by_answer: cluster.respect_dns_ttl };
+                Discovery::Names { wish, one: kind == DiscoveryType::LogicalDns }
             }
             Err(_) => refuse!("type {kind} is unknown"),
         };
@@ -225,6 +242,7 @@ impl ClusterSpec {
             options,
             service: service(cluster),
             source,
+            port: port(cluster)?,
         };
         Ok((spec, endpoints))
     }
@@ -248,7 +266,14 @@ impl ClusterSpec {
             options: Options::of(HttpProtocol::AsReceived),
             service: Service::default(),
             source: None,
+            port: None,
         })
+    }
+
+    /// Where a connection goes on to that was going there.
+    pub fn original_address(&self, mut to: SocketAddr) -> SocketAddr {
+        to.set_port(self.port.unwrap_or(to.port()));
+        to
     }
 
     /// Which transport an endpoint takes.
@@ -388,6 +413,17 @@ fn fingerprint(context: &[u8]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     context.hash(&mut hasher);
     hasher.finish() | 1
+}
+
+fn port(cluster: &proto::Cluster) -> Result<Option<u16>, Refused> {
+    let Some(proto::cluster::LbConfig::OriginalDstLbConfig(config)) = &cluster.lb_config else { return Ok(None) };
+    match config.upstream_port_override {
+        None | Some(0) => Ok(None),
+        Some(port) => match u16::try_from(port) {
+            Ok(port) => Ok(Some(port)),
+            Err(_) => refuse!("original_dst_lb_config: {port} is no port"),
+        },
+    }
 }
 
 /// `filter_metadata["istio"].services[0]`.

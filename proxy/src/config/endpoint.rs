@@ -1,6 +1,7 @@
 //! Endpoints of a cluster: address, health, who answers there, and what is counted of it.
 
-use std::net::SocketAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -9,13 +10,15 @@ use hawser_api::proto::core::HealthStatus;
 use hawser_api::proto::endpoint as proto;
 use tokio_util::sync::CancellationToken;
 
-use super::proto::{At as _, Refused, metadata_text, metadata_value, refuse, socket_address};
+use super::proto::{At as _, Refused, host_and_port, metadata_text, metadata_value, refuse, socket_address};
 
 /// All endpoints of a cluster.
 #[derive(Debug, Default)]
 pub struct EndpointSet {
     /// In the order of the resource.
     pub endpoints: Vec<EndpointSpec>,
+    /// Those that are known by name only; of their addresses the port counts.
+    pub named: Vec<(Arc<str>, EndpointSpec)>,
 }
 
 /// An endpoint as discovery says it.
@@ -131,28 +134,63 @@ impl Default for EndpointState {
 
 impl EndpointSet {
     pub(super) fn new(assignment: &proto::ClusterLoadAssignment) -> Result<Self, Refused> {
-        let mut endpoints = Vec::new();
+        Self::read(assignment, false)
+    }
+
+    /// The same of endpoints that may be names.
+    pub(super) fn of_names(assignment: &proto::ClusterLoadAssignment) -> Result<Self, Refused> {
+        Self::read(assignment, true)
+    }
+
+    fn read(assignment: &proto::ClusterLoadAssignment, names: bool) -> Result<Self, Refused> {
+        let mut set = Self::default();
         for (i, group) in assignment.endpoints.iter().enumerate() {
             let locality = group.locality.clone().unwrap_or_default();
             let locality: Arc<str> = format!("{}/{}/{}", locality.region, locality.zone, locality.sub_zone).into();
             for (j, endpoint) in group.lb_endpoints.iter().enumerate() {
-                let spec = spec(endpoint, group, &locality).at(format_args!("endpoints[{i}].lb_endpoints[{j}]"))?;
-                endpoints.push(spec);
+                let at = format_args!("endpoints[{i}].lb_endpoints[{j}]").to_string();
+                let (name, spec) = spec(endpoint, group, &locality, names).at(at)?;
+                match name {
+                    Some(name) => set.named.push((name, spec)),
+                    None => set.endpoints.push(spec),
+                }
             }
         }
-        Ok(Self { endpoints })
+        Ok(set)
+    }
+
+    /// The same with names replaced by what they stand for; one address alone, where only one counts. No address stands
+    /// twice for names.
+    pub(super) fn resolved<'a>(&self, addresses: impl Fn(&str) -> &'a [IpAddr], one: bool) -> Self {
+        let mut endpoints = self.endpoints.clone();
+        let mut known: HashSet<SocketAddr> = endpoints.iter().map(|e| e.address).collect();
+        for (name, spec) in &self.named {
+            let all = addresses(name);
+            for ip in if one { &all[..all.len().min(1)] } else { all } {
+                let address = SocketAddr::new(*ip, spec.address.port());
+                if known.insert(address) {
+                    endpoints.push(EndpointSpec { address, ..spec.clone() });
+                }
+            }
+        }
+        Self { endpoints, named: Vec::new() }
     }
 }
 
+/// An endpoint; with its name, if that is all that is known of where it listens.
 fn spec(
     endpoint: &proto::LbEndpoint,
     group: &proto::LocalityLbEndpoints,
     locality: &Arc<str>,
-) -> Result<EndpointSpec, Refused> {
+    names: bool,
+) -> Result<(Option<Arc<str>>, EndpointSpec), Refused> {
     let Some(proto::lb_endpoint::HostIdentifier::Endpoint(at)) = &endpoint.host_identifier else {
         refuse!("endpoint is missing");
     };
-    let address = socket_address("address", at.address.as_ref())?;
+    let (name, address) = match host_and_port(at.address.as_ref()).filter(|_| names) {
+        Some((name, port)) => (Some(name.into()), SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)),
+        None => (None, socket_address("address", at.address.as_ref())?),
+    };
     let health = match HealthStatus::try_from(endpoint.health_status) {
         Ok(HealthStatus::Unknown | HealthStatus::Healthy) => Health::Healthy,
         Ok(HealthStatus::Degraded) => Health::Degraded,
@@ -174,7 +212,7 @@ fn spec(
             transport.push((key.clone(), text.clone()));
         }
     }
-    Ok(EndpointSpec {
+    let spec = EndpointSpec {
         address,
         health,
         weight: endpoint.load_balancing_weight.unwrap_or(1).max(1),
@@ -187,7 +225,8 @@ fn spec(
         host: text("host"),
         transport,
         workload: Arc::new(Workload::parse(metadata_text(meta, metadata::ISTIO, "workload").unwrap_or_default())),
-    })
+    };
+    Ok((name, spec))
 }
 
 impl Workload {

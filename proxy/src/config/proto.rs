@@ -92,3 +92,16 @@ pub(super) fn socket_address(
         Err(_) => refuse!("{field}: {port} is no port"),
     }
 }
+
+/// Host name and port of a TCP socket, if that is how it is named.
+pub(super) fn host_and_port(address: Option<&hawser_api::proto::core::Address>) -> Option<(&str, u16)> {
+    use hawser_api::proto::core::address::Address;
+    use hawser_api::proto::core::socket_address::PortSpecifier;
+    let Some(Address::SocketAddress(socket)) = address.and_then(|a| a.address.as_ref()) else { return None };
+    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else { return None };
+    let name = socket.address.as_str();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let is_name = !name.is_empty() && name.len() <= 253 && name.bytes().all(plain);
+    let port = u16::try_from(port).ok().filter(|_| socket.protocol == 0 && is_name)?;
+    name.parse::<std::net::IpAddr>().is_err().then_some((name, port))
+}

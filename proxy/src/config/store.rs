@@ -16,6 +16,7 @@ use super::{
     Cluster, ClusterSpec, Config, Credentials, Discovery, EndpointSet, Filter, Guard, Listener, Roots, RouteSource,
     RouteTable, TcpGuard, Transport,
 };
+use crate::dns::Wish;
 
 /// Kinds of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +65,8 @@ pub struct Store {
     fixed: BTreeMap<Arc<str>, Arc<EndpointSet>>,
     credentials: BTreeMap<Arc<str>, Arc<Credentials>>,
     roots: BTreeMap<Arc<str>, Arc<Roots>>,
+    /// Addresses of names that were looked up.
+    addresses: BTreeMap<Arc<str>, Vec<IpAddr>>,
     /// Clusters to be joined anew; those of the last configuration otherwise.
     stale: BTreeSet<Arc<str>>,
     clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
@@ -163,6 +166,32 @@ impl Store {
         news
     }
 
+    /// Names of endpoints that are looked up; what is known of others is forgotten.
+    pub fn names_wanted(&mut self) -> BTreeMap<Arc<str>, Wish> {
+        let mut wanted = BTreeMap::<Arc<str>, Wish>::new();
+        for (cluster, spec) in &self.specs {
+            let Discovery::Names { wish, .. } = spec.discovery else { continue };
+            for (name, _) in self.fixed.get(cluster).iter().flat_map(|set| &set.named) {
+                // The most impatient one decides.
+                let known = wanted.entry(name.clone()).or_insert(wish);
+                known.refresh = known.refresh.min(wish.refresh);
+                known.by_answer |= wish.by_answer;
+            }
+        }
+        self.addresses.retain(|name, _| wanted.contains_key(name));
+        wanted
+    }
+
+    /// A name was looked up.
+    pub fn looked_up(&mut self, name: Arc<str>, addresses: Vec<IpAddr>) {
+        for (cluster, set) in &self.fixed {
+            if set.named.iter().any(|(of, _)| *of == name) {
+                self.stale.insert(cluster.clone());
+            }
+        }
+        self.addresses.insert(name, addresses);
+    }
+
     fn stale_users_of(&mut self, endpoints: &str) {
         for (name, spec) in &self.specs {
             if matches!(&spec.discovery, Discovery::Eds(n) if **n == *endpoints) {
@@ -207,9 +236,25 @@ impl Store {
         let Some(listener) = self.listeners.get(name) else { return false };
         let mut wanted = BTreeSet::new();
         self.closure(listener, &mut wanted);
-        let settled =
-            |item: &(Kind, Arc<str>)| item.0 == Kind::Secret || self.has(item.0, &item.1) || self.absent.contains(item);
+        let settled = |item: &(Kind, Arc<str>)| match item.0 {
+            Kind::Secret => true,
+            kind if !self.has(kind, &item.1) => self.absent.contains(item),
+            Kind::Cluster => self.is_looked_up(&item.1),
+            _ => true,
+        };
         wanted.iter().all(settled)
+    }
+
+    /// Whether there is an address for a name of a cluster, or none for any of them.
+    fn is_looked_up(&self, cluster: &str) -> bool {
+        let mut all = true;
+        for (name, _) in self.fixed.get(cluster).into_iter().flat_map(|set| &set.named) {
+            match self.addresses.get(name) {
+                Some(addresses) if !addresses.is_empty() => return true,
+                known => all &= known.is_some(),
+            }
+        }
+        all
     }
 
     fn closure(&self, listener: &Listener, wanted: &mut BTreeSet<(Kind, Arc<str>)>) {
@@ -273,13 +318,22 @@ impl Store {
         }
         for name in std::mem::take(&mut self.stale) {
             let Some(spec) = self.specs.get(&name) else { continue };
-            let empty = Arc::default();
+            let empty = EndpointSet::default();
             let set = match &spec.discovery {
                 Discovery::Eds(endpoints) => self.endpoints.get(endpoints),
                 _ => self.fixed.get(&name),
             };
             let before = self.clusters.get(&name).map(AsRef::as_ref);
-            let joined = Cluster::new(spec.clone(), set.unwrap_or(&empty), before);
+            let looked_up;
+            let set = match (&spec.discovery, set) {
+                (Discovery::Names { one, .. }, Some(set)) => {
+                    let addresses = |name: &str| self.addresses.get(name).map(Vec::as_slice).unwrap_or_default();
+                    looked_up = set.resolved(addresses, *one);
+                    &looked_up
+                }
+                (_, set) => set.map_or(&empty, AsRef::as_ref),
+            };
+            let joined = Cluster::new(spec.clone(), set, before);
             self.clusters.insert(name, Arc::new(joined));
         }
         let mut config = Config {
@@ -324,6 +378,16 @@ impl Store {
             }
         }
         names.into_iter().filter(|n| !self.specs.contains_key(*n)).filter_map(|n| ClusterSpec::original(n)).collect()
+    }
+
+    /// Outbound listeners beyond so many, those that were used the longest time ago.
+    pub fn least_used(&self, most: usize) -> Vec<Arc<str>> {
+        let outbound = self.listeners.iter().filter(|(name, _)| ***name != *listeners::VIRTUAL_INBOUND);
+        let used = |l: &Listener| l.used.load(std::sync::atomic::Ordering::Relaxed);
+        let mut all: Vec<_> = outbound.map(|(name, listener)| (used(listener), name)).collect();
+        all.sort();
+        all.truncate(all.len().saturating_sub(most));
+        all.into_iter().map(|(_, name)| name.clone()).collect()
     }
 
     /// Outbound listeners that nobody has used since `then`.

@@ -135,3 +135,62 @@ fn first_bytes_are_waited_for_as_long_as_said_and_never_for_ever() {
     assert_eq!(detect(of(0, 0)), 15_000, "no limit is ours");
     assert_eq!(detect(of(60, 0)), 15_000);
 }
+
+fn named(kind: cluster::cluster::DiscoveryType, endpoints: &[(&str, u32)]) -> Cluster {
+    use hawser_api::proto::endpoint::{
+        ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+    };
+    let endpoint = |(name, port): &(&str, u32)| {
+        let socket = core::SocketAddress {
+            address: (*name).to_owned(),
+            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(*port)),
+            ..Default::default()
+        };
+        let address = Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) });
+        let endpoint = Endpoint { address, ..Default::default() };
+        LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..Default::default() }
+    };
+    let group = LocalityLbEndpoints { lb_endpoints: endpoints.iter().map(endpoint).collect(), ..Default::default() };
+    Cluster {
+        name: "c".into(),
+        cluster_discovery_type: Some(cluster::cluster::ClusterDiscoveryType::Type(kind as i32)),
+        load_assignment: Some(ClusterLoadAssignment { endpoints: vec![group], ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+fn addresses(config: &Config) -> Vec<String> {
+    config.clusters["c"].endpoints.iter().map(|e| e.spec.address.to_string()).collect()
+}
+
+#[test]
+fn names_of_endpoints_are_looked_up_before_a_listener_serves_and_keep_what_is_counted() {
+    use cluster::cluster::DiscoveryType;
+    let (name, address) = ("240.240.0.1_80", "240.240.0.1:80".parse().unwrap());
+    let mut store = Store::default();
+    store.put(Kind::Listener, name, &listener(vec![http("r")])).unwrap();
+    store.put(Kind::Route, "r", &route_to("c")).unwrap();
+    let endpoints = [("a.test", 80), ("192.0.2.9", 81), ("b.test", 82)];
+    let strict = named(DiscoveryType::StrictDns, &endpoints);
+    store.put(Kind::Cluster, "c", &strict.encode_to_vec()).unwrap();
+    assert_eq!(store.names_wanted().into_keys().collect::<Vec<_>>(), ["a.test".into(), "b.test".into()]);
+    assert!(!store.snapshot().outbound.contains_key(&address), "nothing is known of its names");
+    let ips = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<_>>();
+    store.looked_up("b.test".into(), Vec::new());
+    assert!(!store.snapshot().outbound.contains_key(&address), "one name is known, and stands for nothing");
+    store.looked_up("a.test".into(), ips(&["192.0.2.1", "2001:db8::1"]));
+    let before = store.snapshot();
+    assert!(before.outbound.contains_key(&address));
+    assert_eq!(addresses(&before), ["192.0.2.9:81", "192.0.2.1:80", "[2001:db8::1]:80"]);
+    store.looked_up("a.test".into(), ips(&["192.0.2.1"]));
+    let after = store.snapshot();
+    assert_eq!(addresses(&after), ["192.0.2.9:81", "192.0.2.1:80"]);
+    let state = |config: &Config| config.clusters["c"].endpoints[1].state.id;
+    assert_eq!(state(&before), state(&after));
+    let logical = named(DiscoveryType::LogicalDns, &[("a.test", 80)]);
+    store.put(Kind::Cluster, "c", &logical.encode_to_vec()).unwrap();
+    store.looked_up("a.test".into(), ips(&["192.0.2.5", "192.0.2.6"]));
+    assert_eq!(addresses(&store.snapshot()), ["192.0.2.5:80"], "one address stands for all");
+    store.put(Kind::Cluster, "c", &eds("c").encode_to_vec()).unwrap();
+    assert!(store.names_wanted().is_empty());
+}

@@ -3,6 +3,7 @@
 //! In: the agent's socket, questions of workers. Out: a configuration for the workers. The protocol is in
 //! [`super::subscriptions`]; here is the I/O.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,6 +25,7 @@ use tonic::{Status, Streaming};
 
 use super::subscriptions::{Subscriptions, Verdict};
 use crate::config::Config;
+use crate::dns::Resolver;
 use crate::telemetry::Counters;
 use crate::worker::Ask;
 
@@ -37,6 +39,7 @@ const TOGETHER: usize = 256;
 #[derive(Debug)]
 pub struct Ads {
     subscriptions: Subscriptions,
+    resolver: Resolver,
     config: Arc<ArcSwap<Config>>,
     changed: watch::Sender<()>,
     counters: Arc<Counters>,
@@ -67,6 +70,7 @@ impl Ads {
     ) -> Self {
         Self {
             subscriptions: Subscriptions::new(),
+            resolver: Resolver::of_host(),
             config,
             changed,
             counters,
@@ -101,6 +105,7 @@ impl Ads {
                 tokio::select! {
                     () = &mut wait => break,
                     Some(ask) = asked.recv() => self.ask(ask),
+                    (name, addresses) = self.resolver.next() => self.looked_up(name, addresses),
                 }
             }
         }
@@ -141,6 +146,7 @@ impl Ads {
                     self.publish();
                 }
                 Some(ask) = asked.recv() => self.ask(ask),
+                (name, addresses) = self.resolver.next() => self.looked_up(name, addresses),
                 _ = tidy.tick() => {
                     self.subscriptions.tidy(Instant::now());
                     self.publish();
@@ -160,8 +166,14 @@ impl Ads {
         }
     }
 
+    fn looked_up(&mut self, name: Arc<str>, addresses: Vec<IpAddr>) {
+        self.subscriptions.looked_up(name, addresses);
+        self.publish();
+    }
+
     fn publish(&mut self) {
         if let Some(config) = self.subscriptions.snapshot() {
+            self.resolver.want(&self.subscriptions.names_wanted());
             if config.credentials.contains_key(SECRET_DEFAULT) {
                 drop(self.certificate.take());
             }

@@ -4,8 +4,8 @@
 //! something changed. Invariant: names that nobody uses any more are given up; questions are bounded in number, and
 //! a no is remembered only for a moment.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use prost_types::value::Kind as ValueKind;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Kind, Store, listener_name};
+use crate::dns::Wish;
 
 /// The most addresses that are asked for at a time, and the most that are remembered as absent.
 const MOST: usize = 4096;
@@ -140,6 +141,17 @@ impl Subscriptions {
         std::mem::take(&mut self.changed).then(|| self.store.snapshot())
     }
 
+    /// Names of endpoints that are to be looked up.
+    pub(super) fn names_wanted(&mut self) -> BTreeMap<Arc<str>, Wish> {
+        self.store.names_wanted()
+    }
+
+    /// One of them was.
+    pub(super) fn looked_up(&mut self, name: Arc<str>, addresses: Vec<IpAddr>) {
+        self.store.looked_up(name, addresses);
+        self.changed = true;
+    }
+
     /// A worker asks for the listener of an address.
     pub(super) fn ask(&mut self, address: SocketAddr, answer: oneshot::Sender<bool>, config: &Config, now: Instant) {
         let known = config.outbound.contains_key(&address);
@@ -198,7 +210,8 @@ impl Subscriptions {
     pub(super) fn tidy(&mut self, now: Instant) {
         self.absent.retain(|_, since| now.duration_since(*since) < ABSENT);
         let before = crate::clock::now_ms().saturating_sub(u64::try_from(UNUSED.as_millis()).unwrap_or(u64::MAX));
-        for name in self.store.unused_since(before) {
+        // Ports that are captured at every address bring listeners without end.
+        for name in self.store.unused_since(before).into_iter().chain(self.store.least_used(MOST)) {
             self.store.remove(Kind::Listener, &name);
             self.changed = true;
             self.outbox.extend(self.client.unsubscribe(&TypeUrl::LISTENER, [name]));

@@ -479,7 +479,7 @@ impl Call<'_> {
 
     fn target<'t>(&self, cluster: &'t Arc<Cluster>, hash: Option<u64>, tried: &mut Tried) -> Option<Target<'t>> {
         if cluster.spec.discovery == Discovery::Original {
-            return Some(Target { cluster, to: To::Address(self.connection.to) });
+            return Some(Target { cluster, to: To::Address(cluster.spec.original_address(self.connection.to)) });
         }
         let now = crate::clock::now_ms();
         // What failed twice near by is tried farther away, if the route says so.
