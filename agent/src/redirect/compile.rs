@@ -274,7 +274,7 @@ fn wanted() -> Vec<Vec<Match>> {
     [
         each(|f| vec![Match::To(f, RANGES.of(f))]),
         each(|f| vec![Match::ToSocket(f, TARGETS.of(f))]),
-        each(|f| vec![Match::ToSocket(f, TARGET_NETS.of(f))]),
+        each(|f| vec![Match::ToSocket(f, TARGET_NETS.of(f)), Match::LocalDestination(Equality::IsNot)]),
         each(|f| vec![Match::To(f, WIDE.of(f)), Match::LocalDestination(Equality::IsNot)]),
     ]
     .concat()

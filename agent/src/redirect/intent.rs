@@ -265,7 +265,7 @@ impl Capture {
             let target = Target { net: target.net.trunc(), port: target.port };
             let reason = if target.port == 0 || is_protected(target.port) {
                 "its port is never captured"
-            } else if special(&target.net) || target.net.prefix_len() == 0 {
+            } else if within_special(&target.net) || target.net.prefix_len() == 0 {
                 "it is loopback, link-local, multicast or unspecified"
             } else if targets.len() >= MOST_TARGETS {
                 "there are too many"
@@ -327,20 +327,31 @@ fn is_interface_name(name: &str) -> bool {
     !name.is_empty() && name.len() < 16 && name.chars().all(plain)
 }
 
+const SPECIAL: [&str; 10] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+    "::/128",
+    "::1/128",
+    "::ffff:0:0/96",
+    "fe80::/10",
+    "ff00::/8",
+];
+
+/// Whether a range has anything to do with addresses that lead nowhere else.
 fn special(range: &IpNet) -> bool {
-    const SPECIAL: [&str; 10] = [
-        "0.0.0.0/8",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "224.0.0.0/4",
-        "255.255.255.255/32",
-        "::/128",
-        "::1/128",
-        "::ffff:0:0/96",
-        "fe80::/10",
-        "ff00::/8",
-    ];
-    SPECIAL.iter().filter_map(|s| s.parse::<IpNet>().ok()).any(|s| s.contains(range) || range.contains(&s))
+    specials().any(|s| s.contains(range) || range.contains(&s))
+}
+
+/// Whether there is nothing else in it. Of wider ones with a port, what is local is left alone by the rule itself.
+fn within_special(range: &IpNet) -> bool {
+    specials().any(|s| s.contains(range))
+}
+
+fn specials() -> impl Iterator<Item = IpNet> {
+    SPECIAL.iter().filter_map(|s| s.parse().ok())
 }
 
 /// The nets that contain this one, widest last.
@@ -383,6 +394,8 @@ mod tests {
                 ("10.2.0.0/16", 80),
                 ("127.0.0.1/32", 80),
                 ("10.2.0.1/32", 81),
+                ("0.0.0.0/1", 443),
+                ("0.0.0.0/0", 443),
             ]
             .map(|(n, port)| Target { net: net(n), port })
             .into(),
@@ -392,9 +405,11 @@ mod tests {
         assert_eq!(kept.wide_ranges, [net("0.0.0.0/0")].into());
         assert_eq!(
             kept.targets,
-            [("10.2.0.0/16", 80), ("10.2.0.1/32", 81)].map(|(n, port)| Target { net: net(n), port }).into()
+            [("10.2.0.0/16", 80), ("10.2.0.1/32", 81), ("0.0.0.0/1", 443)]
+                .map(|(n, port)| Target { net: net(n), port })
+                .into()
         );
-        assert_eq!(refused.len(), 6, "{refused:?}");
+        assert_eq!(refused.len(), 7, "{refused:?}");
     }
 
     #[test]

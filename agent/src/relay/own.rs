@@ -108,6 +108,7 @@ fn take_capture(
     let mut all = redirect::Capture::default();
     for shard in shards.values() {
         all.virtual_ranges.extend(&shard.virtual_ranges);
+        all.wide_ranges.extend(&shard.wide_ranges);
         all.targets.extend(&shard.targets);
     }
     publish.send_if_modified(|now| {
@@ -125,6 +126,10 @@ fn parse(capture: &Capture) -> Result<redirect::Capture, String> {
     for range in &capture.ranges {
         virtual_ranges.insert(range.parse().map_err(|_| format!("{range:?} is not a range of addresses"))?);
     }
+    let mut wide_ranges = BTreeSet::new();
+    for range in &capture.wide {
+        wide_ranges.insert(range.parse().map_err(|_| format!("{range:?} is not a range of addresses"))?);
+    }
     let mut targets = BTreeSet::new();
     for target in &capture.targets {
         let text = &target.address;
@@ -134,7 +139,7 @@ fn parse(capture: &Capture) -> Result<redirect::Capture, String> {
         let port = port.ok_or_else(|| format!("{} is not a port", target.port))?;
         targets.insert(redirect::Target { net, port });
     }
-    Ok(redirect::Capture { virtual_ranges, targets, ..redirect::Capture::default() })
+    Ok(redirect::Capture { virtual_ranges, wide_ranges, targets })
 }
 
 fn decode<M: prost::Message + Default>(resource: &Resource) -> Result<M, String> {
