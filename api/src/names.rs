@@ -256,6 +256,18 @@ pub fn route(host: &Hostname, port: u16) -> String {
     format!("{host}:{port}")
 }
 
+/// Route of all services of a port that are told by the host of a request alone, for clients that subscribe by name.
+pub fn route_of_port(port: u16) -> String {
+    format!("{ANY_ADDRESS}:{port}")
+}
+
+/// The port of such a route.
+pub fn port_of_route(name: &str) -> Option<u16> {
+    name.strip_prefix(ANY_ADDRESS)?.strip_prefix(':')?.parse().ok()
+}
+
+const ANY_ADDRESS: &str = "0.0.0.0";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -182,11 +182,13 @@ fn names(context: &Context<'_>, ty: &TypeUrl) -> Vec<String> {
         t if *t == TypeUrl::LISTENER => {
             let mut all = std::collections::BTreeSet::from([listeners::VIRTUAL_OUTBOUND.to_owned()]);
             for state in context.all() {
-                for port in state.service.ports.iter().filter(|p| is_captured(p)) {
-                    let addresses = state.service.dialled();
-                    match port.protocol.is_http() {
-                        true => drop(all.insert(format!("0.0.0.0_{}", port.port))),
-                        false => all.extend(addresses.into_iter().map(|a: IpAddr| format!("{a}_{}", port.port))),
+                for port in state.service.ports.iter().filter(|p| is_captured(p) && context.admits(state, p.port)) {
+                    if port.protocol.is_http() || state.service.is_wide() {
+                        all.insert(format!("0.0.0.0_{}", port.port));
+                    }
+                    if !port.protocol.is_http() {
+                        let addresses = state.service.dialled();
+                        all.extend(addresses.into_iter().map(|a: IpAddr| format!("{a}_{}", port.port)));
                     }
                 }
             }
@@ -195,7 +197,7 @@ fn names(context: &Context<'_>, ty: &TypeUrl) -> Vec<String> {
         t if *t == TypeUrl::CLUSTER => {
             let built_in = [clusters::BLACK_HOLE, clusters::INBOUND_PASSTHROUGH, clusters::PASSTHROUGH];
             let mut all: Vec<String> = built_in.iter().map(|c| (*c).to_owned()).collect();
-            for state in context.all() {
+            for state in context.all().into_iter().chain(context.inferred()) {
                 let subsets = context.destination_rule(state).into_iter().flat_map(|rule| &rule.subsets);
                 let subsets: Vec<&str> = std::iter::once("").chain(subsets.map(|s| s.name.as_str())).collect();
                 for port in state.service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {

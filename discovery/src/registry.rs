@@ -30,7 +30,7 @@ pub use addresses::{AddressBook, AddressBookError, AddressRecord, MemoryBook, Vi
 pub use authorization::{Asks, AuthzProvider, AuthzProviders};
 pub(crate) use merge::selects;
 pub(crate) use rules::resolve;
-pub use rules::{HostRules, Named, Rules, Security};
+pub use rules::{HostRules, Intake, Named, Rules, Scope, Security, Unknown};
 pub(crate) use shards::Fnv;
 pub use snapshot::{Changes, ServiceState, Snapshot};
 
@@ -56,6 +56,8 @@ pub struct Settings {
     pub virtual_ranges: VirtualRanges,
     /// Addresses that no service has are reached as they are; else they are not reached.
     pub allow_any: bool,
+    /// Names of endpoints are looked up again after so long, where answers do not say.
+    pub dns_refresh: Duration,
     /// How long the first bytes of a connection are waited for where they decide; then it is taken for one whose server
     /// speaks first. Zero: until they come, as far as the proxy allows.
     pub detect: Duration,
@@ -76,6 +78,7 @@ impl Settings {
             root_namespace: hawser_api::names::ROOT_NAMESPACE.to_owned(),
             virtual_ranges: VirtualRanges::default(),
             allow_any: true,
+            dns_refresh: Duration::from_secs(60),
             detect: Duration::from_secs(1),
             access_logging: None,
             authorization: AuthzProviders::new(),

@@ -11,8 +11,8 @@ use hawser_api::proto::core::Node;
 use hawser_mesh::{InstanceRef, Locality};
 use prost_types::value::Kind;
 
-use crate::registry::Snapshot;
 use crate::registry::model::WorkloadId;
+use crate::registry::{Scope, Snapshot};
 
 /// Which dialect a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +58,8 @@ pub struct View {
     pub locality: Option<Locality>,
     /// It is an Envoy that listens on IPv6 too.
     pub ipv6: bool,
+    /// What its Sidecar leaves of the mesh.
+    pub scope: Option<Arc<Scope>>,
 }
 
 /// A client.
@@ -129,6 +131,7 @@ impl Client {
             locality: (!matches!(self.class, Class::Hawser(_)) || snapshot.rules.reads_locality())
                 .then(|| self.place(snapshot)),
             ipv6: self.ipv6 && self.class == Class::Envoy,
+            scope: snapshot.rules.scope(&self.namespace, &self.labels, &snapshot.settings),
         }
     }
 

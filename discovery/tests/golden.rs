@@ -21,7 +21,9 @@ use hawser_xds::{Source, TypeUrl};
 const BOOKINFO: &str = include_str!("golden/bookinfo.yaml");
 const ACCESS_LOG: &str = include_str!("golden/access-log.yaml");
 const CUSTOM: &str = include_str!("golden/custom.yaml");
+const ENTRIES: &str = include_str!("golden/entries.yaml");
 const POLICIES: &str = include_str!("golden/policies.yaml");
+const SIDECARS: &str = include_str!("golden/sidecars.yaml");
 const PROTOCOLS: &str = include_str!("golden/protocols.yaml");
 
 fn files() -> RegistryId {
@@ -166,6 +168,64 @@ async fn ports_that_are_not_http_compile_as_they_should() {
     let snapshot = snapshot(vec![(files(), events), (hosts(), vec![Event::Synced])]).await;
     for (name, class) in [("hawser", Class::Hawser(1)), ("envoy", Class::Envoy)] {
         compare(&format!("protocols.{name}"), &render(&client(class, false), &snapshot));
+    }
+}
+
+#[tokio::test]
+async fn services_outside_compile_as_they_should() {
+    let mut events = config(ENTRIES);
+    events.push(Event::Synced);
+    let snapshot = snapshot(vec![(files(), events), (hosts(), vec![Event::Synced])]).await;
+    compare("entries.envoy", &render(&client(Class::Envoy, false), &snapshot));
+    let ours = client(Class::Hawser(1), false);
+    let mut made = render(&ours, &snapshot);
+    // Addresses that are nobody's alone are asked for one by one.
+    let compiler = Compiler::default();
+    let sight = Sight::new(&compiler, &ours, &snapshot);
+    for name in ["192.0.2.200_8443", "192.0.2.200_8080", "192.0.2.200_9000", "198.51.100.77_25"] {
+        let listener = sight.get(&TypeUrl::LISTENER, name).unwrap();
+        writeln!(made, "=== Listener {name}\n{}\n", text(TypeUrl::LISTENER.as_str(), &listener.body)).unwrap();
+        for (ty, name) in sight.closure(&TypeUrl::LISTENER, name) {
+            let body = sight.get(&ty, &name).unwrap().body;
+            writeln!(made, "=== {} {name}\n{}\n", ty.short(), text(ty.as_str(), &body)).unwrap();
+        }
+    }
+    assert!(sight.get(&TypeUrl::LISTENER, "192.0.2.200_7000").is_none(), "nobody has the port");
+    assert!(sight.get(&TypeUrl::LISTENER, "203.0.113.10_80").is_none(), "it is not for this namespace");
+    compare("entries.hawser", &made);
+}
+
+#[tokio::test]
+async fn a_sidecar_leaves_of_the_mesh_what_it_names() {
+    let mut first = config(SIDECARS);
+    first.push(Event::Synced);
+    let mut second = members();
+    second.push(Event::Synced);
+    let snapshot = snapshot(vec![(files(), first), (hosts(), second)]).await;
+    let compiler = Compiler::default();
+    let labelled = |class| Client {
+        labels: BTreeMap::from([("app".to_owned(), "ratings".to_owned())]),
+        instance: Some(InstanceRef { instance_id: "host-31".into(), workload_id: "ratings".into() }),
+        ..client(class, false)
+    };
+    for (name, class) in [("hawser", Class::Hawser(1)), ("envoy", Class::Envoy)] {
+        let client = labelled(class);
+        compare(&format!("sidecars.{name}"), &render(&client, &snapshot));
+        let sight = Sight::new(&compiler, &client, &snapshot);
+        let names = |ty| sight.names(&ty).iter().map(ToString::to_string).collect::<Vec<_>>();
+        if class == Class::Envoy {
+            let listeners = ["0.0.0.0_9080", "203.0.113.3_9081", "virtualInbound", "virtualOutbound"];
+            assert_eq!(names(TypeUrl::LISTENER), listeners);
+            assert!(names(TypeUrl::CLUSTER).contains(&"outbound|9080||four.test".to_owned()), "a route leads to it");
+            assert!(!names(TypeUrl::CLUSTER).contains(&"outbound|9080||two.example".to_owned()));
+        } else {
+            assert_eq!(names(TypeUrl::NAME), ["one.example", "three.example"]);
+            assert!(sight.get(&TypeUrl::LISTENER, "203.0.113.3_9080").is_some(), "as one that no service has");
+            assert!(sight.get(&TypeUrl::ROUTE, "three.example:9080").is_none());
+        }
+        let all = Client { labels: BTreeMap::new(), ..labelled(class) };
+        let sight = Sight::new(&compiler, &all, &snapshot);
+        assert!(sight.get(&TypeUrl::CLUSTER, "outbound|9080||two.example").is_some(), "it is for others");
     }
 }
 

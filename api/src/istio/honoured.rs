@@ -3,15 +3,17 @@
 //! In: a checked resource. Out: the fields that have no effect, and whether the resource must be refused, because what
 //! it asks for is a matter of security and would silently not happen.
 
+mod entries;
+mod groups;
 mod policies;
 mod routes;
+mod sidecars;
 mod tls;
 
 pub use policies::is_dry_run;
 
 use serde_json::Value;
 
-use super::service_entry::Resolution;
 use super::{FieldPath, Kind, Resource, Segment, Spec};
 
 pub use routes::retries_on;
@@ -57,12 +59,14 @@ pub fn honoured(resource: &Resource) -> Report {
     if let Spec::DestinationRule(rule) = &resource.spec {
         tls::look(rule, &path, &mut report);
     }
-    if let Spec::ServiceEntry(entry) = &resource.spec
-        && entry.resolution == Resolution::None
-    {
-        path.push_field("resolution");
-        let why = format!("resolution NONE {NOT_STATIC}");
-        report.unhonoured.push(Unhonoured { path, why });
+    if let Spec::ServiceEntry(entry) = &resource.spec {
+        entries::look(entry, &path, &mut report);
+    }
+    if let Spec::WorkloadGroup(group) = &resource.spec {
+        groups::look(group, &path, &mut report);
+    }
+    if let Spec::Sidecar(sidecar) = &resource.spec {
+        sidecars::look(sidecar, &path, &mut report);
     }
     report
 }
@@ -101,8 +105,8 @@ struct Only {
 
 const NOTHING: Table = Table { honoured: &[], only: &[], like: &[], refuse: None };
 
+const UNBOUND: &str = "is not honoured: proxies listen at no addresses of their own; connections are captured";
 const NOT_YET: &str = "not honoured yet: it has no effect";
-const NOT_STATIC: &str = "is not honoured yet: the entry has no endpoints of its own; write STATIC and list addresses";
 const MESH_ONLY: &str = "gateways are not honoured yet: only mesh has an effect";
 
 fn table(kind: Kind) -> Table {
@@ -115,7 +119,8 @@ fn table(kind: Kind) -> Table {
         Kind::PeerAuthentication => PEER_AUTHENTICATION,
         Kind::AuthorizationPolicy => AUTHORIZATION_POLICY,
         Kind::RequestAuthentication => REQUEST_AUTHENTICATION,
-        Kind::Sidecar | Kind::Gateway | Kind::Telemetry => NOTHING,
+        Kind::Sidecar => SIDECAR,
+        Kind::Gateway | Kind::Telemetry => NOTHING,
     }
 }
 
@@ -228,7 +233,32 @@ const SERVICE_ENTRY: Table = Table {
         "exportTo",
         "subjectAltNames",
     ],
-    only: &[Only { path: "resolution", values: &["STATIC"], why: NOT_STATIC, refuse: false }],
+    only: &[],
+    like: &[],
+    refuse: None,
+};
+
+const SIDECAR: Table = Table {
+    honoured: &[
+        "workloadSelector",
+        "ingress[].port.number",
+        "ingress[].port.protocol",
+        "ingress[].port.name",
+        "ingress[].captureMode",
+        "ingress[].defaultEndpoint",
+        "ingress[].connectionPool",
+        "egress[].port.number",
+        "egress[].port.protocol",
+        "egress[].port.name",
+        "egress[].captureMode",
+        "egress[].hosts",
+        "inboundConnectionPool",
+        "outboundTrafficPolicy",
+    ],
+    only: &[
+        Only { path: "ingress[].captureMode", values: &["DEFAULT", "IPTABLES"], why: UNBOUND, refuse: true },
+        Only { path: "egress[].captureMode", values: &["DEFAULT", "IPTABLES"], why: UNBOUND, refuse: true },
+    ],
     like: &[],
     refuse: None,
 };
@@ -242,15 +272,23 @@ const WORKLOAD_ENTRY: Table = Table {
 
 const WORKLOAD_GROUP: Table = Table {
     honoured: &[
-        "metadata",
-        "template",
+        "metadata.labels",
+        "template.labels",
+        "template.ports",
+        "template.serviceAccount",
+        "template.weight",
+        "template.locality",
         "probe.initialDelaySeconds",
         "probe.timeoutSeconds",
         "probe.periodSeconds",
         "probe.successThreshold",
         "probe.failureThreshold",
-        "probe.httpGet",
-        "probe.tcpSocket",
+        "probe.httpGet.path",
+        "probe.httpGet.port",
+        "probe.httpGet.host",
+        "probe.httpGet.scheme",
+        "probe.httpGet.httpHeaders",
+        "probe.tcpSocket.port",
     ],
     only: &[],
     like: &[],

@@ -15,13 +15,15 @@ use super::route::short_names;
 use crate::registry::Fnv;
 use crate::registry::model::{Service, is_captured};
 
+/// Every address of either family; in halves, as a set of ranges and ports takes no range of all there is.
+const ANYWHERE: [&str; 4] = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"];
 /// Number of shards.
 const SHARDS: u64 = 64;
 
 /// A name by its host name.
 pub(super) fn name(context: &Context<'_>, host: &str) -> Option<Compiled> {
     let host: Hostname = host.parse().ok()?;
-    let state = context.service(&host)?;
+    let state = context.named(&host)?;
     let addresses: Vec<String> = state.service.dialled().into_iter().map(|a| a.to_string()).collect();
     if addresses.is_empty() {
         return None;
@@ -43,7 +45,10 @@ pub(super) fn capture_names(context: &Context<'_>) -> Vec<String> {
 pub(super) fn capture(context: &Context<'_>, name: &str) -> Option<Compiled> {
     if name == "ranges" {
         let ranges = context.settings().virtual_ranges;
-        let made = Capture { ranges: vec![ranges.v4.to_string(), ranges.v6.to_string()], targets: Vec::new() };
+        let ranges = vec![ranges.v4.to_string(), ranges.v6.to_string()];
+        // What no service has must come to the proxy to be refused or sent elsewhere.
+        let wide = if context.passes_unknown() { Vec::new() } else { vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()] };
+        let made = Capture { ranges, wide, targets: Vec::new() };
         return Some(Compiled::new(&made, Vec::new()));
     }
     if !name.starts_with("targets/") {
@@ -57,20 +62,33 @@ pub(super) fn capture(context: &Context<'_>, name: &str) -> Option<Compiled> {
         return None;
     }
     let targets = targets.into_iter().map(|(address, port)| Target { address, port: port.into() }).collect();
-    Some(Compiled::new(&Capture { ranges: Vec::new(), targets }, Vec::new()))
+    Some(Compiled::new(&Capture { ranges: Vec::new(), wide: Vec::new(), targets }, Vec::new()))
 }
 
 /// Shards that a service's addresses fall into.
 pub(super) fn shards_of(service: &Service) -> impl Iterator<Item = String> {
-    service.dialled().into_iter().map(|address| shard(&address.to_string()))
+    dialled(service).into_iter().map(|address| shard(&address))
 }
 
-/// Address and port pairs of a service outside the virtual ranges.
+/// Pairs of an address or a range and a port of a service, outside the virtual ranges.
 fn outside(context: &Context<'_>, service: &Service) -> Vec<(String, u16)> {
     let ranges = &context.settings().virtual_ranges;
-    let addresses: Vec<IpAddr> = service.dialled().into_iter().filter(|a| !ranges.contain(*a)).collect();
-    let ports = || service.ports.iter().filter(|p| is_captured(p)).map(|p| p.port);
-    addresses.iter().flat_map(|a| ports().map(move |port| (a.to_string(), port))).collect()
+    let addresses: Vec<String> = dialled(service)
+        .into_iter()
+        .filter(|a| a.parse::<IpAddr>().is_ok_and(|ip| !ranges.contain(ip)) || a.contains('/'))
+        .collect();
+    let admitted = |port: u16| context.view.scope.as_ref().is_none_or(|scope| scope.admits(service, port));
+    let ports = || service.ports.iter().filter(|p| is_captured(p)).map(|p| p.port).filter(|port| admitted(*port));
+    addresses.iter().flat_map(|a| ports().map(move |port| (a.clone(), port))).collect()
+}
+
+/// Addresses and ranges that callers dial; all there are, if none is known.
+fn dialled(service: &Service) -> Vec<String> {
+    if service.is_anywhere() {
+        return ANYWHERE.map(str::to_owned).to_vec();
+    }
+    let single = service.dialled().into_iter().map(|address| address.to_string());
+    single.chain(service.ranges().map(|range| range.trunc().to_string())).collect()
 }
 
 fn shard(address: &str) -> String {

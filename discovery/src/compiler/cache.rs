@@ -90,6 +90,10 @@ impl Compiler {
             return None;
         };
         let found: Found = (resource(key.1.clone(), made.body), made.needs.into());
+        // Of addresses that are nobody's alone there are more than can be remembered.
+        if *ty == TypeUrl::LISTENER && super::listener::is_wide(snapshot, name) {
+            return Some(found);
+        }
         let entry = Entry { checked: snapshot.revision, note: context.into_note(), found: found.clone() };
         memory.entries.lock().insert(key, entry);
         Some(found)

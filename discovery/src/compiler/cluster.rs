@@ -10,8 +10,9 @@ use hawser_api::istio::destination_rule::{
 };
 use hawser_api::names::{OutboundCluster, clusters, metadata};
 use hawser_api::proto::cluster::cluster::{
-    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbConfig, LbPolicy, LeastRequestLbConfig,
-    MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig, TransportSocketMatch,
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbConfig, LbPolicy,
+    LeastRequestLbConfig, MaglevLbConfig, OriginalDstLbConfig, RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig,
+    TransportSocketMatch,
     common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
 };
 use hawser_api::proto::cluster::{
@@ -51,9 +52,7 @@ pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Opti
     let (policy, _) = context.policy(state, cluster.port, &cluster.subset)?;
     let mut made = Cluster {
         name: cluster.to_string(),
-        connect_timeout: Some(duration(
-            policy.pool.and_then(|p| p.tcp.as_ref()?.connect_timeout).map_or(CONNECT_TIMEOUT, |d| d.get()),
-        )),
+        connect_timeout: Some(duration(connect_timeout(&policy))),
         circuit_breakers: Some(limits(&policy)),
         outlier_detection: policy.outlier.map(outlier),
         metadata: Some(describe(state)),
@@ -84,7 +83,8 @@ pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Opti
         let foreign = policy.tls.filter(|tls| matches!(tls.mode(), ClientTlsMode::Simple | ClientTlsMode::Mutual));
         if let Some(settings) = foreign {
             let http2 = speaks_http2(&policy, port.protocol);
-            made.transport_socket = Some(tls::foreign(settings, cluster.host.as_str(), http2));
+            made.transport_socket =
+                Some(tls::foreign(settings, cluster.host.as_str(), &service.subject_alt_names, http2));
         } else if !context.view.plaintext {
             secure(context, state, cluster, port.protocol, &policy, &mut made);
         }
@@ -156,13 +156,27 @@ fn discover<'a>(
         return Some(());
     }
     match state.service.resolution {
-        Resolution::None => original(made),
+        Resolution::None => {
+            original(made);
+            let port = state.service.port(name.port).filter(|port| port.target_port != port.port);
+            made.lb_config = port.map(|port| {
+                let upstream_port_override = Some(port.target_port.into());
+                LbConfig::OriginalDstLbConfig(OriginalDstLbConfig { upstream_port_override })
+            });
+        }
         resolution => {
             let kind = match resolution {
                 Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
                 _ => DiscoveryType::StrictDns,
             };
             made.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
+            made.dns_refresh_rate = Some(duration(context.settings().dns_refresh));
+            made.respect_dns_ttl = true;
+            // Ours takes what its host has a way to.
+            if context.view.class == Class::Envoy {
+                let family = if context.view.ipv6 { DnsLookupFamily::All } else { DnsLookupFamily::V4Only };
+                made.dns_lookup_family = family as i32;
+            }
             let mut assignment = endpoints::assignment(context, state, name)?;
             if kind == DiscoveryType::LogicalDns {
                 // It takes exactly one.
@@ -236,7 +250,11 @@ fn warm_up(settings: &LoadBalancerSettings) -> Option<SlowStartConfig> {
     })
 }
 
-fn limits(policy: &Policy<'_>) -> CircuitBreakers {
+pub(super) fn connect_timeout(policy: &Policy<'_>) -> Duration {
+    policy.pool.and_then(|p| p.tcp.as_ref()?.connect_timeout).map_or(CONNECT_TIMEOUT, |d| d.get())
+}
+
+pub(super) fn limits(policy: &Policy<'_>) -> CircuitBreakers {
     let tcp = policy.pool.and_then(|p| p.tcp.as_ref());
     let http = policy.pool.and_then(|p| p.http.as_ref());
     let limit =
@@ -293,31 +311,8 @@ fn describe(state: &ServiceState) -> core::Metadata {
 /// HTTP versions, keepalive, limits of a connection.
 fn speak(policy: &Policy<'_>, protocol: Protocol, made: &mut Cluster) {
     let http = policy.pool.and_then(|p| p.http.as_ref());
-    let tcp = policy.pool.and_then(|p| p.tcp.as_ref());
-    let positive = |n: i32| u32::try_from(n).ok().filter(|n| *n > 0);
-    if let Some(keepalive) = tcp.and_then(|t| t.tcp_keepalive.as_ref()) {
-        let seconds = |d: Option<hawser_api::istio::Duration>| d.map(|d| d.get().as_secs().clamp(1, 1 << 30) as u32);
-        made.upstream_connection_options = Some(proto::UpstreamConnectionOptions {
-            tcp_keepalive: Some(core::TcpKeepalive {
-                keepalive_probes: Some(keepalive.probes).filter(|n| *n > 0),
-                keepalive_time: seconds(keepalive.time),
-                keepalive_interval: seconds(keepalive.interval),
-            }),
-        });
-    }
-    let common = http.map(|http| core::HttpProtocolOptions {
-        idle_timeout: http.idle_timeout.map(|d| duration(d.get())),
-        max_requests_per_connection: positive(http.max_requests_per_connection),
-        ..core::HttpProtocolOptions::default()
-    });
-    let longest = tcp.and_then(|t| t.max_connection_duration).map(|d| duration(d.get()));
-    let common = match (common, longest) {
-        (common, None) => common,
-        (common, longest) => {
-            Some(core::HttpProtocolOptions { max_connection_duration: longest, ..common.unwrap_or_default() })
-        }
-    };
-    let common = common.filter(|c| *c != core::HttpProtocolOptions::default());
+    made.upstream_connection_options = keepalive(policy);
+    let common = lasting(policy);
     let explicit =
         |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
     let errors = policy.outlier.and_then(errors);
@@ -341,6 +336,39 @@ fn speak(policy: &Policy<'_>, protocol: Protocol, made: &mut Cluster) {
         };
         set_http(made, &options);
     }
+}
+
+/// Probes of connections that nothing is said on.
+pub(super) fn keepalive(policy: &Policy<'_>) -> Option<proto::UpstreamConnectionOptions> {
+    let keepalive = policy.pool?.tcp.as_ref()?.tcp_keepalive.as_ref()?;
+    let seconds = |d: Option<hawser_api::istio::Duration>| d.map(|d| d.get().as_secs().clamp(1, 1 << 30) as u32);
+    Some(proto::UpstreamConnectionOptions {
+        tcp_keepalive: Some(core::TcpKeepalive {
+            keepalive_probes: Some(keepalive.probes).filter(|n| *n > 0),
+            keepalive_time: seconds(keepalive.time),
+            keepalive_interval: seconds(keepalive.interval),
+        }),
+    })
+}
+
+/// How long connections of HTTP last, if anything is said of it.
+pub(super) fn lasting(policy: &Policy<'_>) -> Option<core::HttpProtocolOptions> {
+    let http = policy.pool.and_then(|p| p.http.as_ref());
+    let tcp = policy.pool.and_then(|p| p.tcp.as_ref());
+    let positive = |n: i32| u32::try_from(n).ok().filter(|n| *n > 0);
+    let common = http.map(|http| core::HttpProtocolOptions {
+        idle_timeout: http.idle_timeout.map(|d| duration(d.get())),
+        max_requests_per_connection: positive(http.max_requests_per_connection),
+        ..core::HttpProtocolOptions::default()
+    });
+    let longest = tcp.and_then(|t| t.max_connection_duration).map(|d| duration(d.get()));
+    let common = match (common, longest) {
+        (common, None) => common,
+        (common, longest) => {
+            Some(core::HttpProtocolOptions { max_connection_duration: longest, ..common.unwrap_or_default() })
+        }
+    };
+    common.filter(|c| *c != core::HttpProtocolOptions::default())
 }
 
 /// Whether endpoints are spoken to in HTTP/2, whatever callers speak.
@@ -407,7 +435,7 @@ fn secure<'a>(
         // Ours checks each endpoint's own identity, which comes with it.
         Class::Hawser(_) => names.to_vec(),
         _ if !names.is_empty() => names.to_vec(),
-        _ => {
+        Class::Envoy | Class::Grpc => {
             let mutual =
                 context.instances(state).iter().filter(|i| i.member.workload.transport != Transport::Plaintext);
             let own = mutual.filter_map(|i| i.member.workload.identity.as_ref().map(|id| id.as_str().to_owned()));

@@ -9,11 +9,12 @@ use std::hash::Hasher as _;
 use std::net::IpAddr;
 
 use hawser_api::istio::destination_rule::{DestinationRule, Subset};
-use hawser_mesh::{Hostname, Resolution};
+use hawser_api::names::{OutboundCluster, clusters};
+use hawser_mesh::Hostname;
 
 use super::policy::Policy;
 use crate::registry::model::Instance;
-use crate::registry::{Fnv, ServiceState, Settings, Snapshot};
+use crate::registry::{Fnv, ServiceState, Settings, Snapshot, Unknown};
 use crate::view::{Class, View};
 
 /// Something that was read.
@@ -46,6 +47,30 @@ impl<'a> Context<'a> {
         &self.snapshot.settings
     }
 
+    /// Whether addresses that no service has lead anywhere.
+    pub(super) fn allows_any(&self) -> bool {
+        match self.view.scope.as_ref().and_then(|scope| scope.unknown.as_ref()) {
+            Some(said) => *said != Unknown::Blocked,
+            None => self.settings().allow_any,
+        }
+    }
+
+    /// Whether they are reached as they are: nothing is to be done about them.
+    pub(super) fn passes_unknown(&self) -> bool {
+        self.allows_any() && self.unknown() == clusters::PASSTHROUGH
+    }
+
+    /// The cluster of what no service has.
+    pub(super) fn unknown(&self) -> String {
+        match self.view.scope.as_ref().and_then(|scope| scope.unknown.as_ref()) {
+            Some(Unknown::Sent { host, port, subset }) => {
+                OutboundCluster::with_subset(host.clone(), *port, subset).to_string()
+            }
+            _ if self.allows_any() => clusters::PASSTHROUGH.to_owned(),
+            _ => clusters::BLACK_HOLE.to_owned(),
+        }
+    }
+
     pub(super) fn is_hawser(&self) -> bool {
         matches!(self.view.class, Class::Hawser(_))
     }
@@ -53,7 +78,22 @@ impl<'a> Context<'a> {
     /// A service that the view may see.
     pub(super) fn service(&self, host: &Hostname) -> Option<&'a ServiceState> {
         self.note(Read::Defined(host.clone()));
-        self.snapshot.service(host).filter(|state| self.sees(state))
+        self.snapshot.service(host).filter(|state| self.is_visible(state) && (self.selects(state) || self.infers(host)))
+    }
+
+    /// A service that callers of the view may call by itself: one that only routes lead to is not.
+    pub(super) fn called(&self, host: &Hostname, port: u16) -> Option<&'a ServiceState> {
+        self.service(host).filter(|state| self.admits(state, port))
+    }
+
+    /// A service that callers of the view see at some port.
+    pub(super) fn named(&self, host: &Hostname) -> Option<&'a ServiceState> {
+        self.service(host).filter(|state| self.selects(state))
+    }
+
+    /// Whether callers of the view see a service's port.
+    pub(super) fn admits(&self, state: &ServiceState, port: u16) -> bool {
+        self.view.scope.as_ref().is_none_or(|scope| scope.admits(&state.service, port))
     }
 
     /// Instances of a service.
@@ -68,16 +108,31 @@ impl<'a> Context<'a> {
         self.snapshot.at_address(address).filter(|state| self.sees(state)).collect()
     }
 
+    /// Services with a port of that number that callers reach at addresses which are not theirs alone.
+    pub(super) fn wide_on_port(&self, port: u16) -> Vec<&'a ServiceState> {
+        self.on_port(port).into_iter().filter(|state| state.service.is_wide()).collect()
+    }
+
     /// Services with a port of that number that the view may see, by name.
     pub(super) fn on_port(&self, port: u16) -> Vec<&'a ServiceState> {
         self.note(Read::Port(port));
-        self.snapshot.on_port(port).filter(|state| self.sees(state)).collect()
+        self.snapshot.on_port(port).filter(|state| self.sees(state) && self.admits(state, port)).collect()
     }
 
     /// All services that the view may see, by name; for what depends on the whole.
     pub(super) fn all(&self) -> Vec<&'a ServiceState> {
         self.note(Read::Addresses);
         self.snapshot.services().into_iter().filter(|state| self.sees(state)).collect()
+    }
+
+    /// Services that only routes lead to, by name.
+    pub(super) fn inferred(&self) -> Vec<&'a ServiceState> {
+        if self.view.scope.is_none() {
+            return Vec::new();
+        }
+        self.note(Read::Addresses);
+        let only = |s: &&ServiceState| self.is_visible(s) && !self.selects(s) && self.infers(&s.service.host);
+        self.snapshot.services().into_iter().filter(only).collect()
     }
 
     /// The DestinationRule that counts for a service.
@@ -102,14 +157,33 @@ impl<'a> Context<'a> {
     }
 
     fn sees(&self, state: &'a ServiceState) -> bool {
+        self.is_visible(state) && self.selects(state)
+    }
+
+    fn is_visible(&self, state: &'a ServiceState) -> bool {
         state.service.visible_from(&self.view.namespace) && self.reaches(state)
     }
 
-    /// Our proxy resolves no names: a service whose instances are known by name only is none of its business, and
-    /// calls to it go as if there were no mesh.
+    /// Whether the Sidecar names it.
+    fn selects(&self, state: &ServiceState) -> bool {
+        self.view.scope.as_ref().is_none_or(|scope| scope.sees(&state.service))
+    }
+
+    /// Whether routes of a service that the Sidecar names lead to it, or the Sidecar sends there what no service has.
+    fn infers(&self, host: &Hostname) -> bool {
+        let Some(scope) = &self.view.scope else { return false };
+        let named = |reader: &Hostname| {
+            self.note(Read::Defined(reader.clone()));
+            self.snapshot.service(reader).is_some_and(|state| scope.sees(&state.service))
+        };
+        matches!(&scope.unknown, Some(Unknown::Sent { host: to, .. }) if to == host)
+            || self.snapshot.rules.readers_of(host).any(named)
+    }
+
+    /// A gRPC program gets endpoints from us alone: a service whose instances are known by name only is none of its
+    /// business.
     fn reaches(&self, state: &'a ServiceState) -> bool {
-        let by_name = matches!(state.service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
-        if !by_name || self.view.class == Class::Envoy {
+        if !state.service.is_looked_up() || self.view.class != Class::Grpc {
             return true;
         }
         let is_address = |text: &str| text.parse::<IpAddr>().is_ok();

@@ -36,8 +36,8 @@ pub(super) fn compile(context: &Context<'_>, cluster: &OutboundCluster) -> Optio
 pub(super) fn by_eds(context: &Context<'_>, state: &ServiceState) -> bool {
     match state.service.resolution {
         Resolution::Static => true,
-        // Our proxy resolves no names: services whose endpoints all have addresses are as good as static.
-        Resolution::Dns | Resolution::DnsRoundRobin => context.is_hawser() || context.view.class == Class::Grpc,
+        // gRPC programs see those alone whose endpoints all have addresses, and which are as good as static.
+        Resolution::Dns | Resolution::DnsRoundRobin => context.view.class == Class::Grpc,
         Resolution::None => false,
     }
 }
@@ -112,8 +112,11 @@ pub(super) fn by_shares(context: &Context<'_>, policy: &Policy<'_>) -> bool {
 fn endpoint(context: &Context<'_>, state: &ServiceState, instance: &Instance, target: u16) -> Option<LbEndpoint> {
     let member = &instance.member;
     let dialled = member.address(&context.view.network)?;
-    let by_name = matches!(state.service.resolution, Resolution::Dns | Resolution::DnsRoundRobin)
-        && context.view.class == Class::Envoy;
+    let by_name = state.service.is_looked_up() && context.view.class != Class::Grpc;
+    // Ours speaks TCP alone.
+    if context.is_hawser() && dialled.starts_with("unix://") {
+        return None;
+    }
     let at = match endpoint_address(dialled, target) {
         Some(at) => at,
         None if by_name => address(dialled, target),

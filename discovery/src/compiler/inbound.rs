@@ -4,31 +4,37 @@
 //! Invariant: a port that takes mTLS only has no chain that plaintext could match.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hawser_api::names::{self, SECRET_DEFAULT, alpn, clusters, listeners, metadata, ports};
 use hawser_api::proto::cluster::Cluster;
+use hawser_api::proto::cluster::cluster::{ClusterDiscoveryType, DiscoveryType};
 use hawser_api::proto::core::{self, TrafficDirection};
+use hawser_api::proto::endpoint::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+};
 use hawser_api::proto::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use hawser_api::proto::listener::{FilterChain, FilterChainMatch, Listener};
 use hawser_api::proto::route::{Route, RouteConfiguration, VirtualHost};
 use hawser_mesh::Protocol;
+use hawser_xds::TypeUrl;
 
 use super::Compiled;
 use super::access_log;
-use super::cluster::{as_received, from_itself, original, set_http};
+use super::cluster::{as_received, connect_timeout, from_itself, keepalive, lasting, limits, original, set_http};
 use super::context::Context;
 use super::endpoints::istio_workload;
 use super::listener::chain::{Inspect, http, inspectors, listener_filter, tcp};
 use super::listener::ipv6;
+use super::policy::Policy;
 use super::proto::{address, any, duration, name, structure, text};
 use super::route::action::to;
 use super::route::everything;
 use super::security::{self, Guard};
 use super::tls;
-use crate::registry::Snapshot;
 use crate::registry::model::{Member, TlsMode};
+use crate::registry::{Intake, Snapshot};
 use crate::view::Class;
 
 /// The ports that a workload declares, with what they speak: those of its services that it serves.
@@ -54,6 +60,38 @@ pub(super) fn declared(snapshot: &Snapshot, member: &Member) -> BTreeMap<u16, Pr
     all
 }
 
+/// What a workload's Sidecar says of what it takes in.
+fn intake<'a>(snapshot: &'a Snapshot, member: &Member) -> Intake<'a> {
+    let root = &snapshot.settings.root_namespace;
+    snapshot.rules.intake(&member.id.key.namespace, &member.workload.labels, root)
+}
+
+/// The ports that a workload takes in, with what they speak: those that its Sidecar lists, else those it declares.
+pub(super) fn taken(snapshot: &Snapshot, member: &Member) -> BTreeMap<u16, Protocol> {
+    let intake = intake(snapshot, member);
+    if intake.ports.is_empty() {
+        return declared(snapshot, member);
+    }
+    let ports = intake.ports.iter().filter_map(|listener| listener.port.as_ref());
+    let said = |protocol: &str, name: &str| match protocol {
+        "" => Protocol::from_port_name(name),
+        protocol => protocol.parse().unwrap_or_default(),
+    };
+    let spoken = ports.filter_map(|port| Some((port.number.number()?, said(&port.protocol, &port.name))));
+    spoken.filter(|(_, protocol)| *protocol != Protocol::Udp).collect()
+}
+
+/// Clusters that `virtualInbound` brings along for our proxy: those that are not what it takes them for.
+fn brought(snapshot: &Snapshot, member: &Member) -> Vec<String> {
+    let intake = intake(snapshot, member);
+    let is_special = |port: &u16| {
+        let leads = intake.port(*port).is_some_and(|listener| !listener.default_endpoint.is_empty());
+        leads || intake.pool(*port).is_some()
+    };
+    let special = taken(snapshot, member).into_keys().filter(is_special);
+    special.map(|port| names::inbound_cluster(port, None)).collect()
+}
+
 /// `virtualInbound`; without a workload, only what passes through.
 pub(super) fn listener(
     context: &Context<'_>,
@@ -67,9 +105,17 @@ pub(super) fn listener(
     let security = member.map_or_else(|| rules.security(&context.view.namespace, labels), |m| m.security.clone());
     let guard = security::guard(context, &security);
     if let Some(member) = member {
-        for (port, protocol) in declared(context.snapshot, member) {
+        let taken = taken(context.snapshot, member);
+        for (port, protocol) in &taken {
+            let mode = mode(context, member.modes.of(*port));
+            chains.extend(port_chains(context, Some(*port), *protocol, mode, &guard));
+        }
+        // A port that is captured and not listed goes on to where it was going, as with an Envoy.
+        let others = declared(context.snapshot, member).into_keys().filter(|port| ours && !taken.contains_key(port));
+        for port in others {
             let mode = mode(context, member.modes.of(port));
-            chains.extend(port_chains(context, Some(port), protocol, mode, &guard));
+            let to = clusters::INBOUND_PASSTHROUGH;
+            chains.extend(chains_to(context, (Some(port), to), Protocol::Auto, mode, &guard));
         }
     }
     if !ours {
@@ -98,37 +144,68 @@ pub(super) fn listener(
         metadata: member.filter(|_| ours).map(|member| own(member)),
         ..Listener::default()
     };
-    Some(Compiled::new(&made, guard.needs))
+    let brought = member.filter(|_| ours).into_iter().flat_map(|member| brought(context.snapshot, member));
+    let mut needs = guard.needs;
+    needs.extend(brought.map(|name| (TypeUrl::CLUSTER, name.into())));
+    Some(Compiled::new(&made, needs))
 }
 
 /// Names of the inbound clusters of a workload.
 pub(super) fn clusters_of(snapshot: &Snapshot, member: &Member) -> Vec<String> {
-    declared(snapshot, member).into_keys().map(|port| names::inbound_cluster(port, None)).collect()
+    taken(snapshot, member).into_keys().map(|port| names::inbound_cluster(port, None)).collect()
 }
 
 /// An inbound cluster by name.
 pub(super) fn cluster(context: &Context<'_>, member: Option<&Arc<Member>>, name: &str) -> Option<Compiled> {
     let member = member?;
     let port: u16 = name.strip_prefix("inbound|")?.strip_suffix("||")?.parse().ok()?;
-    let protocol = *declared(context.snapshot, member).get(&port)?;
+    let protocol = *taken(context.snapshot, member).get(&port)?;
+    let intake = intake(context.snapshot, member);
+    let policy = Policy { pool: intake.pool(port), ..Policy::default() };
+    let endpoint = intake.port(port).map_or("", |listener| listener.default_endpoint.as_str());
     let mut made = Cluster {
         name: name.to_owned(),
-        connect_timeout: Some(duration(std::time::Duration::from_secs(10))),
+        connect_timeout: Some(duration(connect_timeout(&policy))),
+        circuit_breakers: policy.pool.map(|_| limits(&policy)),
         ..Cluster::default()
     };
-    original(&mut made);
-    if !context.is_hawser() {
+    match local(endpoint, member) {
+        Some((ip, port)) => {
+            made.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32));
+            made.load_assignment = Some(assignment(name, address(&ip, port)));
+        }
+        None => original(&mut made),
+    }
+    if !context.is_hawser() && endpoint.is_empty() {
         let v6 = member.address("").and_then(|a| a.parse::<IpAddr>().ok()).is_some_and(|a| a.is_ipv6());
         made.upstream_bind_config = Some(from_itself(context, v6));
     }
     if super::route::is_routed(protocol) {
         let options = hawser_api::proto::envoy::extensions::upstreams::http::v3::HttpProtocolOptions {
+            common_http_protocol_options: lasting(&policy),
             upstream_protocol_options: Some(as_received()),
             ..Default::default()
         };
         set_http(&mut made, &options);
     }
+    made.upstream_connection_options = keepalive(&policy);
     Some(Compiled::new(&made, Vec::new()))
+}
+
+/// Where a Sidecar's endpoint is: on this host, or at the workload's own address.
+fn local(endpoint: &str, member: &Member) -> Option<(String, u16)> {
+    let at: SocketAddr = endpoint.parse().ok()?;
+    let own = || member.address("").filter(|a| a.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == at.is_ipv4()));
+    let ip = if at.ip().is_unspecified() { own().map(str::to_owned) } else { None };
+    let loopback = if at.is_ipv4() { "127.0.0.1" } else { "::1" };
+    Some((ip.unwrap_or_else(|| loopback.to_owned()), at.port()))
+}
+
+fn assignment(cluster: &str, at: core::Address) -> ClusterLoadAssignment {
+    let endpoint = Endpoint { address: Some(at), hostname: String::new() };
+    let endpoint = LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..LbEndpoint::default() };
+    let group = LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..LocalityLbEndpoints::default() };
+    ClusterLoadAssignment { cluster_name: cluster.to_owned(), endpoints: vec![group], policy: None }
 }
 
 /// How a port may be spoken to, for this client.
@@ -201,11 +278,19 @@ fn port_chains(
     accept: Accept,
     guard: &Guard,
 ) -> Vec<FilterChain> {
+    let to = port.map_or_else(|| clusters::INBOUND_PASSTHROUGH.to_owned(), |port| names::inbound_cluster(port, None));
+    chains_to(context, (port, &to), protocol, accept, guard)
+}
+
+fn chains_to(
+    context: &Context<'_>,
+    (port, cluster): (Option<u16>, &str),
+    protocol: Protocol,
+    accept: Accept,
+    guard: &Guard,
+) -> Vec<FilterChain> {
     let trust_domain = &context.settings().trust_domain;
-    let (label, cluster) = match port {
-        Some(port) => (format!("0.0.0.0_{port}"), names::inbound_cluster(port, None)),
-        None => ("virtualInbound-catchall".to_owned(), clusters::INBOUND_PASSTHROUGH.to_owned()),
-    };
+    let label = port.map_or_else(|| "virtualInbound-catchall".to_owned(), |port| format!("0.0.0.0_{port}"));
     let chain = |(index, kind): (usize, Kind)| FilterChain {
         name: if index == 0 { label.clone() } else { format!("{label}-{index}") },
         filter_chain_match: Some(FilterChainMatch {
@@ -219,11 +304,11 @@ fn port_chains(
             .then(|| tls::downstream(SECRET_DEFAULT, kind.http, context.view.class, trust_domain)),
         filters: match kind.http {
             true => {
-                vec![http::inbound(context, route(&cluster, context.view.class), &label, kind.mutual, &guard.http)]
+                vec![http::inbound(context, route(cluster, context.view.class), &label, kind.mutual, &guard.http)]
             }
             false => {
                 let mut filters = guard.tcp.clone();
-                filters.push(tcp::to(context, &cluster, &[(cluster.clone(), 1)]));
+                filters.push(tcp::to(context, cluster, &[(cluster.to_owned(), 1)]));
                 filters
             }
         },

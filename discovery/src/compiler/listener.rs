@@ -6,6 +6,7 @@
 
 pub(super) mod chain;
 mod connections;
+mod wide;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,8 +22,8 @@ use super::access_log;
 use super::context::Context;
 use super::proto::{address, duration};
 use super::route::is_routed;
-use crate::registry::ServiceState;
 use crate::registry::model::is_captured;
+use crate::registry::{ServiceState, Snapshot};
 use crate::view::Class;
 
 /// An outbound listener by name.
@@ -32,9 +33,13 @@ pub(super) fn outbound(context: &Context<'_>, name: &str) -> Option<Compiled> {
     }
     let (address, port) = parse(name)?;
     if address.is_unspecified() {
-        return (context.view.class == Class::Envoy && address.is_ipv4()).then(|| any_address(context, name, port))?;
+        return (context.view.class == Class::Envoy && address.is_ipv4())
+            .then(|| wide::of_port(context, name, port))?;
     }
     let states: Vec<&ServiceState> = at(context, address, port);
+    if states.is_empty() && context.is_hawser() {
+        return wide::of_address(context, name, address, port);
+    }
     // One service that is not HTTP takes the address for itself.
     let state =
         states.iter().find(|s| s.service.port(port).is_some_and(|p| !p.protocol.is_http())).or(states.first())?;
@@ -58,6 +63,11 @@ fn is_tls(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::Tls | Protocol::Https)
 }
 
+/// Whether a listener's address is nobody's alone.
+pub(super) fn is_wide(snapshot: &Snapshot, name: &str) -> bool {
+    parse(name).is_some_and(|(address, _)| !address.is_unspecified() && snapshot.at_address(address).next().is_none())
+}
+
 /// `<address>_<port>`.
 pub(super) fn parse(name: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = name.rsplit_once('_')?;
@@ -74,7 +84,7 @@ pub(super) fn sharing<'a>(context: &Context<'a>, state: &'a ServiceState, port: 
 }
 
 fn at<'a>(context: &Context<'a>, address: IpAddr, port: u16) -> Vec<&'a ServiceState> {
-    let serves = |s: &&ServiceState| s.service.port(port).is_some_and(is_captured);
+    let serves = |s: &&ServiceState| s.service.port(port).is_some_and(is_captured) && context.admits(s, port);
     context.at_address(address).into_iter().filter(serves).collect()
 }
 
@@ -122,33 +132,6 @@ fn chains(context: &Context<'_>, state: &ServiceState, port: &ServicePort, at: I
     (vec![chain], Some(plain), Inspect::Http, needs)
 }
 
-/// Everything that is HTTP on one port, whatever the address.
-fn any_address(context: &Context<'_>, name: &str, port: u16) -> Option<Compiled> {
-    let is_http = |s: &&ServiceState| s.service.port(port).is_some_and(|p| p.protocol.is_http());
-    context.on_port(port).iter().find(|s| is_http(s))?;
-    let route = port.to_string();
-    let chain = FilterChain {
-        filter_chain_match: Some(http_chain_match()),
-        filters: vec![http::outbound(context, &route, name)],
-        ..FilterChain::default()
-    };
-    let made = Listener {
-        name: name.to_owned(),
-        address: Some(address("0.0.0.0", port)),
-        additional_addresses: vec![AdditionalAddress { address: Some(address("::", port)) }],
-        filter_chains: vec![chain],
-        default_filter_chain: Some(passthrough(context)),
-        listener_filters: inspectors(Inspect::Http),
-        listener_filters_timeout: Some(duration(context.settings().detect)),
-        continue_on_listener_filters_timeout: true,
-        traffic_direction: TrafficDirection::Outbound as i32,
-        access_log: access_log::of_listener(context),
-        bind_to_port: Some(false),
-        ..Listener::default()
-    };
-    Some(Compiled::new(&made, vec![(TypeUrl::ROUTE, route.into())]))
-}
-
 fn virtual_outbound(context: &Context<'_>) -> Compiled {
     let black_hole = FilterChain {
         name: "virtualOutbound-blackhole".to_owned(),
@@ -170,7 +153,10 @@ fn virtual_outbound(context: &Context<'_>) -> Compiled {
         access_log: access_log::of_listener(context),
         ..Listener::default()
     };
-    let needs = [clusters::BLACK_HOLE, clusters::PASSTHROUGH].map(|c| (TypeUrl::CLUSTER, c.into())).to_vec();
+    let mut needs = [clusters::BLACK_HOLE, clusters::PASSTHROUGH].map(|c| (TypeUrl::CLUSTER, c.into())).to_vec();
+    needs.push((TypeUrl::CLUSTER, context.unknown().into()));
+    needs.sort();
+    needs.dedup();
     Compiled::new(&made, needs)
 }
 
@@ -181,10 +167,10 @@ pub(super) fn ipv6(context: &Context<'_>, port: u16) -> Vec<AdditionalAddress> {
 }
 
 fn passthrough(context: &Context<'_>) -> FilterChain {
-    let to = if context.settings().allow_any { clusters::PASSTHROUGH } else { clusters::BLACK_HOLE };
+    let to = context.unknown();
     FilterChain {
         name: "virtualOutbound-catchall-tcp".to_owned(),
-        filters: vec![tcp::to(context, to, &[(to.to_owned(), 1)])],
+        filters: vec![tcp::to(context, &to, &[(to.clone(), 1)])],
         ..FilterChain::default()
     }
 }

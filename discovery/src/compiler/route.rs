@@ -11,8 +11,10 @@ pub(super) mod matching;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hawser_api::names::{self, OutboundCluster, clusters};
-use hawser_api::proto::route::{Route, RouteConfiguration, RouteMatch, VirtualHost, route_match::PathSpecifier};
+use hawser_api::names::{self, OutboundCluster};
+use hawser_api::proto::route::{
+    DirectResponseAction, Route, RouteConfiguration, RouteMatch, VirtualHost, route::Action, route_match::PathSpecifier,
+};
 use hawser_mesh::{Hostname, Protocol, ServicePort};
 use hawser_xds::TypeUrl;
 
@@ -28,8 +30,11 @@ pub(super) fn compile(context: &Context<'_>, name: &str) -> Option<Compiled> {
     {
         return of_port(context, name, port);
     }
+    if let Some(port) = names::port_of_route(name) {
+        return context.is_hawser().then(|| of_wide(context, name, port))?;
+    }
     let (host, port) = parse(name)?;
-    let state = context.service(&host)?;
+    let state = context.called(&host, port)?;
     let port = state.service.port(port).filter(|p| is_routed(p.protocol))?;
     // Services that share an address share its listener, so their routes stand together.
     let shared = super::listener::sharing(context, state, port.port);
@@ -54,32 +59,43 @@ pub(super) fn parse(name: &str) -> Option<(Hostname, u16)> {
 
 /// Everything that is HTTP on one port.
 fn of_port(context: &Context<'_>, name: &str, port: u16) -> Option<Compiled> {
-    let states: Vec<_> = context
-        .on_port(port)
-        .into_iter()
-        .filter(|s| s.service.port(port).is_some_and(|p| p.protocol.is_http()))
-        .collect();
+    let speaks = |s: &&ServiceState| {
+        let protocol = s.service.port(port).map(|p| p.protocol);
+        protocol.is_some_and(|p| p.is_http() || is_routed(p) && s.service.is_wide())
+    };
+    by_host(context, name, &context.on_port(port).into_iter().filter(speaks).collect::<Vec<_>>(), port)
+}
+
+/// Everything that is HTTP on one port and is not told by its address.
+fn of_wide(context: &Context<'_>, name: &str, port: u16) -> Option<Compiled> {
+    let speaks = |s: &&ServiceState| s.service.port(port).is_some_and(|p| is_routed(p.protocol));
+    by_host(context, name, &context.wide_on_port(port).into_iter().filter(speaks).collect::<Vec<_>>(), port)
+}
+
+/// Services told by the host that requests name, and what becomes of other requests.
+fn by_host(context: &Context<'_>, name: &str, states: &[&ServiceState], port: u16) -> Option<Compiled> {
     if states.is_empty() {
         return None;
     }
-    let mut virtual_hosts = hosts(context, &states, port);
-    let (label, to) = match context.settings().allow_any {
-        true => ("allow_any", clusters::PASSTHROUGH),
-        false => ("block_all", clusters::BLACK_HOLE),
+    let mut virtual_hosts = hosts(context, states, port);
+    virtual_hosts.push(unknown(context));
+    finish(name, virtual_hosts)
+}
+
+/// Hosts that no service has.
+fn unknown(context: &Context<'_>) -> VirtualHost {
+    let (label, action) = match context.allows_any() {
+        true => ("allow_any", action::to(&context.unknown(), context.view.class, None)),
+        false => ("block_all", Action::DirectResponse(DirectResponseAction { status: 502, body: None })),
     };
-    virtual_hosts.push(VirtualHost {
+    let route = Route { name: label.to_owned(), r#match: Some(everything()), action: Some(action), ..Route::default() };
+    VirtualHost {
         name: label.to_owned(),
         domains: vec!["*".to_owned()],
-        routes: vec![Route {
-            name: label.to_owned(),
-            r#match: Some(everything()),
-            action: Some(action::to(to, context.view.class, None)),
-            ..Route::default()
-        }],
+        routes: vec![route],
         include_request_attempt_count: true,
         ..VirtualHost::default()
-    });
-    finish(name, virtual_hosts)
+    }
 }
 
 fn hosts(context: &Context<'_>, states: &[&ServiceState], port: u16) -> Vec<VirtualHost> {

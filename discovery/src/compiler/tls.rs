@@ -39,14 +39,21 @@ pub(super) fn upstream(
     transport_socket("envoy.transport_sockets.tls", any(name::UPSTREAM_TLS, &context))
 }
 
-/// A client's TLS towards servers outside of the mesh, with what files of its host hold.
-pub(super) fn foreign(settings: &ClientTlsSettings, host: &str, http2: bool) -> core::TransportSocket {
+/// A client's TLS towards servers outside of the mesh, with what files of its host hold. `names` are those of the service,
+/// one of which a server must have if the settings say none.
+pub(super) fn foreign(
+    settings: &ClientTlsSettings,
+    host: &str,
+    names: &[String],
+    http2: bool,
+) -> core::TransportSocket {
     let file = |path: &str| {
         let specifier = core::data_source::Specifier::Filename(path.to_owned());
         (!path.is_empty()).then_some(core::DataSource { specifier: Some(specifier) })
     };
     let unchecked = settings.insecure_skip_verify == Some(true);
-    let names = settings.subject_alt_names.iter().flat_map(|name| {
+    let names = if settings.subject_alt_names.is_empty() { names } else { &settings.subject_alt_names };
+    let names = names.iter().flat_map(|name| {
         [SanType::Dns, SanType::Uri]
             .map(|kind| SubjectAltNameMatcher { san_type: kind as i32, matcher: Some(exact(name)) })
     });

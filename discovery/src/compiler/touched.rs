@@ -26,6 +26,18 @@ pub(super) fn of(
     let Some(changes) = after.changes_since(before.revision).filter(|changes| !changes.rules) else {
         return Changes::all();
     };
+    // Which addresses clients have asked for that such a service may take, they alone know.
+    let is_wide = |host: &Hostname| {
+        let states = [before, after].into_iter().filter_map(|s| s.service(host));
+        states.into_iter().any(|state| state.service.is_wide())
+    };
+    if matches!(view.class, Class::Hawser(_)) && changes.defined.iter().any(is_wide) {
+        return Changes::all();
+    }
+    // Whether a service is among what a Sidecar leaves may depend on routes of others.
+    if view.scope.is_some() && !changes.defined.is_empty() {
+        return Changes::all();
+    }
     let shared = compiler.touched(view, (before.revision, after.revision), || {
         let mut all = Changes::default();
         for host in &changes.defined {
@@ -116,9 +128,8 @@ fn definition(state: &ServiceState, view: &View, before: &Snapshot, all: &mut Ch
 }
 
 fn population(state: &ServiceState, view: &View, all: &mut Changes) {
-    use hawser_mesh::Resolution;
     // Envoy's clusters list the identities of all instances, and those of names their endpoints.
-    let clusters = view.class == Class::Envoy;
+    let clusters = view.class == Class::Envoy || state.service.is_looked_up();
     for port in &state.service.ports {
         for subset in subsets(state) {
             let name = cluster(state, port.port, subset);
@@ -126,17 +137,6 @@ fn population(state: &ServiceState, view: &View, all: &mut Changes) {
                 all.add(TypeUrl::CLUSTER, name.as_str());
             }
             all.add(TypeUrl::ENDPOINTS, name);
-        }
-    }
-    // Whether ours sees it at all depends on how its instances are known.
-    if matches!(view.class, Class::Hawser(_)) && state.service.resolution != Resolution::Static {
-        all.add(TypeUrl::NAME, state.service.host.as_str());
-        agent::shards_of(&state.service).for_each(|shard| all.add(TypeUrl::CAPTURE, shard));
-        for port in &state.service.ports {
-            all.add(TypeUrl::CLUSTER, cluster(state, port.port, ""));
-            all.add(TypeUrl::ROUTE, names::route(&state.service.host, port.port));
-            let addresses = state.service.dialled();
-            addresses.iter().for_each(|a| all.add(TypeUrl::LISTENER, names::listener(*a, port.port)));
         }
     }
 }

@@ -43,6 +43,8 @@ pub(super) fn warnings(resource: &Resource) -> Vec<String> {
 /// Services that a resource defines.
 pub(super) fn definitions(object: &ObjectRef, resource: &Resource, settings: &Settings) -> Vec<(Hostname, Definition)> {
     match &resource.spec {
+        // Its names would lead nowhere.
+        Spec::ServiceEntry(entry) if entry.resolution == service_entry::Resolution::DynamicDns => Vec::new(),
         Spec::ServiceEntry(entry) => {
             let hosts = entry.hosts.iter().filter_map(|host| host.parse::<Hostname>().ok());
             hosts.map(|host| (host.clone(), service_entry(object, resource, entry, host, settings))).collect()
@@ -55,9 +57,9 @@ pub(super) fn definitions(object: &ObjectRef, resource: &Resource, settings: &Se
 /// The workload that a WorkloadEntry is.
 pub(super) fn workload(object: &ObjectRef, resource: &Resource, settings: &Settings) -> Option<Workload> {
     let Spec::WorkloadEntry(entry) = &resource.spec else { return None };
-    // Labels of the object count like those of a pod; those of the entry win.
-    let mut labels = resource.metadata.labels.clone();
-    labels.extend(entry.labels.clone());
+    // Labels of the object count like those of a pod, and go before those of the entry, as in Istio.
+    let mut labels = entry.labels.clone();
+    labels.extend(resource.metadata.labels.clone());
     Some(instance(&object.namespace, &object.name, entry, labels, settings))
 }
 

@@ -191,6 +191,26 @@ impl Service {
         own.chain(self.virtual_addresses.iter().copied()).collect()
     }
 
+    /// Ranges of addresses that callers dial.
+    pub fn ranges(&self) -> impl Iterator<Item = IpNet> {
+        self.addresses.iter().filter(|a| a.prefix_len() != a.max_prefix_len()).copied()
+    }
+
+    /// Whether nothing is known of the addresses that callers dial: its port is all that tells a connection to it.
+    pub fn is_anywhere(&self) -> bool {
+        self.addresses.is_empty() && self.virtual_addresses.is_empty()
+    }
+
+    /// Whether some of its callers dial addresses that are not its alone.
+    pub fn is_wide(&self) -> bool {
+        self.is_anywhere() || self.ranges().next().is_some()
+    }
+
+    /// Whether its instances are known by name.
+    pub fn is_looked_up(&self) -> bool {
+        matches!(self.resolution, Resolution::Dns | Resolution::DnsRoundRobin)
+    }
+
     /// The port on which an instance serves `port`; `None` if it does not.
     pub fn target(&self, port: &ServicePort, instance: &Instance) -> Option<u16> {
         if instance.only.as_ref().is_some_and(|only| !only.contains(&port.port)) {

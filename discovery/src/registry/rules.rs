@@ -7,6 +7,7 @@
 mod delegates;
 mod policies;
 mod security;
+mod sidecars;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use hawser_mesh::Hostname;
 use self::policies::Policies;
 pub use self::security::Security;
 use self::security::SecurityRules;
+use self::sidecars::Sidecars;
+pub use self::sidecars::{Intake, Scope, Unknown};
 use super::Settings;
 use super::merge::selects;
 use super::model::{TlsModes, visible};
@@ -106,6 +109,7 @@ pub struct Rules {
     destination_rules: ByHost,
     policies: Policies,
     security: SecurityRules,
+    sidecars: Sidecars,
     /// Hosts whose routes lead to a host.
     readers: HashMap<Hostname, BTreeSet<Hostname>>,
     label_keys: BTreeSet<String>,
@@ -182,6 +186,7 @@ impl Rules {
                         rules.destination_rules.add(host, named());
                     }
                 }
+                Spec::Sidecar(_) => rules.sidecars.add(named()),
                 Spec::PeerAuthentication(_) => rules.policies.add(named(), &settings.root_namespace),
                 Spec::AuthorizationPolicy(_) | Spec::RequestAuthentication(_) => {
                     rules.security.add(named(), &settings.root_namespace);
@@ -193,6 +198,7 @@ impl Rules {
         rules.destination_rules.sort();
         rules.policies.sort();
         rules.security.sort();
+        rules.sidecars.sort();
         rules.tell_losers();
         rules
     }
@@ -230,8 +236,18 @@ impl Rules {
         self.policies.decided_by(namespace, labels, port)
     }
 
+    /// What a Sidecar leaves of the mesh to a workload, if there is one for it.
+    pub fn scope(&self, namespace: &str, labels: &BTreeMap<String, String>, settings: &Settings) -> Option<Arc<Scope>> {
+        self.sidecars.scope(namespace, labels, settings)
+    }
+
+    /// What a workload takes in, as far as a Sidecar says.
+    pub fn intake(&self, namespace: &str, labels: &BTreeMap<String, String>, root: &str) -> Intake<'_> {
+        Intake::of(self.sidecars.of(namespace, labels, root))
+    }
+
     /// Hosts whose routes lead to this one.
-    pub(super) fn readers_of(&self, host: &Hostname) -> impl Iterator<Item = &Hostname> {
+    pub(crate) fn readers_of(&self, host: &Hostname) -> impl Iterator<Item = &Hostname> {
         self.readers.get(host).into_iter().flatten()
     }
 
@@ -242,7 +258,9 @@ impl Rules {
 
     /// Whether views are made of the same labels as before.
     pub(super) fn same_scope(&self, other: &Self) -> bool {
-        self.label_keys == other.label_keys && self.reads_locality == other.reads_locality
+        self.label_keys == other.label_keys
+            && self.reads_locality == other.reads_locality
+            && self.sidecars == other.sidecars
     }
 
     /// Labels of callers that some rule reads.
@@ -318,6 +336,9 @@ impl Rules {
                     told.entry(object.clone()).or_default().push(what);
                 }
             }
+        }
+        for (object, what) in self.sidecars.losers() {
+            told.entry(object.clone()).or_default().push(what);
         }
         for messages in told.values_mut() {
             messages.sort();

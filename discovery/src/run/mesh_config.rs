@@ -18,6 +18,7 @@ pub(super) struct Chosen {
     pub(super) trust_domain: Option<TrustDomain>,
     root_namespace: Option<String>,
     registry_only: bool,
+    dns_refresh: Option<Duration>,
     detect: Option<Duration>,
     access_logging: Option<AccessLogging>,
     authorization: AuthzProviders,
@@ -36,6 +37,7 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
             .outbound_traffic_policy
             .as_ref()
             .is_some_and(|p| p.mode == Some(MeshOutboundMode::RegistryOnly)),
+        dns_refresh: config.dns_refresh_rate.map(|d| d.get()).filter(|d| !d.is_zero()),
         detect: config.protocol_detection_timeout.map(|d| d.get()),
         access_logging: access_logging(&config).with_context(|| format!("--mesh-config {name}"))?,
         authorization: authorization(&config),
@@ -45,6 +47,7 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
         trust_domain: String::new(),
         root_namespace: String::new(),
         outbound_traffic_policy: None,
+        dns_refresh_rate: None,
         protocol_detection_timeout: None,
         access_log_file: String::new(),
         access_log_encoding: AccessLogEncoding::default(),
@@ -68,6 +71,7 @@ impl Chosen {
             settings.root_namespace.clone_from(namespace);
         }
         settings.allow_any = !self.registry_only;
+        settings.dns_refresh = self.dns_refresh.unwrap_or(settings.dns_refresh);
         settings.detect = self.detect.unwrap_or(settings.detect);
         settings.access_logging.clone_from(&self.access_logging);
         settings.authorization.clone_from(&self.authorization);

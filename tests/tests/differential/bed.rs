@@ -21,7 +21,7 @@ use hawser_tests::{Host, Lab, Process, wait};
 use rustls::ClientConfig;
 
 use crate::authz::Authz;
-use crate::case::{Case, Servers, Speaks, Via};
+use crate::case::{At, Case, Servers, Speaks, Via};
 use crate::net::{MARK, Net};
 use crate::seen::Seen;
 use crate::server::{Lane, Requests, Serving};
@@ -152,7 +152,7 @@ impl Bed {
         mesh.apply(&configuration(cases, servers.v4()))?;
         let at = |port| nets.servers.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
         let authz = Authz::start(at(9001)?, at(9000)?, theirs.v4().into())?;
-        capture(&theirs)?;
+        capture(&theirs, servers.v4())?;
         for host in [&ours.host, &theirs] {
             close(host)?;
         }
@@ -217,6 +217,8 @@ impl Bed {
         vec![
             (host(&placed.name), "HOST"),
             (self.address(side).to_string(), "PROXY"),
+            (placed.server(0).to_string(), "PORT1"),
+            (placed.server(1).to_string(), "PORT2"),
             (self.hosts[1].v4().to_string(), "SERVERS"),
         ]
     }
@@ -295,7 +297,7 @@ impl Bed {
 
     pub(crate) fn connect(&self, placed: &Placed, side: Side, mutual: bool) -> Result<(Stream, SocketAddr)> {
         let stream = match placed.case.via {
-            Via::Outbound => self.nets.sides[side as usize].connect((placed.address(), 80).into())?,
+            Via::Outbound => self.nets.sides[side as usize].connect(placed.goes(self.hosts[1].v4()))?,
             Via::Inbound | Via::Mutual => self.nets.caller.connect((self.address(side), placed.port).into())?,
         };
         let from = stream.local_addr()?;
@@ -342,10 +344,50 @@ impl Placed {
         Serving { case: self.case, name: self.name.clone(), requests: self.requests.clone() }
     }
 
+    /// A range of addresses of its own.
+    fn range(&self) -> [u8; 3] {
+        let [high, low] = self.number.to_be_bytes();
+        [10, 128 + high, low]
+    }
+
+    /// Where its client's connections go.
+    fn goes(&self, servers: Ipv4Addr) -> SocketAddr {
+        let [a, b, c] = self.range();
+        match self.case.at {
+            At::Address => (self.address(), 80).into(),
+            At::Server => (servers, self.server(0)).into(),
+            At::Second => (servers, self.server(1)).into(),
+            At::Range => (Ipv4Addr::new(a, b, c, 9), 80).into(),
+        }
+    }
+
+    /// Text with what is the case's own in it.
+    fn written(&self, text: &str, servers: Ipv4Addr) -> String {
+        let [a, b, c] = self.range();
+        let named = format!("{}.ip.test", servers.to_string().replace('.', "-"));
+        let own = [
+            ("{host}", host(&self.name)),
+            ("{name}", self.name.clone()),
+            ("{v1}", subset(&self.name, 1)),
+            ("{v2}", subset(&self.name, 2)),
+            ("{address}", self.address().to_string()),
+            ("{servers}", servers.to_string()),
+            ("{named}", named),
+            ("{port1}", self.server(0).to_string()),
+            ("{port2}", self.server(1).to_string()),
+            ("{range}", format!("{a}.{b}.{c}.0/24")),
+        ];
+        own.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+    }
+
     /// Whether a plain request gets a plain answer.
     fn answers(&self) -> bool {
         let case = self.case;
-        case.servers == Servers::One && case.yaml.is_empty() && case.via != Via::Mutual && case.protocol == "HTTP"
+        case.entry.is_empty()
+            && case.servers == Servers::One
+            && case.yaml.is_empty()
+            && case.via != Via::Mutual
+            && case.protocol == "HTTP"
     }
 }
 
@@ -366,7 +408,14 @@ fn configuration(cases: &[Placed], servers: Ipv4Addr) -> String {
     let mut all = custom::SERVICE.replace("{servers}", &servers.to_string());
     for placed in cases {
         let (name, case) = (&placed.name, placed.case);
-        if case.via == Via::Outbound {
+        if !case.entry.is_empty() {
+            let _ = write!(
+                all,
+                "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+                 metadata: {{name: {name}, namespace: default}}\nspec: {}\n",
+                placed.written(case.entry, servers),
+            );
+        } else if case.via == Via::Outbound {
             let host = host(name);
             let _ = write!(
                 all,
@@ -389,13 +438,7 @@ fn configuration(cases: &[Placed], servers: Ipv4Addr) -> String {
             all.push_str("]\n");
         }
         if !case.yaml.is_empty() {
-            let yaml = case
-                .yaml
-                .replace("{host}", &host(name))
-                .replace("{name}", name)
-                .replace("{v1}", &subset(name, 1))
-                .replace("{v2}", &subset(name, 2));
-            let _ = writeln!(all, "---\n{yaml}");
+            let _ = writeln!(all, "---\n{}", placed.written(case.yaml, servers));
         }
     }
     all
@@ -407,11 +450,11 @@ fn subset(name: &str, version: u8) -> String {
 }
 
 /// Sends what clients send to the mesh into the Envoy, as a host's redirection does.
-fn capture(host: &Host) -> Result<()> {
+fn capture(host: &Host, servers: Ipv4Addr) -> Result<()> {
     let rules = format!(
         "table ip capture {{\n\
          chain out {{ type nat hook output priority -100;\n\
-         meta mark {MARK} ip daddr 10.96.0.0/16 meta l4proto tcp redirect to :15001; }}\n\
+         meta mark {MARK} ip daddr {{ 10.96.0.0/16, 10.128.0.0/16, {servers} }} meta l4proto tcp redirect to :15001; }}\n\
          chain in {{ type nat hook prerouting priority -100;\n\
          iifname eth0 tcp dport 8000-9000 redirect to :15006; }}\n}}\n"
     );
@@ -421,7 +464,7 @@ fn capture(host: &Host) -> Result<()> {
 /// There is nothing at the services' own addresses.
 fn close(host: &Host) -> Result<()> {
     let rules = "table ip closed {\nchain out {\ntype filter hook output priority 0;\n\
-                 ip daddr 10.96.0.0/16 meta l4proto tcp reject with tcp reset;\n}\n}\n";
+                 ip daddr { 10.96.0.0/16, 10.128.0.0/16 } meta l4proto tcp reject with tcp reset;\n}\n}\n";
     load(host, rules)
 }
 

@@ -25,6 +25,11 @@ pub(crate) struct Case {
     pub(crate) arrive: usize,
     /// More Istio resources; `{host}` and `{name}` are the case's own.
     pub(crate) yaml: &'static str,
+    /// What the ServiceEntry says, in place of the usual: its `spec` in one line. `{address}` is the service's own, `{servers}`
+    /// the servers', `{named}` a name for it, `{port1}` and `{port2}` are their ports, `{range}` is a range of addresses.
+    pub(crate) entry: &'static str,
+    /// Where the client's connections go.
+    pub(crate) at: At,
     /// How our answer differs on purpose.
     pub(crate) kept: Option<Kept>,
 }
@@ -38,6 +43,19 @@ pub(crate) enum Via {
     Inbound,
     /// The server's proxy, with a certificate of the mesh.
     Mutual,
+}
+
+/// Where a client's connections go, through the caller's own proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// To the service's address, port 80.
+    Address,
+    /// To the first server itself.
+    Server,
+    /// To the port of the second server, where nobody may be.
+    Second,
+    /// Into the range, port 80.
+    Range,
 }
 
 /// What a client speaks.
@@ -85,6 +103,8 @@ pub(crate) const fn case(name: &'static str, send: &'static str) -> Case {
         either: false,
         arrive: 0,
         yaml: "",
+        entry: "",
+        at: At::Address,
         kept: None,
     }
 }
@@ -148,6 +168,18 @@ impl Case {
     /// With these resources.
     pub(crate) const fn with(mut self, yaml: &'static str) -> Self {
         self.yaml = yaml;
+        self
+    }
+
+    /// Its ServiceEntry says this.
+    pub(crate) const fn entry(mut self, spec: &'static str) -> Self {
+        self.entry = spec;
+        self
+    }
+
+    /// The client's connections go there.
+    pub(crate) const fn at(mut self, at: At) -> Self {
+        self.at = at;
         self
     }
 

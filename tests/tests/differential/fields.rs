@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hawser_api::istio::{DestinationRule, Kind, VirtualService, honours};
+use hawser_api::istio::{
+    DestinationRule, Kind, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup, honours,
+};
 use hawser_tests::programs;
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};
@@ -200,4 +202,18 @@ fn every_field_of_routes_and_destinations_is_in_the_page() {
     };
     let all = fields::<DestinationRule>().into_iter().filter(|field| !same(field)).collect();
     hold(&page, Kind::DestinationRule, &all);
+}
+
+#[test]
+fn every_field_of_entries_and_sidecars_is_in_the_page() {
+    let page = std::fs::read_to_string(programs::source_root().join("docs/configuration.md")).unwrap();
+    hold(&page, Kind::ServiceEntry, &fields::<ServiceEntry>());
+    hold(&page, Kind::WorkloadEntry, &fields::<WorkloadEntry>());
+    hold(&page, Kind::WorkloadGroup, &fields::<WorkloadGroup>());
+    // Said of as a whole.
+    let whole = ["inboundConnectionPool.", "ingress[].connectionPool.", "ingress[].tls."];
+    let parts = whole.map(|part| part.trim_end_matches('.'));
+    let apart = |field: &String| whole.iter().any(|w| field.starts_with(w)) || parts.contains(&field.as_str());
+    let rest = fields::<Sidecar>().into_iter().filter(|field| !apart(field)).collect();
+    hold(&page, Kind::Sidecar, &rest);
 }

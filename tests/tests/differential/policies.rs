@@ -56,7 +56,7 @@ fn policies_refuse_what_envoy_refuses() {
     play(|set| !set.name.starts_with("rules[].to") && !set.name.starts_with("mtls.mode"));
 }
 
-fn play(wanted: impl Fn(&Set) -> bool) {
+pub(crate) fn play(wanted: impl Fn(&Set) -> bool) {
     isolated(|| {
         let only = std::env::var("HAWSER_CASES").ok();
         let named = |words: &String, set: &Set| words.split('|').any(|words| set.name.contains(words));

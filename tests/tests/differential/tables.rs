@@ -6,6 +6,7 @@ mod caller;
 mod connections;
 pub(crate) mod custom;
 mod destinations;
+mod entries;
 mod failures;
 mod faults;
 mod framing;
@@ -15,6 +16,7 @@ mod kept;
 mod peers;
 mod policies;
 mod routes;
+mod sidecars;
 mod targets;
 mod tokens;
 
@@ -27,7 +29,7 @@ pub(crate) const INBOUND: &Case = &case("a plain request that comes in", "GET / 
 
 /// Sets of policies.
 pub(crate) fn sets() -> impl Iterator<Item = &'static Set> {
-    policies::SETS.iter().chain(custom::SETS).chain(tokens::SETS).chain(peers::SETS)
+    policies::SETS.iter().chain(custom::SETS).chain(tokens::SETS).chain(peers::SETS).chain(sidecars::SETS)
 }
 
 /// All of them.
@@ -44,6 +46,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         routes::CASES,
         faults::CASES,
         destinations::CASES,
+        entries::CASES,
     ];
     tables.into_iter().flatten()
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hawser_api::istio::Port;
-use hawser_api::istio::virtual_service::{MESH_GATEWAY, RouteDestination};
-use hawser_api::names::{self, OutboundCluster, clusters};
+use hawser_api::istio::virtual_service::{L4MatchAttributes, MESH_GATEWAY, RouteDestination};
+use hawser_api::names::{self, OutboundCluster};
 use hawser_api::proto::listener::{FilterChain, FilterChainMatch};
 use hawser_xds::TypeUrl;
 use ipnet::IpNet;
@@ -24,23 +24,47 @@ use crate::registry::ServiceState;
 use crate::view::Class;
 
 /// Clusters by weight.
-type To = Vec<(String, u32)>;
+pub(super) type To = Vec<(String, u32)>;
+
+/// Some connections of a port, and where they go.
+pub(super) struct Part {
+    /// Server names that they ask for; whatever, if absent.
+    pub(super) names: Option<Vec<String>>,
+    /// Addresses that they go to, where a route says so; else those of the service.
+    pub(super) ranges: Vec<IpNet>,
+    /// Where they go.
+    pub(super) to: To,
+}
+
+/// Where connections of a port go whose addresses are known when there are some only.
+pub(super) fn wholes(context: &Context<'_>, state: &ServiceState, port: u16) -> Vec<Part> {
+    let mut all = Vec::new();
+    let rule = state.rules.virtual_service(&context.view.namespace, |r| !r.tcp.is_empty());
+    for (namespace, route) in rule.iter().flat_map(|(namespace, rule)| rule.tcp.iter().map(move |r| (*namespace, r))) {
+        let Some(to) = weighted(context, &route.route, namespace, port) else { continue };
+        let fitting: Vec<_> =
+            route.r#match.iter().filter(|m| Caller::of_tcp(m).concerns(context, port, None)).collect();
+        let always = route.r#match.is_empty() || fitting.iter().any(|m| m.destination_subnets.is_empty());
+        if !always && fitting.is_empty() {
+            continue;
+        }
+        let subnets = fitting.iter().flat_map(|m| &m.destination_subnets).filter_map(|subnet| net(subnet));
+        let ranges = if always { Vec::new() } else { subnets.collect() };
+        all.push(Part { names: None, ranges, to });
+        if always {
+            return all;
+        }
+    }
+    all.push(Part { names: None, ranges: Vec::new(), to: own(state, port) });
+    all
+}
 
 /// Where connections of a port go as a whole.
 pub(super) fn whole(context: &Context<'_>, state: &ServiceState, port: u16, at: IpAddr) -> To {
     let Some((namespace, rule)) = state.rules.virtual_service(&context.view.namespace, |r| !r.tcp.is_empty()) else {
         return own(state, port);
     };
-    let concerns = |m: &hawser_api::istio::virtual_service::L4MatchAttributes| {
-        let caller = Caller {
-            port: &m.port,
-            subnets: &m.destination_subnets,
-            gateways: &m.gateways,
-            namespace: &m.source_namespace,
-            labels: &m.source_labels,
-        };
-        caller.concerns(context, port, at)
-    };
+    let concerns = |m: &L4MatchAttributes| Caller::of_tcp(m).concerns(context, port, Some(at));
     let route = rule.tcp.iter().find(|route| route.r#match.is_empty() || route.r#match.iter().any(concerns));
     route.and_then(|route| weighted(context, &route.route, namespace, port)).unwrap_or_else(|| own(state, port))
 }
@@ -70,8 +94,8 @@ pub(super) fn by_server_name(context: &Context<'_>, states: &[&ServiceState], po
     };
     for state in states {
         let label = names::route(&state.service.host, port);
-        let routes = routes(context, state, port, at);
-        for (names, to) in &routes {
+        let routes = routes(context, state, port, Some(at));
+        for Part { names, to, .. } in &routes {
             add(&label, names.clone(), to);
         }
         if routes.is_empty() {
@@ -90,22 +114,21 @@ pub(super) fn by_server_name(context: &Context<'_>, states: &[&ServiceState], po
     }
     if everything.is_none() {
         everything = elsewhere(context, at);
-        if everything.is_some() && context.view.class == Class::Envoy {
-            let to = if context.settings().allow_any { clusters::PASSTHROUGH } else { clusters::BLACK_HOLE };
-            needs.push((TypeUrl::CLUSTER, to.into()));
+        if everything.is_some() {
+            needs.push((TypeUrl::CLUSTER, context.unknown().into()));
         }
     }
     (chains, everything, Inspect::Tls, needs)
 }
 
-/// For names that no route has: on to where the connection was going, if there is anything there.
+/// For names that no route has: on to where the connection was going, if there may be anything there.
 fn elsewhere(context: &Context<'_>, at: IpAddr) -> Option<FilterChain> {
-    let reachable = context.settings().allow_any && !context.settings().virtual_ranges.contain(at);
-    (context.view.class == Class::Envoy || reachable).then(|| passthrough(context))
+    let real = !context.settings().virtual_ranges.contain(at);
+    (context.view.class == Class::Envoy || real).then(|| passthrough(context))
 }
 
-/// The TLS routes of a service's port, as names and destinations; without names it is all that is left.
-fn routes(context: &Context<'_>, state: &ServiceState, port: u16, at: IpAddr) -> Vec<(Option<Vec<String>>, To)> {
+/// The TLS routes of a service's port to an address, or to any.
+pub(super) fn routes(context: &Context<'_>, state: &ServiceState, port: u16, at: Option<IpAddr>) -> Vec<Part> {
     let rule = state.rules.virtual_service(&context.view.namespace, |r| !r.tls.is_empty());
     let Some((namespace, rule)) = rule else { return Vec::new() };
     let mut all = Vec::new();
@@ -120,7 +143,8 @@ fn routes(context: &Context<'_>, state: &ServiceState, port: u16, at: IpAddr) ->
                 labels: &m.source_labels,
             };
             if caller.concerns(context, port, at) {
-                all.push((server_names(&m.sni_hosts, context.view.class), to.clone()));
+                let ranges = m.destination_subnets.iter().filter_map(|subnet| net(subnet)).collect();
+                all.push(Part { names: server_names(&m.sni_hosts, context.view.class), ranges, to: to.clone() });
             }
         }
     }
@@ -149,21 +173,33 @@ struct Caller<'a> {
     labels: &'a BTreeMap<String, String>,
 }
 
-impl Caller<'_> {
-    fn concerns(&self, context: &Context<'_>, port: u16, at: IpAddr) -> bool {
+impl<'m> Caller<'m> {
+    fn of_tcp(m: &'m L4MatchAttributes) -> Self {
+        Self {
+            port: &m.port,
+            subnets: &m.destination_subnets,
+            gateways: &m.gateways,
+            namespace: &m.source_namespace,
+            labels: &m.source_labels,
+        }
+    }
+
+    /// Whether a match is about callers of the view, and about an address if it is known.
+    fn concerns(&self, context: &Context<'_>, port: u16, at: Option<IpAddr>) -> bool {
         self.port.number().is_none_or(|number| number == port)
             && (self.gateways.is_empty() || self.gateways.iter().any(|g| g == MESH_GATEWAY))
             && (self.namespace.is_empty() || *self.namespace == *context.view.namespace)
-            && (self.subnets.is_empty() || self.subnets.iter().any(|subnet| within(subnet, at)))
+            && at.is_none_or(|at| self.subnets.is_empty() || self.subnets.iter().any(|subnet| within(subnet, at)))
             && labelled(self.labels, &context.view.labels)
     }
 }
 
 fn within(subnet: &str, at: IpAddr) -> bool {
-    match subnet.parse::<IpNet>() {
-        Ok(net) => net.contains(&at),
-        Err(_) => subnet.parse::<IpAddr>().is_ok_and(|address| address == at),
-    }
+    net(subnet).is_some_and(|net| net.contains(&at))
+}
+
+fn net(subnet: &str) -> Option<IpNet> {
+    subnet.parse().ok().or_else(|| subnet.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// A route's destinations; `None` if all of them have no weight.

@@ -8,13 +8,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hawser_mesh::{Hostname, WorkloadKey};
+use hawser_mesh::{Hostname, Resolution, WorkloadKey};
 
 use super::Tables;
 use crate::registry::merge::{Definition, DefinitionKey, merge};
 use crate::registry::model::{Instance, Member, Service, WorkloadId};
 use crate::registry::snapshot::ServiceState;
 use crate::registry::twins::unite;
+
+/// Label of a ServiceEntry that wants no virtual address.
+const AUTO_ALLOCATE: &str = "networking.istio.io/enable-autoallocate-ip";
 
 impl Tables {
     pub(super) fn define(&mut self, host: Hostname, key: DefinitionKey, definition: Definition) {
@@ -288,7 +291,9 @@ impl Tables {
     }
 
     fn virtual_addresses(&mut self, service: &Service, now: SystemTime) -> Vec<IpAddr> {
-        if !service.addresses.is_empty() || service.host.is_wildcard() {
+        // Where callers' own addresses count, another one would lead nowhere.
+        let declined = service.labels.get(AUTO_ALLOCATE).is_some_and(|said| said.eq_ignore_ascii_case("false"));
+        if !service.addresses.is_empty() || service.resolution == Resolution::None || declined {
             return Vec::new();
         }
         let (v4, v6) = self.allocator.assign(&service.host, now);

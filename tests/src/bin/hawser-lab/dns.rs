@@ -1,4 +1,5 @@
-//! A name server that knows one name, and says of all others that they do not exist.
+//! A name server that knows one name, and those that say their addresses themselves: `10-77-0-1.ip.test`, with several
+//! addresses `10-77-0-1.10-77-0-2.ip.test`. It says of all others that they do not exist.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -41,15 +42,23 @@ fn reply(query: &[u8], known: &str, address: Ipv4Addr) -> Option<Vec<u8>> {
     }
     let kind = query.get(at..at + 2)?;
     let question = query.get(12..at + 4)?;
-    let ours = name.join(".") == known;
-    let has_answer = ours && kind == [0, 1];
+    let name = name.join(".");
+    let addresses = if name == known { vec![address] } else { spelled(&name) };
+    let shown = if kind == [0, 1] { addresses.as_slice() } else { &[] };
     // Id, response with recursion, one question.
     let mut out = query.get(..2)?.to_vec();
-    out.extend([0x81, if ours { 0x80 } else { 0x83 }, 0, 1, 0, u8::from(has_answer), 0, 0, 0, 0]);
+    let code = if addresses.is_empty() { 0x83 } else { 0x80 };
+    out.extend([0x81, code, 0, 1, 0, u8::try_from(shown.len()).ok()?, 0, 0, 0, 0]);
     out.extend(question);
-    if has_answer {
+    for address in shown {
         out.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4]);
         out.extend(address.octets());
     }
     Some(out)
+}
+
+/// The addresses that a name spells out.
+fn spelled(name: &str) -> Vec<Ipv4Addr> {
+    let Some(labels) = name.strip_suffix(".ip.test") else { return Vec::new() };
+    labels.split('.').filter_map(|label| label.replace('-', ".").parse().ok()).take(8).collect()
 }
