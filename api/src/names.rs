@@ -97,6 +97,8 @@ pub mod metadata {
     pub const TUNNEL: &str = "tunnel";
     /// Through HBONE at the endpoint's address.
     pub const TUNNEL_HBONE: &str = "hbone";
+    /// Key of [`HAWSER`] in a listener's metadata: what it says of its port holds at addresses of which nothing is known.
+    pub const ANYWHERE: &str = "anywhere";
 }
 
 /// Labels of workloads that say how they are spoken to.

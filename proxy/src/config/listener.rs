@@ -16,7 +16,7 @@ use super::chain::{Chain, ChainMatch, Filter, Replaced};
 use super::endpoint::Workload;
 use super::guard::{self, TcpGuard};
 use super::http::HttpSpec;
-use super::proto::{At as _, Refused, duration, metadata_text, refuse, timeout, unpack};
+use super::proto::{At as _, Refused, duration, metadata_text, metadata_value, refuse, timeout, unpack};
 use crate::access_log::AccessLog;
 
 /// How long the first bytes of a connection are waited for where they decide, unless the listener says.
@@ -41,6 +41,8 @@ pub struct Listener {
     pub workload: Arc<Workload>,
     /// Access logs of connections that no chain takes.
     pub access_log: Vec<Arc<AccessLog>>,
+    /// What it says of its port holds at any address of which nothing else can be found out.
+    pub anywhere: bool,
     /// Last use in milliseconds of [`crate::clock`]; kept over versions.
     pub used: Arc<AtomicU64>,
 }
@@ -121,6 +123,10 @@ impl Listener {
             instance: metadata_text(listener.metadata.as_ref(), metadata::HAWSER, "host").map(str::to_owned),
             workload: Arc::new(Workload::parse(workload)),
             access_log: access_logs(&listener.access_log)?,
+            anywhere: matches!(
+                metadata_value(listener.metadata.as_ref(), metadata::HAWSER, metadata::ANYWHERE),
+                Some(prost_types::value::Kind::BoolValue(true))
+            ),
             used: before.map_or_else(|| Arc::new(AtomicU64::new(crate::clock::now_ms())), |b| b.used.clone()),
         };
         let kept = |old: &Arc<Chain>| new.all().any(|c| Arc::ptr_eq(c, old));

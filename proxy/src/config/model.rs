@@ -13,6 +13,8 @@ use super::{Cluster, Credentials, HttpSpec, Listener, Roots, RouteSource, RouteT
 pub struct Config {
     /// Outbound listeners by where connections were going.
     pub outbound: HashMap<SocketAddr, Arc<Listener>>,
+    /// Those of ports that hold at any address, by port.
+    pub anywhere: HashMap<u16, Arc<Listener>>,
     /// The inbound listener.
     pub inbound: Option<Arc<Listener>>,
     /// Routes by name.

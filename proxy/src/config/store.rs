@@ -349,6 +349,9 @@ impl Store {
             } else if let Some(address) = listener_address(name)
                 && self.complete(name)
             {
+                if listener.anywhere {
+                    config.anywhere.entry(address.port()).or_insert_with(|| listener.clone());
+                }
                 config.outbound.insert(address, listener.clone());
             }
         }

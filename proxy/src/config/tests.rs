@@ -118,6 +118,25 @@ fn chains_that_stay_are_the_same_and_those_that_go_are_told() {
 }
 
 #[test]
+fn what_holds_of_a_port_at_any_address_is_found_by_the_port() {
+    let said = prost_types::Value { kind: Some(prost_types::value::Kind::BoolValue(true)) };
+    let of_port = prost_types::Struct { fields: [("anywhere".to_owned(), said)].into() };
+    let made = listener::Listener {
+        filter_chains: vec![http("r")],
+        metadata: Some(core::Metadata { filter_metadata: [("hawser".to_owned(), of_port)].into() }),
+        ..Default::default()
+    };
+    let mut store = Store::default();
+    store.put(Kind::Listener, "192.0.2.1_443", &made.encode_to_vec()).unwrap();
+    store.put(Kind::Listener, "192.0.2.1_80", &listener(vec![http("r")])).unwrap();
+    assert!(store.snapshot().anywhere.is_empty(), "its routes are not there yet");
+    store.put(Kind::Route, "r", &route_to("PassthroughCluster")).unwrap();
+    let config = store.snapshot();
+    assert_eq!(config.anywhere.keys().collect::<Vec<_>>(), [&443]);
+    assert_eq!(config.outbound.len(), 2);
+}
+
+#[test]
 fn first_bytes_are_waited_for_as_long_as_said_and_never_for_ever() {
     let detect = |timeout: Option<prost_types::Duration>| {
         let made = listener::Listener {

@@ -46,13 +46,13 @@ pub struct Arrival {
 pub(super) async fn outbound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival) {
     let mut config = worker.config();
     if !config.outbound.contains_key(&arrival.to) {
-        if !worker.shared.demand.listener(arrival.to).await {
-            return Incoming::new(worker, arrival, None).refuse(Refusal::NoListener);
-        }
+        worker.shared.demand.listener(arrival.to).await;
         worker.refresh();
         config = worker.config();
     }
-    let Some(listener) = config.outbound.get(&arrival.to).cloned() else {
+    // Without discovery an address that is new is still one of a port that is known.
+    let port = || config.anywhere.get(&arrival.to.port());
+    let Some(listener) = config.outbound.get(&arrival.to).or_else(port).cloned() else {
         return Incoming::new(worker, arrival, None).refuse(Refusal::NoListener);
     };
     listener.used.store(crate::clock::now_ms(), Relaxed);

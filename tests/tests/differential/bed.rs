@@ -454,7 +454,7 @@ fn capture(host: &Host, servers: Ipv4Addr) -> Result<()> {
     let rules = format!(
         "table ip capture {{\n\
          chain out {{ type nat hook output priority -100;\n\
-         meta mark {MARK} ip daddr {{ 10.96.0.0/16, 10.128.0.0/16, {servers} }} meta l4proto tcp redirect to :15001; }}\n\
+         meta mark {MARK} ip daddr {{ 10.96.0.0/16, 10.128.0.0/9, {servers} }} meta l4proto tcp redirect to :15001; }}\n\
          chain in {{ type nat hook prerouting priority -100;\n\
          iifname eth0 tcp dport 8000-9000 redirect to :15006; }}\n}}\n"
     );
@@ -464,7 +464,7 @@ fn capture(host: &Host, servers: Ipv4Addr) -> Result<()> {
 /// There is nothing at the services' own addresses.
 fn close(host: &Host) -> Result<()> {
     let rules = "table ip closed {\nchain out {\ntype filter hook output priority 0;\n\
-                 ip daddr { 10.96.0.0/16, 10.128.0.0/16 } meta l4proto tcp reject with tcp reset;\n}\n}\n";
+                 ip daddr { 10.96.0.0/16, 10.128.0.0/9 } meta l4proto tcp reject with tcp reset;\n}\n}\n";
     load(host, rules)
 }
 

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hawser_api::names;
-use hawser_api::proto::core::{CidrRange, TrafficDirection};
+use hawser_api::names::{self, metadata};
+use hawser_api::proto::core::{CidrRange, Metadata, TrafficDirection};
 use hawser_api::proto::listener::{AdditionalAddress, FilterChain, FilterChainMatch, Listener};
 use hawser_mesh::Protocol;
 use hawser_xds::TypeUrl;
@@ -18,7 +18,7 @@ use super::connections::{self, Part};
 use super::{is_tls, passthrough};
 use crate::compiler::access_log;
 use crate::compiler::context::Context;
-use crate::compiler::proto::{address, duration};
+use crate::compiler::proto::{address, boolean, duration, structure};
 use crate::compiler::{Compiled, Need};
 use crate::registry::ServiceState;
 use crate::registry::model::is_captured;
@@ -36,6 +36,9 @@ pub(super) fn of_address(context: &Context<'_>, name: &str, at: IpAddr, port: u1
     let route = names::route_of_port(port);
     let (mut made, needs) = listener(context, &states, Some(at), port, (name, &route));
     made.address = Some(address(&at.to_string(), port));
+    // What it says of the port holds at other addresses too, where nobody can be asked.
+    let said = structure([(metadata::ANYWHERE, boolean(true))]);
+    made.metadata = Some(Metadata { filter_metadata: [(metadata::HAWSER.to_owned(), said)].into() });
     Some(Compiled::new(&made, needs))
 }
 

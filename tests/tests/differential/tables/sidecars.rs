@@ -34,12 +34,12 @@ pub(crate) const SETS: &[Set] = &[
     Set { name: "sidecar: a wildcard", yaml: sidecar!("{egress: [{hosts: ['*/*.diff.test']}]}"), tries: &[
         case("sidecar: a service below the wildcard", GET),
     ] },
-    Set { name: "sidecar: REGISTRY_ONLY leaves what it names", yaml: sidecar!("{egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"), tries: &[
+    Set { name: "sidecar: REGISTRY_ONLY leaves what it names", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"), tries: &[
         case("sidecar: a service, when all else is refused", GET),
         there("sidecar: TCP to a service, when all else is refused"),
         web("sidecar: a service at the server, when all else is refused"),
     ] },
-    Set { name: "sidecar: REGISTRY_ONLY refuses the rest", yaml: sidecar!("{egress: [{hosts: ['other/*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"), tries: &[
+    Set { name: "sidecar: REGISTRY_ONLY refuses the rest", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{hosts: ['other/*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"), tries: &[
         there("sidecar: what is not named, when it is refused"),
         web("sidecar: HTTP that is not named, when it is refused"),
     ] },
