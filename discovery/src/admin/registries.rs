@@ -4,6 +4,7 @@ use hawser_api::proto::admin::{ListRegistriesResponse, RegistryInfo};
 use tonic::Status;
 
 use super::{AdminService, SHOWN};
+use crate::registry::model::{ConfigOutcome, ConfigState};
 use crate::sources::{NotAccepted, services_by_registry};
 use crate::words::{timestamp, unix};
 
@@ -18,6 +19,12 @@ impl AdminService {
             let mut state = self.inner.sources.state(known);
             if known.id == crate::hosts::registry_id() && hosts_frozen {
                 state.state = "frozen";
+            }
+            let of = |config: &&ConfigState| config.registry == known.id && config.outcome == ConfigOutcome::Rejected;
+            let rejected = snapshot.configs.iter().filter(of).count();
+            if rejected > 0 {
+                let note = format!("{rejected} of what it says can't be used: `hawser get config` tells what, and why");
+                state.messages.push(note);
             }
             RegistryInfo {
                 name: known.id.to_string(),

@@ -6,6 +6,7 @@ use super::super::streams::Key;
 use super::super::{Limits, Side, State};
 use super::wire::*;
 use crate::http::message::{Length, ResponseHead};
+use crate::stream::buffer::PIECE;
 
 fn asked(first: &[Vec<u8>]) -> (State, Key) {
     let mut state = begin(Side::Server, Limits::default());
@@ -85,10 +86,10 @@ fn a_stream_takes_its_share_of_a_turn_and_no_more() {
     let (mut state, key) = asked(&[settings(&[(4, 1 << 20)]), window(0, 1 << 20)]);
     let cx = Context::from_waker(Waker::noop());
     let body = vec![0; 200_000];
-    assert!(matches!(state.send_data(key, &body, false, &cx), Poll::Ready(Ok(65_500))));
+    assert!(matches!(state.send_data(key, &body, false, &cx), Poll::Ready(Ok(PIECE))));
     assert!(state.send_data(key, &body, false, &cx).is_pending());
     state.wrote(state.output().len());
-    assert!(matches!(state.send_data(key, &body, false, &cx), Poll::Ready(Ok(65_500))));
+    assert!(matches!(state.send_data(key, &body, false, &cx), Poll::Ready(Ok(PIECE))));
 }
 
 #[test]
