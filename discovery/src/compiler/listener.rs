@@ -90,9 +90,21 @@ fn at<'a>(context: &Context<'a>, address: IpAddr, port: u16) -> Vec<&'a ServiceS
 
 fn of_service(context: &Context<'_>, chains: Chains, port: u16, name: &str, at: IpAddr) -> Compiled {
     let (chains, fallback, inspect, needs) = chains;
-    let made = Listener {
+    let mut made = unbound(context, name, chains, fallback, inspect);
+    made.address = Some(address(&at.to_string(), port));
+    Compiled::new(&made, needs)
+}
+
+/// A listener that binds no port, whose address is still to be said.
+fn unbound(
+    context: &Context<'_>,
+    name: &str,
+    chains: Vec<FilterChain>,
+    fallback: Option<FilterChain>,
+    inspect: Inspect,
+) -> Listener {
+    Listener {
         name: name.to_owned(),
-        address: Some(address(&at.to_string(), port)),
         filter_chains: chains,
         default_filter_chain: fallback,
         listener_filters: inspectors(inspect),
@@ -102,8 +114,7 @@ fn of_service(context: &Context<'_>, chains: Chains, port: u16, name: &str, at: 
         access_log: access_log::of_listener(context),
         bind_to_port: Some(false),
         ..Listener::default()
-    };
-    Compiled::new(&made, needs)
+    }
 }
 
 type Chains = (Vec<FilterChain>, Option<FilterChain>, Inspect, Vec<super::Need>);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Details, Flags};
 use crate::guard::Marks;
-use crate::http::message::{Fields, RequestHead, ResponseHead, Version};
+use crate::http::message::{Fields, RequestHead, ResponseHead, Version, grpc_status_of};
 
 /// What is known of a request, or of a TCP connection, when it has ended. What does not apply stays as
 /// [`Record::new`] makes it, and is written as absent.
@@ -139,14 +139,7 @@ impl<'r> Record<'r> {
         if !self.grpc {
             return None;
         }
-        Some(self.grpc_status.unwrap_or(match self.status {
-            400 => 13,
-            401 => 16,
-            403 => 7,
-            404 => 12,
-            429 | 502..=504 => 14,
-            _ => 2,
-        }))
+        Some(self.grpc_status.unwrap_or(grpc_status_of(self.status)))
     }
 
     /// Whether it failed: status 500 or above, any flag, or a status of gRPC that is not OK.

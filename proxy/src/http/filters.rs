@@ -11,7 +11,7 @@ use super::answer::{Answer, FAULT};
 use super::channel::{Broken, Server};
 use super::finish::Exchange;
 use super::forward::pause;
-use super::message::{Fields, Length, ResponseHead};
+use super::message::{Fields, Length, ResponseHead, grpc_status_of};
 use crate::access_log::Flags;
 use crate::config::{Abort, Action, Cors, Fault, Filters, Route};
 use crate::worker::chance;
@@ -60,22 +60,10 @@ async fn inject<S: Server>(exchange: &mut Exchange, fault: &Fault, server: &mut 
     }
     match fault.abort {
         Some((abort, share)) if drawn(share) => Verdict::Answer(match abort {
-            Abort::Http(status) => Answer { status, grpc: grpc_of(status), ..FAULT },
+            Abort::Http(status) => Answer { status, grpc: grpc_status_of(status), ..FAULT },
             Abort::Grpc(status) => Answer { grpc: status, ..FAULT },
         }),
         _ => Verdict::Pass,
-    }
-}
-
-/// The status of gRPC for one of HTTP, as gRPC says.
-fn grpc_of(status: u16) -> u8 {
-    match status {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502..=504 => 14,
-        _ => 2,
     }
 }
 

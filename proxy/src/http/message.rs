@@ -157,3 +157,15 @@ pub(super) fn may_trail(name: &[u8]) -> bool {
     ];
     !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never.as_bytes()))
 }
+
+/// The status of gRPC that stands for one of HTTP (gRPC, "HTTP to gRPC Status Code Mapping").
+pub(crate) fn grpc_status_of(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}

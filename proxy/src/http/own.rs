@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::channel::{Broken, Server, Then};
 use super::finish::Exchange;
 use super::head::{self, is_grpc};
-use super::message::{Fields, Known, Length, ResponseHead};
+use super::message::{Fields, Known, Length, ResponseHead, grpc_status_of};
 use crate::guard::authz::Changes;
 
 /// Ends a request with an answer of our own.
@@ -50,7 +50,7 @@ pub(super) async fn refuse<S: Server>(server: &mut S, mut exchange: Box<Exchange
     let mut body = body.into_owned().into_bytes();
     match instead {
         Some((status, bytes)) if grpc => {
-            let code = grpc_code(status).to_string();
+            let code = grpc_status_of(status).to_string();
             response.fields.remove_known(Known::GrpcStatus);
             response.fields.push_known(Known::GrpcStatus, code.as_bytes());
             if !bytes.is_empty() {
@@ -75,18 +75,6 @@ pub(super) async fn refuse<S: Server>(server: &mut S, mut exchange: Box<Exchange
     exchange.change_as_asked(&mut response.fields);
     exchange.answered(answer.flags, &response, answer.details);
     send_bytes(server, exchange, response, &body).await
-}
-
-/// The status of gRPC that stands for one of HTTP.
-fn grpc_code(status: u16) -> u8 {
-    match status {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502..=504 => 14,
-        _ => 2,
-    }
 }
 
 /// Text as `grpc-message` has it.

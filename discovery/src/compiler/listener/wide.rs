@@ -7,18 +7,17 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hawser_api::names::{self, metadata};
-use hawser_api::proto::core::{CidrRange, Metadata, TrafficDirection};
+use hawser_api::proto::core::{CidrRange, Metadata};
 use hawser_api::proto::listener::{AdditionalAddress, FilterChain, FilterChainMatch, Listener};
 use hawser_mesh::Protocol;
 use hawser_xds::TypeUrl;
 use ipnet::IpNet;
 
-use super::chain::{Inspect, http, http_chain_match, inspectors, tcp};
+use super::chain::{Inspect, http, http_chain_match, tcp};
 use super::connections::{self, Part};
-use super::{is_tls, passthrough};
-use crate::compiler::access_log;
+use super::{is_tls, passthrough, unbound};
 use crate::compiler::context::Context;
-use crate::compiler::proto::{address, boolean, duration, structure};
+use crate::compiler::proto::{address, boolean, structure};
 use crate::compiler::{Compiled, Need};
 use crate::registry::ServiceState;
 use crate::registry::model::is_captured;
@@ -117,18 +116,7 @@ fn listener(
         (true, true) => Inspect::Both,
     };
     needs.insert((TypeUrl::CLUSTER, context.unknown().into()));
-    let made = Listener {
-        name: name.to_owned(),
-        filter_chains: chains,
-        default_filter_chain: Some(passthrough(context)),
-        listener_filters: inspectors(inspect),
-        listener_filters_timeout: (inspect != Inspect::Nothing).then(|| duration(context.settings().detect)),
-        continue_on_listener_filters_timeout: inspect != Inspect::Nothing,
-        traffic_direction: TrafficDirection::Outbound as i32,
-        access_log: access_log::of_listener(context),
-        bind_to_port: Some(false),
-        ..Listener::default()
-    };
+    let made = unbound(context, name, chains, Some(passthrough(context)), inspect);
     (made, needs.into_iter().collect())
 }
 
