@@ -1,8 +1,8 @@
 //! From a check in a real Consul that holds much to the endpoints that proxies hold: how long it takes.
 //!
 //! In: Consul, discovery, and xDS clients that ask as hawser-proxy does. Out: times from telling Consul of a change to its
-//! arrival in each client. `CONNECTIONS` raises the limit of both from the default, `EACH` says
-//! how many instances a service has.
+//! arrival in each client: of services that have a query of their own, and of more than there are connections for.
+//! `CONNECTIONS` raises the limit of both from the default, `EACH` says how many instances a service has.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +27,13 @@ const SERVICES: usize = 5000;
 /// Services that clients subscribe to, each to all of them.
 const SUBSCRIBED: usize = 100;
 const CLIENTS: usize = 10;
+/// Services that one more client subscribes to: with those above more than the default limit has connections for.
+const BEYOND: usize = 400;
+/// The limit of connections unless it is set, and how many of any limit are not for services.
+const CONNECTIONS: usize = 150;
+const RESERVE: usize = 32;
+/// The time in which all services are read again if something changed, unless it is set.
+const SWEEP: Duration = Duration::from_secs(5);
 /// Changes whose time is taken, at a hundred a second together with others that are not.
 const CHANGES: usize = 600;
 /// A build for debugging costs several times as much, and shares its machine: there the bound tells a sweep from what
@@ -161,25 +168,32 @@ fn healthy(assignment: &ClusterLoadAssignment) -> Vec<String> {
     .collect()
 }
 
+/// A change on its way: since when, whether the address will take requests, and who has not seen it.
+struct Awaited {
+    since: Instant,
+    up: bool,
+    missing: Vec<bool>,
+}
+
 /// What all clients hold.
 struct Clients {
     told: mpsc::UnboundedReceiver<Told>,
     held: Vec<HashMap<String, Vec<String>>>,
-    /// Changes that are on their way: of which cluster, the address, since when, and who has not seen them.
-    awaited: BTreeMap<(String, String), (Instant, Vec<bool>)>,
+    /// Changes that are on their way, by cluster and address.
+    awaited: BTreeMap<(String, String), Awaited>,
     times: Vec<Duration>,
 }
 
 impl Clients {
     fn take(&mut self, told: Told) {
         let Told { client, cluster, healthy, at } = told;
-        for ((of, address), (since, missing)) in &mut self.awaited {
-            if *of == cluster && missing[client] && !healthy.contains(address) {
-                missing[client] = false;
-                self.times.push(at.saturating_duration_since(*since));
+        for ((of, address), change) in &mut self.awaited {
+            if *of == cluster && change.missing[client] && healthy.contains(address) == change.up {
+                change.missing[client] = false;
+                self.times.push(at.saturating_duration_since(change.since));
             }
         }
-        self.awaited.retain(|_, (_, missing)| missing.contains(&true));
+        self.awaited.retain(|_, change| change.missing.contains(&true));
         self.held[client].insert(cluster, healthy);
     }
 
@@ -194,21 +208,60 @@ impl Clients {
         }
     }
 
-    fn print(&mut self, what: &str) -> Duration {
+    /// Prints the times taken, and forgets them: the 99th percentile, and the longest.
+    fn print(&mut self, what: &str) -> (Duration, Duration) {
         self.times.sort();
         let (p50, p99) = (self.times[self.times.len() / 2], self.times[self.times.len() * 99 / 100]);
-        println!("{what}: p50 {p50:?}, p99 {p99:?}, longest {:?} of {}", self.times.last().unwrap(), self.times.len());
-        std::mem::take(&mut self.times);
-        p99
+        let longest = *self.times.last().unwrap();
+        println!("{what}: p50 {p50:?}, p99 {p99:?}, longest {longest:?} of {}", self.times.len());
+        self.times.clear();
+        (p99, longest)
     }
+
+    /// Takes changes as they are made, and what clients are told, until there are no more changes and all were seen.
+    async fn follow(&mut self, mut changes: mpsc::UnboundedReceiver<((String, String), Awaited)>) {
+        loop {
+            tokio::select! {
+                biased;
+                change = changes.recv() => match change {
+                    Some(((cluster, address), change)) => {
+                        let mut unlike = self.held.iter().zip(&change.missing).filter(|(_, missing)| **missing);
+                        let known = unlike.all(|(held, _)| held[&cluster].contains(&address) != change.up);
+                        assert!(known, "{cluster}: what came before was not seen");
+                        self.awaited.insert((cluster, address), change);
+                    }
+                    None => break,
+                },
+                told = self.told.recv() => self.take(told.unwrap()),
+            }
+        }
+        self.until("every change", |c| c.awaited.is_empty()).await;
+    }
+}
+
+/// Does something so many times, so often in a second, on a thread of its own; how long it took.
+fn at_a_rate(
+    times: usize,
+    a_second: u32,
+    mut each: impl FnMut(usize) + Send + 'static,
+) -> std::thread::JoinHandle<Duration> {
+    std::thread::spawn(move || {
+        let start = Instant::now();
+        for n in 0..times {
+            let due = start + Duration::from_secs(1) * u32::try_from(n).unwrap() / a_second;
+            wait::between_looks(due.saturating_duration_since(Instant::now()));
+            each(n);
+        }
+        start.elapsed()
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_that_turns_critical_is_in_every_subscribed_proxy_at_once_while_a_hundred_others_change_a_second() {
-    let connections = number("CONNECTIONS", 150);
+    let connections = number("CONNECTIONS", CONNECTIONS);
     let each = number("EACH", if cfg!(debug_assertions) { 4 } else { 10 });
     let more = match connections {
-        150 => serde_json::json!({}),
+        CONNECTIONS => serde_json::json!({}),
         raised => serde_json::json!({"limits": {"http_max_conns_per_client": raised + 50}}),
     };
     let consul = Arc::new(Consul::start(Options { more, ..Options::default() }).unwrap());
@@ -238,54 +291,68 @@ async fn a_check_that_turns_critical_is_in_every_subscribed_proxy_at_once_while_
     for number in 0..CLIENTS {
         tokio::spawn(client(number, discovery.xds, names.clone(), sender.clone()));
     }
-    let held = vec![HashMap::new(); CLIENTS];
+    let held = vec![HashMap::new(); CLIENTS + 1];
     let mut clients = Clients { told, held, awaited: BTreeMap::new(), times: Vec::new() };
-    clients.until("the first state", |c| c.held.iter().all(|held| held.len() == SUBSCRIBED)).await;
+    let all_have = |c: &Clients, n: usize| c.held[..CLIENTS].iter().all(|held| held.len() == n);
+    clients.until("the first state", |c| all_have(c, SUBSCRIBED)).await;
     assert!(clients.held.iter().all(|held| held.values().all(|healthy| healthy.len() == each)));
 
     // Every other change is of a service that nobody is subscribed to. A thread of its own tells Consul.
-    let (changed, mut changes) = mpsc::unbounded_channel();
+    let (changed, changes) = mpsc::unbounded_channel();
+    let mut missing = vec![true; CLIENTS];
+    missing.push(false);
     let changer = {
         let (consul, all) = (consul.clone(), all.clone());
-        std::thread::spawn(move || {
-            let start = Instant::now();
-            for n in 0..CHANGES * 2 {
-                let due = start + Duration::from_millis(10) * u32::try_from(n).unwrap();
-                wait::between_looks(due.saturating_duration_since(Instant::now()));
-                let (turn, s) = (n / 2, n / 2 % SUBSCRIBED);
-                let (s, i) = if n % 2 == 0 { (s, turn / SUBSCRIBED % 2) } else { (SUBSCRIBED + turn, 0) };
-                let round = turn / SUBSCRIBED / 2;
-                let status = if n % 2 == 0 && round % 2 == 1 { "passing" } else { "critical" };
-                let (node, id) = (&all[s * each + i].0, &all[s * each + i].2);
-                if n % 2 == 0 && status == "critical" {
-                    let _ = changed.send((cluster(s), address(s, i), Instant::now()));
-                }
-                consul.check(node, id, status).unwrap();
+        at_a_rate(CHANGES * 2, 100, move |n| {
+            let (turn, s) = (n / 2, n / 2 % SUBSCRIBED);
+            let (s, i) = if n % 2 == 0 { (s, turn / SUBSCRIBED % 2) } else { (SUBSCRIBED + BEYOND + turn, 0) };
+            let round = turn / SUBSCRIBED / 2;
+            let status = if n % 2 == 0 && round % 2 == 1 { "passing" } else { "critical" };
+            let (node, id) = (&all[s * each + i].0, &all[s * each + i].2);
+            if n % 2 == 0 && status == "critical" {
+                let change = Awaited { since: Instant::now(), up: false, missing: missing.clone() };
+                let _ = changed.send(((cluster(s), address(s, i)), change));
             }
-            start.elapsed()
+            consul.check(node, id, status).unwrap();
         })
     };
     let cpu = discovery.used();
-    loop {
-        tokio::select! {
-            biased;
-            change = changes.recv() => match change {
-                Some((cluster, address, at)) => {
-                    let missing: Vec<bool> =
-                        clients.held.iter().map(|held| held[&cluster].contains(&address)).collect();
-                    assert!(missing.iter().all(|missing| *missing), "{cluster}: what came before was not seen");
-                    clients.awaited.insert((cluster, address), (at, missing));
-                }
-                None => break,
-            },
-            told = clients.told.recv() => clients.take(told.unwrap()),
-        }
-    }
-    clients.until("every change", |c| c.awaited.is_empty()).await;
+    clients.follow(changes).await;
     let took = changer.join().unwrap();
     println!("{} changes in {took:?}, CPU {:?}", CHANGES * 2, discovery.used() - cpu);
-    let p99 = clients.print("a critical check, from Consul to endpoints");
+    let (p99, _) = clients.print("a critical check, from Consul to endpoints");
     assert!(p99 < Duration::from_millis(300) * PATIENCE, "{p99:?}");
+
+    // More services than there are connections for: each changes once, by a check or by one instance more.
+    let beyond: Vec<String> = (SUBSCRIBED..SUBSCRIBED + BEYOND).map(cluster).collect();
+    tokio::spawn(client(CLIENTS, discovery.xds, beyond, sender.clone()));
+    clients.until("the first state beyond", |c| c.held[CLIENTS].len() == BEYOND).await;
+    wait::between_looks(SWEEP);
+    for (what, kind) in [("a critical check", 0), ("an instance more", 1)] {
+        let (changed, changes) = mpsc::unbounded_channel();
+        let mut missing = vec![false; CLIENTS];
+        missing.push(true);
+        let (consul, all) = (consul.clone(), all.clone());
+        let changer = at_a_rate(BEYOND / 2, 20, move |n| {
+            let s = SUBSCRIBED + n * 2 + kind;
+            let (node, name, id, _, port) = all[s * each].clone();
+            let i = if kind == 0 { 0 } else { each };
+            let change = Awaited { since: Instant::now(), up: kind == 1, missing: missing.clone() };
+            let _ = changed.send(((cluster(s), address(s, i)), change));
+            if kind == 0 {
+                consul.check(&node, &id, "critical").unwrap();
+            } else {
+                consul.many(&[(node, name, format!("{id}-more"), address(s, i), port)]).unwrap();
+            }
+        });
+        clients.follow(changes).await;
+        changer.join().unwrap();
+        let of = format!("{what}, {} services subscribed, {connections} connections", SUBSCRIBED + BEYOND);
+        let (p99, longest) = clients.print(&of);
+        assert!(longest < (SWEEP + Duration::from_secs(1)) * PATIENCE, "{longest:?}");
+        let room = connections >= SUBSCRIBED + BEYOND + RESERVE;
+        assert!(!room || p99 < Duration::from_millis(300) * PATIENCE, "{p99:?}");
+    }
 
     // What was changed is stored, and swept for once more.
     let cpu = discovery.used();

@@ -4,13 +4,14 @@
 //! Four queries wait for what tells that something changed: the list of services, checks that are critical or warn,
 //! nodes. A service that is subscribed to has a query of its own that waits, as far as there are connections; the others
 //! are read when one of the four says that they changed, and all of them, oldest first and spread over the sweep's time,
-//! when something was registered that the list does not tell. Invariants: never more questions at once than allowed;
+//! when something was registered that the list does not tell: in half of it those that some proxy is subscribed to. Invariants: never more questions at once than allowed;
 //! an answer that a weak token or a server that is behind may have thinned out removes nothing.
 
 mod index;
 mod services;
 mod signals;
 mod slots;
+mod sweep;
 mod trouble;
 mod watch;
 

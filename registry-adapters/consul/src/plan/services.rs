@@ -1,7 +1,8 @@
 //! Which services are read when, and what their answers mean.
 //!
 //! A service is due at a moment, being asked, or resting since it was read. Those with a query of their own are due
-//! again right after an answer and wait at the server; the others rest until something says that they changed.
+//! again right after an answer and wait at the server; the others rest until something says that they changed. What some
+//! proxy is subscribed to and has no query rests apart, and is swept sooner.
 //! Invariants: at most `parallel` reads and as many waiting queries as there is room for; a service is asked by one
 //! question at a time.
 
@@ -13,6 +14,7 @@ use hawser_registry_source::pacing::{Pacer, spread};
 
 use super::index::{Index, Verdict};
 use super::slots::Slots;
+use super::sweep::{Queue, Sweep};
 use super::watch::pacer;
 use super::{Ask, Limits, What};
 use crate::client::{Failure, Meta};
@@ -28,8 +30,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const RELIEF: Duration = Duration::from_millis(500);
 /// Failures of one service in a row after which the rest does not wait for it.
 const GIVE_UP: u32 = 5;
-/// Sweeps are asked in bursts this far apart, so that they cost few wake-ups.
-const GRAIN: Duration = Duration::from_millis(20);
 
 /// What to do with the answer about a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +53,13 @@ pub(super) struct Services {
     all: BTreeMap<Arc<str>, Service>,
     listed: bool,
     /// By when they are due; those with queries, and the others.
-    due_queries: BTreeSet<(Instant, Arc<str>)>,
-    due_reads: BTreeSet<(Instant, Arc<str>)>,
-    /// By when they were read.
-    resting: BTreeSet<(Instant, Arc<str>)>,
+    due_queries: Queue,
+    due_reads: Queue,
+    /// What rests, by when it was read: that some proxy is subscribed to, and the rest.
+    crowded_out: Sweep,
+    resting: Sweep,
     /// What was read before must be read again.
     changed_at: Option<Instant>,
-    next_sweep: Instant,
     last_probe: Instant,
     reading: usize,
     reads_resume: Instant,
@@ -111,9 +111,10 @@ impl Services {
             listed: false,
             due_queries: BTreeSet::new(),
             due_reads: BTreeSet::new(),
-            resting: BTreeSet::new(),
+            // What changes right after it was read waits for a whole round, and for the answer.
+            crowded_out: Sweep::new(limits.sweep / 2, now),
+            resting: Sweep::new(limits.sweep * 4 / 5, now),
             changed_at: None,
-            next_sweep: now,
             last_probe: now,
             reading: 0,
             reads_resume: now,
@@ -194,7 +195,13 @@ impl Services {
     /// Services that some proxy is subscribed to, and how many queries may wait.
     pub(super) fn set_interest(&mut self, wanted: &BTreeSet<Arc<str>>, capacity: usize, now: Instant) {
         if self.wanted != *wanted || !self.slots.has_capacity(capacity) {
+            let other: Vec<Arc<str>> = self.wanted.symmetric_difference(wanted).cloned().collect();
+            let resting = |s: &Service| matches!(s.state, State::Resting(_));
+            let moved: Vec<Arc<str>> =
+                other.into_iter().filter(|name| self.all.get(name).is_some_and(resting)).collect();
+            moved.iter().for_each(|name| self.unqueue(name));
             self.wanted.clone_from(wanted);
+            moved.iter().for_each(|name| self.queue(name));
             self.slots.set_capacity(capacity);
             self.assign(now);
         }
@@ -256,16 +263,17 @@ impl Services {
 
     /// The service that was read longest ago, if it must be read again and the sweep's pace allows it.
     fn next_of_sweep(&mut self, now: Instant) -> Option<Arc<str>> {
-        let (since, name) = self.resting.first()?;
-        let stale =
-            self.changed_at.is_some_and(|at| *since < at) || now.saturating_duration_since(*since) >= self.refresh;
-        if !stale || self.next_sweep > now {
-            return None;
-        }
-        // What was not used of the pace is lost, but for a burst.
-        let step = self.sweep / u32::try_from(self.resting.len()).unwrap_or(u32::MAX).max(1);
-        self.next_sweep = self.next_sweep.max(now.checked_sub(GRAIN).unwrap_or(now)) + step;
-        Some(name.clone())
+        let before = self.stale_before(now);
+        let (wanted, rest) = (self.crowded_out.due_at(before), self.resting.due_at(before));
+        let earlier = wanted.is_some_and(|wanted| rest.is_none_or(|rest| wanted <= rest));
+        let sweep = if earlier { &mut self.crowded_out } else { &mut self.resting };
+        sweep.take(before, now)
+    }
+
+    /// What was read before then must be read again.
+    fn stale_before(&self, now: Instant) -> Option<Instant> {
+        let refresh = now.checked_sub(self.refresh).map(|at| at + Duration::from_nanos(1));
+        self.changed_at.max(refresh)
     }
 
     /// While instances are hidden: one service that hides some, asked again.
@@ -316,14 +324,10 @@ impl Services {
             if let Some((at, _)) = self.due_reads.first() {
                 consider((*at).max(self.reads_resume));
             }
-            if let Some((since, _)) = self.resting.first() {
-                let stale = self.changed_at.is_some_and(|at| *since < at);
-                let at = if stale {
-                    self.next_sweep.max(now + GRAIN / 2)
-                } else {
-                    self.next_sweep.max(*since + self.refresh)
-                };
-                consider(at.max(self.reads_resume));
+            for sweep in [&self.crowded_out, &self.resting] {
+                if let Some(at) = sweep.wake_at(self.changed_at, self.refresh, now) {
+                    consider(at.max(self.reads_resume));
+                }
             }
         }
         earliest
@@ -508,28 +512,34 @@ impl Services {
 
     fn set(&mut self, name: &Arc<str>, state: State) {
         self.unqueue(name);
-        let Some(service) = self.all.get_mut(name) else { return };
-        service.state = state;
-        let queue = match state {
-            State::Due(_) if service.query.is_some() => &mut self.due_queries,
-            State::Due(_) => &mut self.due_reads,
-            State::Resting(_) => &mut self.resting,
-            State::Asked { .. } => return,
-        };
-        let (State::Due(at) | State::Resting(at)) = state else { return };
-        queue.insert((at, name.clone()));
+        if let Some(service) = self.all.get_mut(name) {
+            service.state = state;
+            self.queue(name);
+        }
+    }
+
+    fn queue(&mut self, name: &Arc<str>) {
+        if let Some((queue, at)) = self.queue_of(name) {
+            queue.insert((at, name.clone()));
+        }
     }
 
     fn unqueue(&mut self, name: &Arc<str>) {
-        let Some(service) = self.all.get(name) else { return };
-        let queue = match service.state {
-            State::Due(_) if service.query.is_some() => &mut self.due_queries,
-            State::Due(_) => &mut self.due_reads,
-            State::Resting(_) => &mut self.resting,
-            State::Asked { .. } => return,
-        };
-        let (State::Due(at) | State::Resting(at)) = service.state else { return };
-        queue.remove(&(at, name.clone()));
+        if let Some((queue, at)) = self.queue_of(name) {
+            queue.remove(&(at, name.clone()));
+        }
+    }
+
+    /// Where a service waits as its state says, and since or until when.
+    fn queue_of(&mut self, name: &Arc<str>) -> Option<(&mut Queue, Instant)> {
+        let service = self.all.get(name)?;
+        match service.state {
+            State::Due(at) if service.query.is_some() => Some((&mut self.due_queries, at)),
+            State::Due(at) => Some((&mut self.due_reads, at)),
+            State::Resting(at) if self.wanted.contains(name) => Some((&mut self.crowded_out.resting, at)),
+            State::Resting(at) => Some((&mut self.resting.resting, at)),
+            State::Asked { .. } => None,
+        }
     }
 }
 

@@ -291,10 +291,33 @@ fn a_registration_that_the_list_does_not_tell_is_found_by_a_sweep_over_its_time(
         world.now += 10 * MS;
     }
     let took = world.now - start;
-    assert!(took > 4 * S && took < 6 * S, "{took:?}");
+    assert!(took > 3 * S && took < 5 * S, "{took:?}");
     assert!(most <= 4);
     world.now += 60 * S;
     assert!(world.reads().is_empty(), "each was read once");
+}
+
+#[test]
+fn what_is_subscribed_to_and_has_no_query_is_swept_before_the_rest() {
+    let many: Vec<String> = (0..100).map(|n| format!("s{n:02}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let mut world = World::read(&many);
+    world.subscribe(&many[80..], 5);
+    world.now += 10 * S;
+    let ask = world.of(&What::Services);
+    let moved = world.plan.hear(&ask, &meta(11), world.now).unwrap();
+    world.plan.same(&ask, moved, world.now);
+    let (start, mut read) = (world.now, BTreeMap::new());
+    while read.len() < 95 && world.now < start + 10 * S {
+        for ask in world.reads().into_iter().filter(|ask| ask.slot.is_none()) {
+            assert!(read.insert(names(std::slice::from_ref(&ask)).remove(0), world.now - start).is_none(), "{ask:?}");
+            world.health(&ask, meta(10), false);
+        }
+        world.now += 10 * MS;
+    }
+    let longest = |of: &[&str]| of.iter().filter_map(|name| read.get(*name)).max().copied().unwrap_or_default();
+    let (wanted, rest) = (longest(&many[80..]), longest(&many[..80]));
+    assert!(read.len() == 95 && wanted < 5 * S / 2 && wanted > 1500 * MS && rest < 5 * S && rest > 3 * S, "{read:?}");
 }
 
 #[test]
