@@ -25,7 +25,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const LIMITS: Limits = Limits {
     types: 6,
     names_per_request: 24,
-    name_length: 64,
+    name_length: 96,
     subscriptions: 32,
     subscribed_bytes: 256,
     node_bytes: 256,

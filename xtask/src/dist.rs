@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::{cargo, must, root, target};
+use crate::{cargo, must, release, root, target};
 
 const PROGRAMS: [&str; 4] = ["hawser", "hawser-discovery", "hawser-agent", "hawser-proxy"];
 const PAGES: [&str; 3] = ["README.md", "CHANGELOG.md", "LICENSE"];
@@ -13,10 +13,11 @@ const PAGES: [&str; 3] = ["README.md", "CHANGELOG.md", "LICENSE"];
 /// Builds and packs into `target/dist`.
 pub(crate) fn run() -> Result<()> {
     let mut args = vec!["build", "--release"];
-    for package in ["hawser-cli", "hawser-discovery", "hawser-agent", "hawser-proxy"] {
+    for package in ["hawser-cli", "hawser-discovery", "hawser-agent"] {
         args.extend(["--package", package]);
     }
     cargo(&args)?;
+    release::proxy()?;
     let name = format!("hawser-{}-{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     let dist = target().join("dist");
     let dir = dist.join(&name);

@@ -7,6 +7,7 @@
 mod dist;
 mod docs;
 mod fuzz;
+mod release;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -98,15 +99,20 @@ fn run(task: Task) -> Result<()> {
         Task::Fuzz { args } => fuzz::run(&args),
         Task::Bench { args } => {
             tools::install(tools::BENCH)?;
-            cargo(&["build", "--release", "--workspace", "--bins"])?;
+            release::all()?;
             let mut bench = Command::new(target().join("release/hawser-bench"));
             bench.args(args);
             must(bench)
         }
         Task::Soak { debug, args } => {
             tools::install(tools::SOAK)?;
-            let (profile, folder) = if debug { ("dev", "debug") } else { ("release", "release") };
-            cargo(&["build", "--profile", profile, "--workspace", "--bins"])?;
+            let folder = if debug {
+                cargo(&["build", "--workspace", "--bins"])?;
+                "debug"
+            } else {
+                release::all()?;
+                "release"
+            };
             let mut soak = Command::new(target().join(folder).join("hawser-bench"));
             soak.arg("soak").args(args);
             must(soak)
