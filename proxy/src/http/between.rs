@@ -10,8 +10,11 @@ use super::message::{RequestHead, ResponseHead};
 /// The status that its client is answered with.
 pub fn request(connection: &Connection, head: &mut RequestHead, http1: bool) -> Result<bool, u16> {
     let shape = head::take(connection, head).map_err(|answer| answer.status)?;
-    if shape.switch == Switch::Connect {
-        return Err(403);
+    // As listeners of the mesh let it through.
+    match &shape.switch {
+        Switch::No => {}
+        Switch::Upgrade(protocol) if protocol == "websocket" => {}
+        Switch::Upgrade(_) | Switch::Connect => return Err(403),
     }
     head::grpc_timeout(&head.fields);
     head::fit(head, &shape, if http1 { Wire::Http1 } else { Wire::Http2 }, Some(1));
