@@ -74,13 +74,28 @@ pub(crate) fn path(bytes: &[u8]) -> bool {
     true
 }
 
+/// Answers to the question with the number 7 for the addresses of `api.example.com`; the first byte chooses the family.
+pub(crate) fn dns_answer(bytes: &[u8]) -> bool {
+    let [kind, answer @ ..] = bytes else { return false };
+    let v6 = kind & 1 == 1;
+    let of = |name| hawser_proxy::dns::answered(name, v6, 7, answer);
+    let Some(all) = of("api.example.com") else { return false };
+    assert!(answer.starts_with(&[0, 7]) && all.len() <= 64);
+    assert!(all.is_sorted() && all.iter().all(|a| a.is_ipv6() == v6 && !a.is_unspecified() && !a.is_multicast()));
+    assert!(
+        all.is_empty() || of("other.example.com").is_none_or(|other| other.is_empty()),
+        "an answer to two questions"
+    );
+    true
+}
+
 /// A plaintext connection to an HTTP port whose every route answers 200: what the client reads.
 pub(crate) fn http_head(bytes: &[u8]) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let worker = worker();
         let (client, server) = tokio::io::duplex(4 << 20);
-        hand_over(&worker, Plain::memory(server), ([10, 0, 0, 1], 80).into(), None, Offer::Http1);
+        hand_over(&worker, Plain::memory(server), ([10, 0, 0, 1], 80).into(), (None, None), Offer::Http1);
         let (reader, mut writer) = tokio::io::split(client);
         let mut reader = reader.take(1 << 20);
         let exchange = async {

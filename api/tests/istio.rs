@@ -322,21 +322,20 @@ fn a_policy_that_cannot_be_enforced_is_refused() {
     assert_eq!(rule(&format!("trafficPolicy: {{tls: {{{files}}}}}")), Report::default());
     let refused = |tls: &str| rule(&format!("trafficPolicy: {{tls: {{{tls}}}}}")).refuse.unwrap_or_default();
     assert!(refused("mode: SIMPLE, credentialName: c").contains("secrets by name are not honoured"));
-    assert!(refused(&format!("{files}, caCrl: /crl.pem")).contains("revoked"));
+    assert!(refused("mode: SIMPLE, insecureSkipVerify: true, caCrl: /crl.pem").contains("revoked"));
     assert_eq!(refused("mode: SIMPLE, insecureSkipVerify: true"), "");
     assert_eq!(rule("trafficPolicy: {tls: {mode: DISABLE}}"), Report::default());
     let port = rule("trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: DISABLE}}]}");
     assert_eq!(port, Report::default(), "a port's settings are as good as all ports'");
     let both = rule(
         "trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {zoneAwareLbSetting: {enabled: true}}}]}, \
-         subsets: [{name: v1, trafficPolicy: {retryBudget: {percent: 20, budgetInterval: 1s}, proxyProtocol: {version: V2}}}]",
+         subsets: [{name: v1, trafficPolicy: {retryBudget: {percent: 20, budgetInterval: 1s}}}]",
     );
     let mut paths: Vec<_> = both.unhonoured.iter().map(|u| u.path.to_string()).collect();
     paths.sort();
     assert_eq!(
         paths,
         [
-            "spec.subsets[0].trafficPolicy.proxyProtocol",
             "spec.subsets[0].trafficPolicy.retryBudget.budgetInterval",
             "spec.trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting",
         ]

@@ -19,9 +19,38 @@ pub use hash::{Hashed, Table, of as hash_of};
 /// Endpoints that this request has tried.
 pub type Tried = SmallVec<[u64; 4]>;
 
-/// Chooses an endpoint: of the first tier that has one which is neither ejected nor tried; if none has, an ejected one
-/// is better than none. `chance` gives any number, `hash` is of the request where that decides.
+/// Chooses an endpoint: of the first tier that has one which is not ejected, one that was not tried if there is one. That all
+/// of a tier were tried does not lead to the next one: they fail until they are ejected. If all are ejected, one of them is
+/// better than none. `chance` gives any number, `hash` is of the request where that decides.
 pub fn choose<'c>(
+    cluster: &'c Cluster,
+    now: u64,
+    tried: &Tried,
+    hash: Option<u64>,
+    mut chance: impl FnMut() -> u32,
+) -> Option<&'c Arc<Endpoint>> {
+    let none = Tried::new();
+    let among = [tried, &none];
+    let among = if tried.is_empty() { &among[1..] } else { &among };
+    if !panics(cluster, now) {
+        for tier in &cluster.tiers {
+            for tried in among {
+                let usable = |e: &Endpoint| !is_ejected(e, now) && is_untried(e, tried);
+                if let Some(found) = choose_in(cluster, tier, (now, hash), &mut chance, usable) {
+                    return Some(found);
+                }
+            }
+        }
+    }
+    among.iter().find_map(|tried| {
+        let untried = |e: &Endpoint| is_untried(e, tried);
+        cluster.tiers.iter().find_map(|tier| choose_in(cluster, tier, (now, hash), &mut chance, untried))
+    })
+}
+
+/// Chooses an endpoint that was not tried, of the first tier that has one which is not ejected: nothing was said to those that
+/// were, so it costs nothing to leave them.
+pub fn choose_other<'c>(
     cluster: &'c Cluster,
     now: u64,
     tried: &Tried,

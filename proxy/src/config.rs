@@ -24,8 +24,8 @@ mod tests;
 
 pub use chain::{Chain, ChainMatch, Filter, Replaced, Seen, Transport as SeenTransport, candidates, choose};
 pub use cluster::{
-    Balance, Cluster, ClusterSpec, ClusterState, Discovery, HttpProtocol, Keepalive, Limits, Options, Outlier, Service,
-    Tier, Transport, UpstreamTls, WarmUp,
+    Balance, Cluster, ClusterSpec, ClusterState, Discovery, HttpProtocol, Keepalive, Limits, Options, Outlier,
+    ProxyHeader, Service, Tier, Transport, UpstreamTls, WarmUp,
 };
 pub use endpoint::{Endpoint, EndpointSet, EndpointSpec, EndpointState, Health, Workload};
 pub use filters::{Abort, Cors, Fault, Filters};
@@ -34,7 +34,7 @@ pub use guard::{Authz, Guard, Rbac, Rules, TcpGuard};
 pub use hash::{HashCookie, HashPolicy};
 pub use hawser_routing::{RulesAction, StringMatch, Subject};
 pub use http::{Codec, Escapes, HttpSpec, RouteSource, Xfcc};
-pub use listener::{DownstreamTls, Listener, TcpSpec};
+pub use listener::{DownstreamTls, Listener, Onward, TcpSpec};
 pub use model::Config;
 pub use proto::Refused;
 pub use retry::{RetryOn, RetryPolicy};

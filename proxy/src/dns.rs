@@ -11,3 +11,13 @@ mod settings;
 
 pub use resolver::Resolver;
 pub use schedule::Wish;
+
+/// What bytes of a server say to a question for `name`, for fuzzing: addresses; `None` if nothing that can be used.
+#[doc(hidden)]
+pub fn answered(name: &str, v6: bool, id: u16, bytes: &[u8]) -> Option<Vec<std::net::IpAddr>> {
+    let family = if v6 { message::Family::V6 } else { message::Family::V4 };
+    match message::answer(&message::query(name, family, id)?, bytes)? {
+        message::Said::Addresses(all, _) => Some(all),
+        message::Said::Longer | message::Said::Failed => None,
+    }
+}

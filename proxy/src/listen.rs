@@ -10,5 +10,5 @@ mod refuse;
 
 pub use accept::{Entrance, Socket, run};
 pub(crate) use dispatch::inner;
-pub use dispatch::{Arrival, Side, hand_over};
+pub use dispatch::{Arrival, Side, hand_over, take_in};
 pub(crate) use refuse::Incoming;

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::config::Options;
 use crate::http::h2;
 use crate::tls::Offer;
-use crate::upstream::{Fault, Kept};
+use crate::upstream::{Fault, Kept, Target};
 
 /// The most idle HTTP/1.1 connections of a key.
 const MOST_IDLE: usize = 256;
@@ -31,6 +31,8 @@ pub struct Key {
     pub to: To,
     /// The transport, with the identity that we show; 0 is plaintext.
     pub transport: u64,
+    /// Whom it was said to be for; 0 where nothing is said.
+    pub announced: u64,
     /// What is spoken.
     pub offer: Offer,
     /// Of HTTP/2: its streams become something else than requests. These have connections of their own.
@@ -97,6 +99,8 @@ pub type QuickMap<K, V> = HashMap<K, V, BuildHasherDefault<Quick>>;
 pub struct Pool {
     idle: RefCell<QuickMap<Key, Idle>>,
     shared: RefCell<QuickMap<Key, Rc<Shared>>>,
+    /// Makes numbers of callers that nobody can aim at.
+    callers: RandomState,
 }
 
 #[derive(Debug)]
@@ -127,6 +131,14 @@ pub struct Shared {
 }
 
 impl Pool {
+    /// Whom a connection to a target is said to be for: no other's request goes on it.
+    pub fn announced(&self, target: &Target<'_>) -> u64 {
+        match target.cluster.spec.header {
+            None => 0,
+            Some(_) => self.callers.hash_one(target.caller) | 1,
+        }
+    }
+
     /// An idle HTTP/1.1 connection, the last used first.
     pub fn take(&self, key: &Key) -> Option<Box<Kept>> {
         let mut all = self.idle.borrow_mut();

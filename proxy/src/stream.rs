@@ -6,13 +6,14 @@
 pub(crate) mod buffer;
 pub mod end;
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::tls::TlsStream;
@@ -123,6 +124,19 @@ impl Stream {
         }
     }
 
+    /// Ready when whoever is at the other end has gone: it broke the connection, or ended it before it said a word. What ends
+    /// behind words may be all that it has to say.
+    pub async fn left(&mut self) {
+        let filled = poll_fn(|cx| self.poll_fill(cx)).await.is_ok();
+        if filled && self.slices(&mut [IoSlice::new(&[]); Self::SLICES]) > 0 {
+            self.settle();
+            match &self.kind {
+                Kind::Plain(plain, _) => plain.broken().await,
+                Kind::Tls(tls) => tls.plain().broken().await,
+            }
+        }
+    }
+
     /// Once dropped, the connection is reset: who reads until its end learns that this is none. Within TLS an end that was
     /// not told says so already.
     pub fn reset(&self) {
@@ -176,6 +190,15 @@ impl Plain {
         debug_assert!(self.before.is_empty());
         self.before = bytes;
         self
+    }
+
+    /// Ready when the connection is broken.
+    async fn broken(&self) {
+        match &self.wire {
+            Wire::Tcp(tcp) => drop(tcp.ready(Interest::ERROR).await),
+            // Both ends are ours.
+            Wire::Memory(_) => std::future::pending().await,
+        }
     }
 
     /// Where it comes from, if it came over TCP.
@@ -310,5 +333,43 @@ impl AsyncWrite for Stream {
             Kind::Plain(plain, _) => Pin::new(plain).poll_shutdown(cx),
             Kind::Tls(tls) => tls.poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn has_left(said: &[u8], end: impl AsyncFnOnce(TcpStream) -> Option<TcpStream>) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut ours = Stream::plain(Plain::tcp(listener.accept().await.unwrap().0));
+        theirs.write_all(said).await.unwrap();
+        let _kept = end(theirs).await;
+        tokio::time::timeout(Duration::from_millis(300), ours.left()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn who_has_gone_is_told_from_who_has_said_all() {
+        let stays = async |theirs| Some(theirs);
+        let ends = async |mut theirs: TcpStream| {
+            theirs.shutdown().await.unwrap();
+            Some(theirs)
+        };
+        let breaks = async |theirs: TcpStream| {
+            socket2::SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
+            None
+        };
+        assert!(!has_left(b"", stays).await, "who is silent waits");
+        assert!(!has_left(b"word", stays).await);
+        assert!(!has_left(b"word", ends).await, "who has said all waits");
+        assert!(has_left(b"", ends).await, "who has said nothing, and no more, has gone");
+        assert!(has_left(b"", breaks).await);
+        assert!(has_left(b"word", breaks).await);
     }
 }

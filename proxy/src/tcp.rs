@@ -7,6 +7,7 @@ mod carry;
 mod guarded;
 mod habit;
 mod log;
+mod onward;
 pub mod tunnel;
 pub mod tunnels;
 
@@ -50,7 +51,7 @@ pub(crate) const DENIED: u16 = 401;
 /// Carries a connection.
 pub async fn proxy(
     worker: &Rc<Worker>,
-    stream: Stream,
+    mut stream: Stream,
     arrival: Arrival,
     side: Side,
     spec: &TcpSpec,
@@ -58,7 +59,7 @@ pub async fn proxy(
     (peer, server_name): (Option<Peer>, Option<String>),
 ) {
     let came = Came { worker, arrival, spec, chain, peer: peer.as_ref(), server_name: server_name.as_deref() };
-    let Some(consents) = guarded::admit(came, side).await else { return };
+    let Some(consents) = guarded::admit(came, side, stream.left()).await else { return };
     if let Some(reached) = reach(worker, came).await {
         run(worker, came, stream, (side, consents), reached).await;
     }
@@ -67,14 +68,14 @@ pub async fn proxy(
 /// Carries a connection that comes in a tunnel: it is opened when there is somebody to take it.
 pub async fn through(
     worker: &Rc<Worker>,
-    asked: Asked,
+    mut asked: Asked,
     arrival: Arrival,
     spec: &TcpSpec,
     chain: &Arc<Chain>,
     (peer, server_name): (Option<&Peer>, Option<&str>),
 ) {
     let came = Came { worker, arrival, spec, chain, peer, server_name };
-    let Some(consents) = guarded::admit(came, Side::Inbound).await else { return asked.refuse(DENIED) };
+    let Some(consents) = guarded::admit(came, Side::Inbound, asked.left()).await else { return asked.refuse(DENIED) };
     let Some(reached) = reach(worker, came).await else { return asked.refuse(UNAVAILABLE) };
     let Ok(tunnel) = asked.accept() else { return };
     run(worker, came, tunnel, (Side::Inbound, consents), reached).await;
@@ -142,6 +143,7 @@ async fn run<S: End>(
         match opened {
             Opened::Own(mut made) => carry(&mut stream, &mut made.stream, idle, count).await,
             Opened::Tunnel(mut tunnel, _counted) => carry(&mut stream, &mut tunnel, idle, count).await,
+            Opened::Through(mut end, _rest) => carry(&mut stream, &mut end, idle, count).await,
         }
     });
     let (mut told, mut over) = (false, false);
@@ -215,12 +217,17 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
             }
             break;
         };
-        let target = Target { cluster, to };
+        let caller = came.arrival.peer.as_ref().map(|peer| (peer, &came.arrival.to));
+        let target = Target { cluster, to, caller };
         let (way, said) = match tunnels::way(worker.shared.tcp_tunnels, &config, &target) {
             Way::Hbone => (Way::Hbone, hbone::said(&config, came.arrival.peer)),
             way => (way, Fields::default()),
         };
-        let problem = match Box::pin(tunnels::open(worker, &config, &target, way, &said)).await {
+        let opened = match &came.spec.onward {
+            Some(onward) => Box::pin(onward::open(worker, &config, &target, onward)).await,
+            None => Box::pin(tunnels::open(worker, &config, &target, way, &said)).await,
+        };
+        let problem = match opened {
             Ok(opened) => {
                 let endpoint = target.endpoint().cloned();
                 return Some(Reached { cluster: cluster.clone(), endpoint, opened, attempts: attempt, began });
@@ -256,7 +263,7 @@ fn to<'c>(cluster: &'c Arc<Cluster>, came: Came<'_>, tried: &Tried) -> Option<To
     }
     let source = came.arrival.peer.filter(|_| came.spec.by_source);
     let hash = source.map(|peer| balance::hash_of(peer.ip().to_string().as_bytes()));
-    balance::choose(cluster, crate::clock::now_ms(), tried, hash, chance).map(To::Endpoint)
+    balance::choose_other(cluster, crate::clock::now_ms(), tried, hash, chance).map(To::Endpoint)
 }
 
 fn weighted(spec: &TcpSpec) -> &Arc<str> {

@@ -9,7 +9,7 @@ mod labels;
 mod render;
 mod series;
 
-pub use counters::{Consent, Counters, Refusal};
+pub use counters::{Consent, Counters, LookedUp, Refusal};
 pub use flow::{Flow, Flows};
 pub use labels::{FlowLabels, Party, Reporter, RequestResult};
 pub use render::render;

@@ -3,6 +3,7 @@
 //! In: a cluster, an endpoint, what is to be spoken. Out: a stream, or something that sends requests. Invariant: what
 //! leaves here over mTLS leaves to the identity that discovery named, or not at all.
 
+mod announce;
 mod connect;
 mod fault;
 mod lease;
@@ -27,6 +28,8 @@ pub struct Target<'c> {
     pub cluster: &'c Arc<Cluster>,
     /// The endpoint, or a bare address.
     pub to: To<'c>,
+    /// Whom it is for, and where that one was going; absent of what comes from within this process.
+    pub caller: Option<(&'c SocketAddr, &'c SocketAddr)>,
 }
 
 /// An endpoint, or a bare address.
@@ -99,13 +102,20 @@ impl<'c> Target<'c> {
     /// Whether a hawser-proxy answers over mTLS of the mesh.
     pub fn is_hawser(&self) -> bool {
         let mesh = matches!(self.transport(), Transport::Tls(tls) if tls.certificate.is_some());
-        mesh && self.endpoint().is_some_and(|e| e.spec.hawser && !e.spec.hbone)
+        // Behind a header each connection is one caller's.
+        let shares = self.cluster.spec.header.is_none();
+        mesh && shares && self.endpoint().is_some_and(|e| e.spec.hawser && !e.spec.hbone)
     }
 
     /// Whether it is reached through HBONE.
     pub fn is_hbone(&self) -> bool {
         let mesh = matches!(self.transport(), Transport::Tls(tls) if tls.certificate.is_some());
         mesh && self.endpoint().is_some_and(|e| e.spec.hbone)
+    }
+
+    /// Whether what is said there begins as the mesh does not have it: with a header, or with TLS of others.
+    fn is_foreign(&self) -> bool {
+        self.cluster.spec.header.is_some() || matches!(self.transport(), Transport::Tls(tls) if tls.foreign.is_some())
     }
 
     /// Whether it is on our own host.

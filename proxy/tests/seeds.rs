@@ -80,6 +80,13 @@ fn paths() {
 }
 
 #[test]
+fn answers_of_name_servers() {
+    for (name, bytes) in seeds("dns_answer") {
+        verdict(&name, driver::dns_answer(&bytes));
+    }
+}
+
+#[test]
 fn http2_as_a_server() {
     for (name, bytes) in seeds("h2_server") {
         verdict(&name, driver::h2_server(&bytes).is_some_and(|answered| answered > 0));

@@ -30,6 +30,15 @@ impl StringMatch {
         Self { pattern: Pattern::Exact(text.into()), ignore_case: false }
     }
 
+    /// Whether a certificate for a DNS name, which may stand for any one label at its front, is for whom an exact match wants.
+    pub fn admits_name(&self, name: &str) -> bool {
+        let Pattern::Exact(wanted) = &self.pattern else { return self.matches(name) };
+        match (name.strip_prefix("*."), wanted.split_once('.')) {
+            (Some(rest), Some((label, domain))) => !label.is_empty() && rest.eq_ignore_ascii_case(domain),
+            _ => name.eq_ignore_ascii_case(wanted),
+        }
+    }
+
     /// Checks a matcher.
     ///
     /// # Errors

@@ -298,7 +298,8 @@ fn input(intent: &Intent) -> Chain {
     // What answers a call of the host's own from such a port comes in too: only who begins is turned away.
     let begins = vec![Match::TcpPorts(Equality::Is, own), Match::Syn];
     rules.push(Rule::new("nobody connects to capture directly", begins, lost()));
-    rules.push(Rule::new("nor asks us for names", vec![Match::UdpPort(ports::DNS)], lost()));
+    // Of UDP the host's own questions are told by who spoke first.
+    rules.push(Rule::new("nor asks us for names", vec![Match::UdpPort(ports::DNS), Match::Begun], lost()));
     Chain { name: "input".into(), hook: hook(false, Point::Input, -10), rules }
 }
 

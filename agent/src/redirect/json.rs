@@ -210,6 +210,10 @@ fn condition(m: &Match) -> Statement<'static> {
             let flags = Expression::List(["fin", "syn", "rst", "ack"].map(string).into());
             with(masked(payload("tcp", "flags"), flags), Operator::EQ, string("syn"))
         }
+        Match::Begun => {
+            let direction = expr::CT { key: "direction".into(), family: None, dir: None };
+            with(Expression::Named(NamedExpression::CT(direction)), Operator::EQ, string("original"))
+        }
         Match::Translated => {
             let status = expr::CT { key: "status".into(), family: None, dir: None };
             with(Expression::Named(NamedExpression::CT(status)), Operator::IN, string("dnat"))

@@ -130,6 +130,8 @@ pub(super) enum Match {
     UdpPort(u16),
     /// It opens a connection.
     Syn,
+    /// It comes from whoever spoke first.
+    Begun,
     /// Its connection's destination was changed by a translation.
     Translated,
     /// Its source is not this.

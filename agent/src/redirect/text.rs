@@ -105,6 +105,7 @@ fn condition(m: &Match) -> String {
         }
         Match::UdpPort(port) => format!("udp dport {port}"),
         Match::Syn => "tcp flags & (fin | syn | rst | ack) == syn".into(),
+        Match::Begun => "ct direction original".into(),
         Match::Translated => "ct status dnat".into(),
         Match::SourceIsNot(address) => {
             let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };

@@ -34,6 +34,25 @@ fn a_neighbour_that_knocks_at_our_listeners_or_routes_through_us_gets_nothing() 
 }
 
 #[test]
+fn answers_to_the_hosts_own_come_in_whatever_port_it_asks_from() {
+    let host = Host::new();
+    host.neighbour.serve_names("server", "10.9.0.2:5353");
+    host.neighbour.serve_names("server", "[fd09::2]:5353");
+    host.apply(&intent());
+    for (from, to) in [("10.9.0.1:15053", "10.9.0.2:5353"), ("[fd09::1]:15053", "[fd09::2]:5353")] {
+        let socket = host.net.on(|| std::net::UdpSocket::bind(from).unwrap());
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket.send_to(b"?", to).unwrap();
+        let mut buffer = [0; 100];
+        let answer = socket.recv_from(&mut buffer).map(|(n, _)| buffer[..n].to_vec());
+        assert_eq!(answer.ok().as_deref(), Some(&b"server"[..]), "{from}");
+    }
+    assert_eq!(host.counter("dropped"), 0);
+    assert_eq!(host.neighbour.question("10.9.0.1:15053"), None, "who speaks first is turned away");
+    assert_ne!(host.counter("dropped"), 0);
+}
+
+#[test]
 fn containers_are_captured_only_from_interfaces_that_are_named() {
     let host = Host::new();
     let boxed = Net::new("box");

@@ -211,6 +211,9 @@ const DESTINATION_RULE: Table = Table {
         "trafficPolicy.tls.insecureSkipVerify",
         "trafficPolicy.tls.sni",
         "trafficPolicy.tls.subjectAltNames",
+        "trafficPolicy.tls.caCrl",
+        "trafficPolicy.tunnel",
+        "trafficPolicy.proxyProtocol",
         "trafficPolicy.retryBudget.percent",
         "trafficPolicy.retryBudget.minRetryConcurrency",
         // Of the settings of a port.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hawser_api::istio::destination_rule::{
-    ClientTlsMode, H2UpgradePolicy, HttpSettings, LoadBalancerSettings, OutlierDetection, SimpleLb,
+    ClientTlsMode, H2UpgradePolicy, HttpSettings, LoadBalancerSettings, OutlierDetection, ProxyProtocolVersion,
+    SimpleLb,
 };
 use hawser_api::names::{OutboundCluster, clusters, metadata};
 use hawser_api::proto::cluster::cluster::{
@@ -23,6 +24,8 @@ use hawser_api::proto::core;
 use hawser_api::proto::envoy::config::common::matcher::v3::{
     HttpHeadersMatch, MatchPredicate, match_predicate, match_predicate::MatchSet,
 };
+use hawser_api::proto::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
+use hawser_api::proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use hawser_api::proto::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions, http_protocol_options,
     http_protocol_options::{
@@ -75,6 +78,10 @@ pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Opti
             // It would call in plaintext.
             return None;
         }
+        if policy.proxy_protocol.is_some() {
+            // Its servers would wait for a header.
+            return None;
+        }
         made.circuit_breakers = None;
         made.common_lb_config = None;
         made.metadata = None;
@@ -84,9 +91,12 @@ pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Opti
         if let Some(settings) = foreign {
             let http2 = speaks_http2(&policy, port.protocol);
             made.transport_socket =
-                Some(tls::foreign(settings, cluster.host.as_str(), &service.subject_alt_names, http2));
+                Some(tls::foreign(settings, cluster.host.as_str(), &service.subject_alt_names, port.protocol, http2));
         } else if !context.view.plaintext {
             secure(context, state, cluster, port.protocol, &policy, &mut made);
+        }
+        if let Some(said) = policy.proxy_protocol {
+            announce(said.version, &mut made);
         }
     }
     Some(Compiled::new(&made, needs))
@@ -449,8 +459,6 @@ fn secure<'a>(
         made.transport_socket = Some(socket);
         return;
     }
-    let raw =
-        any(name::RAW_BUFFER, &hawser_api::proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer {});
     made.transport_socket_matches = vec![
         TransportSocketMatch {
             name: "tlsMode-istio".to_owned(),
@@ -460,7 +468,33 @@ fn secure<'a>(
         TransportSocketMatch {
             name: "tlsMode-disabled".to_owned(),
             r#match: Some(structure([])),
-            transport_socket: Some(transport_socket("envoy.transport_sockets.raw_buffer", raw)),
+            transport_socket: Some(plain()),
         },
     ];
+}
+
+fn plain() -> core::TransportSocket {
+    transport_socket("envoy.transport_sockets.raw_buffer", any(name::RAW_BUFFER, &RawBuffer {}))
+}
+
+/// Connections begin with a header that says whose they are, before all else, TLS too.
+fn announce(version: ProxyProtocolVersion, made: &mut Cluster) {
+    let version = match version {
+        ProxyProtocolVersion::V1 => core::proxy_protocol_config::Version::V1,
+        ProxyProtocolVersion::V2 => core::proxy_protocol_config::Version::V2,
+    };
+    let behind = |socket: Option<core::TransportSocket>| {
+        let transport = ProxyProtocolUpstreamTransport {
+            config: Some(core::ProxyProtocolConfig { version: version as i32 }),
+            transport_socket: Some(socket.unwrap_or_else(plain)),
+        };
+        let config = any(name::UPSTREAM_PROXY_PROTOCOL, &transport);
+        Some(transport_socket("envoy.transport_sockets.upstream_proxy_protocol", config))
+    };
+    for of_match in &mut made.transport_socket_matches {
+        of_match.transport_socket = behind(of_match.transport_socket.take());
+    }
+    if made.transport_socket.is_some() || made.transport_socket_matches.is_empty() {
+        made.transport_socket = behind(made.transport_socket.take());
+    }
 }

@@ -5,7 +5,7 @@
 
 use hawser_api::istio::destination_rule::{
     ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection,
-    PortTrafficPolicy, ProxyProtocol, RetryBudget, Subset, TrafficPolicy,
+    PortTrafficPolicy, ProxyProtocol, RetryBudget, Subset, TrafficPolicy, TunnelSettings,
 };
 
 /// What callers do, as far as a rule says.
@@ -72,6 +72,16 @@ impl<'a> Policy<'a> {
     pub(super) fn tls_mode(&self) -> Option<ClientTlsMode> {
         self.tls.map(|tls| tls.mode())
     }
+}
+
+/// Through what connections are tunnelled: of a subset what it says itself, else what the rule says. (As in Istio, a subset
+/// that says nothing has none.)
+pub(super) fn tunnel<'a>(rule: &'a DestinationRule, subset: Option<&'a Subset>) -> Option<&'a TunnelSettings> {
+    let policy = match subset {
+        Some(subset) => subset.traffic_policy.as_ref(),
+        None => rule.traffic_policy.as_ref(),
+    };
+    policy?.tunnel.as_ref()
 }
 
 #[cfg(test)]

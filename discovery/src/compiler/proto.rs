@@ -28,6 +28,8 @@ pub(super) mod name {
     pub(in crate::compiler) const PREVIOUS_HOSTS: &str =
         "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
     pub(in crate::compiler) const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+    pub(in crate::compiler) const UPSTREAM_PROXY_PROTOCOL: &str =
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport";
     pub(in crate::compiler) const UPSTREAM_TLS: &str = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
     pub(in crate::compiler) const DOWNSTREAM_TLS: &str =
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
@@ -121,6 +123,10 @@ pub(super) fn exact(text: &str) -> StringMatcher {
 
 pub(super) fn prefix(text: &str) -> StringMatcher {
     StringMatcher { ignore_case: false, match_pattern: Some(string_matcher::MatchPattern::Prefix(text.to_owned())) }
+}
+
+pub(super) fn suffix(text: &str) -> StringMatcher {
+    StringMatcher { ignore_case: false, match_pattern: Some(string_matcher::MatchPattern::Suffix(text.to_owned())) }
 }
 
 pub(super) fn regex(text: &str) -> RegexMatcher {

@@ -14,7 +14,7 @@ use hawser_api::proto::tls::{
 };
 use hawser_mesh::{Protocol, TrustDomain};
 
-use super::proto::{ads, any, exact, name, prefix, transport_socket};
+use super::proto::{ads, any, exact, name, prefix, suffix, transport_socket};
 use crate::view::Class;
 
 /// A client's TLS towards endpoints of a cluster, whose identity is one of `identities`; with none, any of the mesh.
@@ -45,6 +45,7 @@ pub(super) fn foreign(
     settings: &ClientTlsSettings,
     host: &str,
     names: &[String],
+    protocol: Protocol,
     http2: bool,
 ) -> core::TransportSocket {
     let file = |path: &str| {
@@ -53,14 +54,21 @@ pub(super) fn foreign(
     };
     let unchecked = settings.insecure_skip_verify == Some(true);
     let names = if settings.subject_alt_names.is_empty() { names } else { &settings.subject_alt_names };
-    let names = names.iter().flat_map(|name| {
+    let mut names: Vec<StringMatcher> = names.iter().map(|name| exact(name)).collect();
+    let http = protocol.is_http();
+    if names.is_empty() && settings.sni.is_empty() && !unchecked && http {
+        // As in Istio: a certificate for somebody else is not one for whom is called. (Of TCP it knows no name.)
+        names.push(host.strip_prefix('*').map_or_else(|| exact(host), suffix));
+    }
+    let names = names.into_iter().flat_map(|name| {
         [SanType::Dns, SanType::Uri]
-            .map(|kind| SubjectAltNameMatcher { san_type: kind as i32, matcher: Some(exact(name)) })
+            .map(|kind| SubjectAltNameMatcher { san_type: kind as i32, matcher: Some(name.clone()) })
     });
     let verification =
         if unchecked { TrustChainVerification::AcceptUntrusted } else { TrustChainVerification::VerifyTrustChain };
     let validation = CertificateValidationContext {
         trusted_ca: if unchecked { None } else { file(&settings.ca_certificates) },
+        crl: if unchecked { None } else { file(&settings.ca_crl) },
         match_typed_subject_alt_names: names.collect(),
         trust_chain_verification: verification as i32,
         ..CertificateValidationContext::default()

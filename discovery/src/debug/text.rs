@@ -9,7 +9,7 @@ use hawser_api::proto::envoy::extensions::filters::network;
 use hawser_api::proto::envoy::extensions::formatter::req_without_query;
 use hawser_api::proto::envoy::extensions::path::r#match::uri_template;
 use hawser_api::proto::envoy::extensions::retry::host::previous_hosts;
-use hawser_api::proto::envoy::extensions::transport_sockets::raw_buffer;
+use hawser_api::proto::envoy::extensions::transport_sockets::{proxy_protocol, raw_buffer};
 use hawser_api::proto::envoy::extensions::upstreams;
 use hawser_api::proto::{
     cluster, endpoint, file_access_log, http_connection_manager, listener, mesh, route, tcp_proxy, tls,
@@ -102,6 +102,7 @@ fn debug(type_url: &str, body: &[u8]) -> String {
         "DownstreamTlsContext" => of::<tls::DownstreamTlsContext>(body),
         "HttpProtocolOptions" => of::<upstreams::http::v3::HttpProtocolOptions>(body),
         "Router" => of::<router::v3::Router>(body),
+        "ProxyProtocolUpstreamTransport" => of::<proxy_protocol::v3::ProxyProtocolUpstreamTransport>(body),
         "RawBuffer" => of::<raw_buffer::v3::RawBuffer>(body),
         "PreviousHostsPredicate" => of::<previous_hosts::v3::PreviousHostsPredicate>(body),
         "OriginalDst" => of::<original_dst::v3::OriginalDst>(body),

@@ -16,8 +16,8 @@ use hawser_mesh::Protocol;
 use hawser_routing::{Asked, Domains, RequestMatch, Seen, Transport, choose};
 use hawser_xds::TypeUrl;
 
-use super::resource::{Serves, chains, clusters, get};
-use super::upstream::{Target, describe, targets, tls};
+use super::resource::{Serves, chains, clusters, get, tunnel};
+use super::upstream::{Target, describe, foreign_tls, targets, tls};
 use super::verdict::{Arriving, Said};
 use super::words::{action, chain_match, route_match, shares, total};
 use super::{Unexplained, callee, client_of, find, reference};
@@ -244,10 +244,11 @@ impl<'a> Journey<'a> {
             }
             Serves::Tcp(to) => {
                 let decided = self.virtual_service_of(state, |rule| !rule.tcp.is_empty() || !rule.tls.is_empty());
+                let onward = tunnel(chain).map(|tunnel| format!(", a {tunnel}")).unwrap_or_default();
                 self.step(
                     "listener",
                     listener.name.clone(),
-                    format!("{matched}: connections, to {}", shares(&to)),
+                    format!("{matched}: connections, to {}{onward}", shares(&to)),
                     decided,
                 );
                 self.forward(&to)
@@ -396,6 +397,7 @@ impl<'a> Journey<'a> {
     fn security(&mut self, cluster: &Cluster, chosen: &[&Target], rule: Option<ObjectRef>) -> &'static str {
         let mutual = chosen.iter().filter(|target| target.mtls).count();
         let spoken = match (mutual, chosen.len() - mutual) {
+            _ if foreign_tls(cluster) => "TLS".to_owned(),
             (_, 0) => "mTLS".to_owned(),
             (0, _) => "plaintext".to_owned(),
             (mutual, plain) => format!("mTLS to {mutual}, plaintext to {plain}"),

@@ -74,6 +74,12 @@ impl Serves {
     }
 }
 
+/// Where connections of a chain are to be led by the proxies that they go to, if these are such.
+pub(super) fn tunnel(chain: &FilterChain) -> Option<String> {
+    let tunnel = unpack::<TcpProxy>(chain.filters.last()?)?.tunneling_config?;
+    Some(format!("tunnel to {} by {}", tunnel.hostname, if tunnel.use_post { "POST" } else { "CONNECT" }))
+}
+
 fn unpack<M: Message + Name + Default>(filter: &Filter) -> Option<M> {
     let Some(filter::ConfigType::TypedConfig(any)) = &filter.config_type else { return None };
     (any.type_url == M::type_url()).then(|| M::decode(&any.value[..]).ok()).flatten()

@@ -11,8 +11,8 @@ use hawser_api::proto::listener::Listener;
 use hawser_api::proto::route::RouteConfiguration;
 use hawser_xds::{Source as _, TypeUrl};
 
-use super::resource::{Serves, get};
-use super::upstream::{describe, targets, tls};
+use super::resource::{Serves, get, tunnel};
+use super::upstream::{describe, foreign_tls, targets, tls};
 use super::words::{action, chain_match, route_match, shares};
 use super::{callee, reference};
 use crate::ads::Asked;
@@ -114,7 +114,11 @@ impl Reader<'_> {
                     name: listener.name.clone(),
                     r#match: chain_match(chain.filter_chain_match.as_ref()),
                     to,
-                    detail: if chain.transport_socket.is_some() { "mTLS".to_owned() } else { String::new() },
+                    detail: match tunnel(chain) {
+                        Some(tunnel) => tunnel,
+                        None if chain.transport_socket.is_some() => "mTLS".to_owned(),
+                        None => String::new(),
+                    },
                     decided_by: Vec::new(),
                 });
             }
@@ -160,7 +164,7 @@ impl Reader<'_> {
             ProxyConfigRow {
                 r#match: describe(&cluster),
                 to: format!("{} endpoints", targets(self.sight, self.snapshot, &cluster).len()),
-                detail: tls(&cluster).to_owned(),
+                detail: tls(&cluster),
                 decided_by: rule.map(|(object, _)| reference(object)).into_iter().collect(),
                 name: cluster.name,
             }
@@ -175,7 +179,12 @@ impl Reader<'_> {
                 let mut detail = vec![target.health.to_owned(), format!("weight {}", target.weight)];
                 detail.extend((target.priority > 0).then(|| format!("priority {}", target.priority)));
                 detail.extend((!target.locality.is_empty()).then(|| target.locality.clone()));
-                detail.push(if target.mtls { "mTLS" } else { "plaintext" }.to_owned());
+                let spoken = match target.mtls {
+                    true => "mTLS",
+                    false if foreign_tls(&cluster) => "TLS",
+                    false => "plaintext",
+                };
+                detail.push(spoken.to_owned());
                 detail.extend((!target.identity.is_empty()).then(|| target.identity.clone()));
                 rows.push(ProxyConfigRow {
                     name: cluster.name.clone(),

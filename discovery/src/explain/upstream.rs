@@ -9,9 +9,10 @@ use hawser_api::proto::core::address::Address;
 use hawser_api::proto::core::socket_address::PortSpecifier;
 use hawser_api::proto::core::{self, HealthStatus};
 use hawser_api::proto::endpoint::{ClusterLoadAssignment, LbEndpoint, lb_endpoint::HostIdentifier};
+use hawser_api::proto::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use hawser_api::proto::tls::UpstreamTlsContext;
 use hawser_xds::TypeUrl;
-use prost::Name as _;
+use prost::{Message, Name};
 use prost_types::value::Kind;
 
 use super::resource::get;
@@ -95,12 +96,34 @@ pub(super) fn describe(cluster: &Cluster) -> String {
 }
 
 /// How a cluster is spoken to, whichever endpoint it is.
-pub(super) fn tls(cluster: &Cluster) -> &'static str {
-    match (&cluster.transport_socket, cluster.transport_socket_matches.is_empty()) {
-        (Some(socket), _) if is_tls(socket) => "mTLS",
-        (None, false) => "mTLS where the endpoint has it",
-        _ => "plaintext",
+pub(super) fn tls(cluster: &Cluster) -> String {
+    let first = cluster.transport_socket_matches.first().and_then(|m| m.transport_socket.as_ref());
+    let said = match (&cluster.transport_socket, first) {
+        (None, Some(_)) => "mTLS where the endpoint has it".to_owned(),
+        (socket, _) => match socket.as_ref().and_then(context) {
+            Some(context) if is_mesh(&context) => "mTLS".to_owned(),
+            Some(context) => foreign(&context),
+            None => "plaintext".to_owned(),
+        },
+    };
+    match cluster.transport_socket.as_ref().or(first).and_then(proxied) {
+        Some(proxied) => {
+            let version = proxied.config.unwrap_or_default().version();
+            format!("{said}, behind a PROXY header {}", version.as_str_name())
+        }
+        None => said,
     }
+}
+
+/// TLS that is not the mesh's, if the caller starts one.
+pub(super) fn foreign_tls(cluster: &Cluster) -> bool {
+    cluster.transport_socket.as_ref().and_then(context).is_some_and(|context| !is_mesh(&context))
+}
+
+fn foreign(context: &UpstreamTlsContext) -> String {
+    let certificates = context.common_tls_context.as_ref().is_some_and(|common| !common.tls_certificates.is_empty());
+    let with = if certificates { ", with a certificate of the caller's host" } else { "" };
+    format!("TLS for {}{with}", context.sni)
 }
 
 fn speaks_mtls(cluster: &Cluster, of: Option<&core::Metadata>) -> bool {
@@ -111,12 +134,29 @@ fn speaks_mtls(cluster: &Cluster, of: Option<&core::Metadata>) -> bool {
     };
     let chosen = cluster.transport_socket_matches.iter().find(|m| m.r#match.as_ref().is_none_or(fits));
     let socket = chosen.and_then(|m| m.transport_socket.as_ref()).or(cluster.transport_socket.as_ref());
-    socket.is_some_and(is_tls)
+    socket.and_then(context).is_some_and(|context| is_mesh(&context))
 }
 
-fn is_tls(socket: &core::TransportSocket) -> bool {
-    let Some(core::transport_socket::ConfigType::TypedConfig(any)) = &socket.config_type else { return false };
-    any.type_url == UpstreamTlsContext::type_url()
+/// Whether keys come from the mesh.
+fn is_mesh(context: &UpstreamTlsContext) -> bool {
+    context.common_tls_context.as_ref().is_some_and(|common| !common.tls_certificate_sds_secret_configs.is_empty())
+}
+
+/// TLS of a socket, behind the header that there may be.
+fn context(socket: &core::TransportSocket) -> Option<UpstreamTlsContext> {
+    match proxied(socket) {
+        Some(proxied) => unpack(proxied.transport_socket.as_ref()?),
+        None => unpack(socket),
+    }
+}
+
+fn proxied(socket: &core::TransportSocket) -> Option<ProxyProtocolUpstreamTransport> {
+    unpack(socket)
+}
+
+fn unpack<M: Message + Name + Default>(socket: &core::TransportSocket) -> Option<M> {
+    let Some(core::transport_socket::ConfigType::TypedConfig(any)) = &socket.config_type else { return None };
+    (any.type_url == M::type_url()).then(|| M::decode(&any.value[..]).ok()).flatten()
 }
 
 fn whose(snapshot: &Snapshot, cluster: &Cluster, address: &str, port: u16) -> Option<Arc<Member>> {

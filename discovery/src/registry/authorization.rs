@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hawser_api::istio::mesh_config::{ExtAuthzGrpc, ExtAuthzHttp, ExtAuthzRequestBody, ExtensionProvider};
+use hawser_api::istio::mesh_config::{ExtAuthzHttp, ExtAuthzRequestBody, ExtensionProvider};
 use hawser_mesh::Hostname;
 
 /// How long an answer may take, unless it is said: as in Istio.
@@ -47,40 +47,28 @@ pub enum Asks {
 impl AuthzProvider {
     /// The provider that is written, if it is one of authorization.
     pub fn new(written: &ExtensionProvider) -> Option<Self> {
-        if let Some(http) = &written.envoy_ext_authz_http {
-            return Self::http(http);
+        // Two types that say the same of how somebody is reached.
+        macro_rules! provider {
+            ($written:expr, $asks:expr) => {{
+                let (namespace, host) = service(&$written.service)?;
+                Some(Self {
+                    host,
+                    namespace,
+                    port: $written.port.get(),
+                    timeout: $written.timeout.map_or(TIMEOUT, |t| t.get()),
+                    fail_open: $written.fail_open,
+                    status_on_error: $written.status_on_error.parse().ok(),
+                    clear_route_cache: $written.clear_route_cache,
+                    body: $written.include_request_body_in_check.clone(),
+                    asks: $asks,
+                })
+            }};
         }
-        Self::grpc(written.envoy_ext_authz_grpc.as_ref()?)
-    }
-
-    fn http(written: &ExtAuthzHttp) -> Option<Self> {
-        let (namespace, host) = service(&written.service)?;
-        Some(Self {
-            host,
-            namespace,
-            port: written.port.get(),
-            timeout: written.timeout.map_or(TIMEOUT, |t| t.get()),
-            fail_open: written.fail_open,
-            status_on_error: written.status_on_error.parse().ok(),
-            clear_route_cache: written.clear_route_cache,
-            body: written.include_request_body_in_check.clone(),
-            asks: Asks::Http(Box::new(written.clone())),
-        })
-    }
-
-    fn grpc(written: &ExtAuthzGrpc) -> Option<Self> {
-        let (namespace, host) = service(&written.service)?;
-        Some(Self {
-            host,
-            namespace,
-            port: written.port.get(),
-            timeout: written.timeout.map_or(TIMEOUT, |t| t.get()),
-            fail_open: written.fail_open,
-            status_on_error: written.status_on_error.parse().ok(),
-            clear_route_cache: written.clear_route_cache,
-            body: written.include_request_body_in_check.clone(),
-            asks: Asks::Grpc,
-        })
+        match (&written.envoy_ext_authz_http, &written.envoy_ext_authz_grpc) {
+            (Some(http), _) => provider!(http, Asks::Http(Box::new(http.clone()))),
+            (None, Some(grpc)) => provider!(grpc, Asks::Grpc),
+            (None, None) => None,
+        }
     }
 }
 

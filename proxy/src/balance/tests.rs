@@ -217,3 +217,25 @@ fn a_new_endpoint_gets_a_part_of_its_share() {
         assert!((1000..2600).contains(&second), "{balance:?}: {second}");
     }
 }
+
+#[test]
+fn what_fails_is_tried_again_where_calls_go_and_not_farther_away() {
+    let farther = EndpointSpec { priority: 1, ..endpoint(9, Health::Healthy, 1) };
+    let all = vec![endpoint(1, Health::Healthy, 1), endpoint(2, Health::Healthy, 1), farther];
+    let cluster = cluster(all, Some(patient()), None);
+    let id = |port: u16| cluster.endpoints.iter().find(|e| e.spec.address.port() == port).unwrap().state.id;
+    let mut chance = chances();
+    let mut port = |tried: &[u64]| {
+        let found = choose(&cluster, 1, &tried.iter().copied().collect(), None, &mut chance);
+        found.unwrap().spec.address.port()
+    };
+    assert_eq!(port(&[id(1)]), 2, "one that was not tried");
+    assert!(port(&[id(1), id(2)]) < 9, "else one that was");
+    let mut other = chances();
+    let tried = [id(1), id(2)].into_iter().collect();
+    assert_eq!(choose_other(&cluster, 1, &tried, None, &mut other).unwrap().spec.address.port(), 9);
+    cluster.endpoints.iter().filter(|e| e.spec.address.port() < 9).for_each(|e| {
+        e.state.ejected_until.store(100, Ordering::Relaxed);
+    });
+    assert_eq!(port(&[id(1), id(2)]), 9, "those are ejected");
+}

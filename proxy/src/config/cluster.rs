@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use hawser_api::names::{clusters, metadata};
+use hawser_api::proto::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use hawser_api::proto::{cluster as proto, core, tls};
 use prost_types::value::Kind;
 
@@ -92,6 +93,8 @@ pub struct ClusterSpec {
     pub outlier: Option<Outlier>,
     /// How connections are secured: for endpoints whose metadata has these pairs; the last has none.
     pub transports: Vec<(Vec<(String, String)>, Transport)>,
+    /// The header that connections begin with.
+    pub header: Option<ProxyHeader>,
     /// How new endpoints come to their share.
     pub warm_up: Option<WarmUp>,
     /// Below this share of endpoints that are not ejected, in percent, all are used.
@@ -131,6 +134,15 @@ pub enum Transport {
     Raw,
     /// By TLS.
     Tls(Arc<UpstreamTls>),
+}
+
+/// A header before all else that says whose a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// TLS as a client.
@@ -202,13 +214,22 @@ impl ClusterSpec {
         };
         let (balance, warm_up) = balance::balance(cluster)?;
         let mut transports = Vec::new();
+        let mut headers = Vec::new();
         for (i, m) in cluster.transport_socket_matches.iter().enumerate() {
             let pairs = match_pairs(m.r#match.as_ref()).at(format_args!("transport_socket_matches[{i}].match"))?;
-            let transport = transport(m.transport_socket.as_ref())
+            let (transport, header) = announced(m.transport_socket.as_ref())
                 .at(format_args!("transport_socket_matches[{i}].transport_socket"))?;
             transports.push((pairs, transport));
+            headers.push(header);
         }
-        transports.push((Vec::new(), transport(cluster.transport_socket.as_ref()).at("transport_socket")?));
+        let (last, header) = announced(cluster.transport_socket.as_ref()).at("transport_socket")?;
+        transports.push((Vec::new(), last));
+        if headers.is_empty() || cluster.transport_socket.is_some() {
+            headers.push(header);
+        }
+        if headers.iter().any(|other| *other != headers[0]) {
+            refuse!("transport_socket_matches: either all connections begin with the same PROXY header or none does");
+        }
         let (options, errors) = options::options(cluster)?;
         let weighted = cluster.common_lb_config.as_ref().is_some_and(|c| c.locality_config_specifier.is_some());
         let source = cluster.upstream_bind_config.as_ref().and_then(|b| b.source_address.as_ref());
@@ -233,6 +254,7 @@ impl ClusterSpec {
                 .transpose()
                 .at("outlier_detection")?,
             transports,
+            header: headers[0],
             warm_up,
             least_healthy: cluster
                 .common_lb_config
@@ -261,6 +283,7 @@ impl ClusterSpec {
             limits: limits::limits(None),
             outlier: None,
             transports: vec![(Vec::new(), Transport::Raw)],
+            header: None,
             warm_up: None,
             least_healthy: 0.0,
             options: Options::of(HttpProtocol::AsReceived),
@@ -366,6 +389,22 @@ fn match_pairs(m: Option<&prost_types::Struct>) -> Result<Vec<(String, String)>,
         pairs.push((key.clone(), text.clone()));
     }
     Ok(pairs)
+}
+
+/// How a connection is secured behind the header that it begins with.
+fn announced(socket: Option<&core::TransportSocket>) -> Result<(Transport, Option<ProxyHeader>), Refused> {
+    if let Some(core::transport_socket::ConfigType::TypedConfig(any)) = socket.and_then(|s| s.config_type.as_ref())
+        && let Some(proxied) = unpack::<ProxyProtocolUpstreamTransport>(any)?
+    {
+        let version = proxied.config.map_or(0, |config| config.version);
+        let header = match core::proxy_protocol_config::Version::try_from(version) {
+            Ok(core::proxy_protocol_config::Version::V1) => ProxyHeader::V1,
+            Ok(core::proxy_protocol_config::Version::V2) => ProxyHeader::V2,
+            Err(_) => refuse!("config: version {version} is unknown"),
+        };
+        return Ok((transport(proxied.transport_socket.as_ref()).at("transport_socket")?, Some(header)));
+    }
+    Ok((transport(socket)?, None))
 }
 
 fn transport(socket: Option<&core::TransportSocket>) -> Result<Transport, Refused> {

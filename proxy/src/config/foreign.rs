@@ -1,4 +1,4 @@
-//! TLS towards servers outside of the mesh: roots, certificate and key in files of this host.
+//! TLS towards servers outside of the mesh: roots, what they revoked, certificate and key in files of this host.
 //!
 //! In: a context that names files. Out: [`Foreign`], read when the cluster is taken: a file that is not there refuses it.
 //! Invariant: who is not checked is so because the configuration says it in so many words.
@@ -10,7 +10,10 @@ use std::sync::Arc;
 use hawser_api::proto::core::{DataSource, data_source::Specifier};
 use hawser_api::proto::tls::certificate_validation_context::TrustChainVerification;
 use hawser_api::proto::tls::{CertificateValidationContext, CommonTlsContext, TlsCertificate};
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::sign::CertifiedKey;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use super::Roots;
 use super::StringMatch;
@@ -26,6 +29,8 @@ pub struct Foreign {
     pub key: Option<Arc<CertifiedKey>>,
     /// What servers' certificates must come from; none: they are not checked.
     pub roots: Option<Arc<Roots>>,
+    /// What roots, and those between, have revoked; with one list each certificate's issuer must have one.
+    pub revoked: Vec<CertRevocationList<'static>>,
     /// Names one of which a server's certificate must have; none: any.
     pub names: Vec<StringMatch>,
 }
@@ -39,8 +44,8 @@ impl fmt::Debug for Foreign {
 impl Foreign {
     /// Reads the files of a context.
     pub(super) fn new(common: &CommonTlsContext, validation: &CertificateValidationContext) -> Result<Self, Refused> {
-        if validation.crl.is_some() || validation.system_root_certs.is_some() {
-            refuse!("validation_context: crl and system_root_certs are not supported");
+        if validation.system_root_certs.is_some() {
+            refuse!("validation_context: system_root_certs is not supported");
         }
         let key = match common.tls_certificates.as_slice() {
             [] => None,
@@ -60,9 +65,30 @@ impl Foreign {
             }
             None => refuse!("validation_context: without trusted_ca nobody's certificate could be checked"),
         };
+        let revoked = match &validation.crl {
+            Some(source) if roots.is_some() => revoked(&read("crl", source)?)?,
+            Some(_) => refuse!("validation_context: crl is of no use where nobody is checked"),
+            None => Vec::new(),
+        };
         let matchers = validation.match_typed_subject_alt_names.iter().filter_map(|m| m.matcher.as_ref());
-        Ok(Self { key, roots, names: matchers.map(StringMatch::new).collect::<Result<_, _>>()? })
+        Ok(Self { key, roots, revoked, names: matchers.map(StringMatch::new).collect::<Result<_, _>>()? })
     }
+}
+
+/// Lists in PEM.
+fn revoked(pem: &[u8]) -> Result<Vec<CertRevocationList<'static>>, Refused> {
+    let mut lists = Vec::new();
+    for list in CertificateRevocationListDer::pem_slice_iter(pem) {
+        let Ok(list) = list else { refuse!("crl is no PEM") };
+        match OwnedCertRevocationList::from_der(&list) {
+            Ok(list) => lists.push(list.into()),
+            Err(e) => refuse!("crl: list {} can't be read: {e}", lists.len()),
+        }
+    }
+    if lists.is_empty() {
+        refuse!("crl is empty");
+    }
+    Ok(lists)
 }
 
 fn read_key(certificate: &TlsCertificate) -> Result<Arc<CertifiedKey>, Refused> {

@@ -62,8 +62,19 @@ pub struct TcpSpec {
     pub by_source: bool,
     /// How often connecting is tried, each time to another endpoint.
     pub attempts: u32,
+    /// Endpoints are proxies that are to lead on.
+    pub onward: Option<Onward>,
     /// Access logs of its connections.
     pub access_log: Vec<Arc<AccessLog>>,
+}
+
+/// Where proxies are to lead connections.
+#[derive(Debug)]
+pub struct Onward {
+    /// Host and port.
+    pub to: String,
+    /// By POST, not by CONNECT.
+    pub post: bool,
 }
 
 /// TLS that we end.
@@ -150,6 +161,7 @@ impl TcpSpec {
             longest: None,
             by_source: false,
             attempts: 1,
+            onward: None,
             access_log: Vec::new(),
         }
     }
@@ -226,7 +238,17 @@ fn tcp_spec(tcp: &tcp_proxy::TcpProxy) -> Result<TcpSpec, Refused> {
     let longest = timeout("max_downstream_connection_duration", tcp.max_downstream_connection_duration.as_ref())?;
     let by_source = !tcp.hash_policy.is_empty();
     let access_log = access_logs(&tcp.access_log)?;
-    Ok(TcpSpec { clusters, guards: Vec::new(), idle, longest, by_source, attempts, access_log })
+    let onward = match &tcp.tunneling_config {
+        None => None,
+        Some(tunnel) => {
+            let good = |b: u8| b.is_ascii_graphic() && !b"/?#@%\\,".contains(&b);
+            if tunnel.hostname.is_empty() || tunnel.hostname.len() > 512 || !tunnel.hostname.bytes().all(good) {
+                refuse!("tunneling_config: {:?} is no host with a port", tunnel.hostname);
+            }
+            Some(Onward { to: tunnel.hostname.clone(), post: tunnel.use_post })
+        }
+    };
+    Ok(TcpSpec { clusters, guards: Vec::new(), idle, longest, by_source, attempts, onward, access_log })
 }
 
 fn downstream_tls(context: &tls::DownstreamTlsContext) -> Result<DownstreamTls, Refused> {

@@ -70,7 +70,7 @@ impl Ads {
     ) -> Self {
         Self {
             subscriptions: Subscriptions::new(),
-            resolver: Resolver::of_host(),
+            resolver: Resolver::of_host(counters.clone()),
             config,
             changed,
             counters,

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::ask::{Answers, Found, ask};
 use super::schedule::{Schedule, Wish};
 use super::settings::Settings;
+use crate::telemetry::{Counters, LookedUp};
 
 /// How many names are looked up at a time.
 const AT_ONCE: usize = 32;
@@ -22,17 +23,18 @@ pub struct Resolver {
     settings: Settings,
     under_way: JoinSet<(Arc<str>, Answers)>,
     port: Option<u16>,
+    counters: Arc<Counters>,
 }
 
 impl Resolver {
-    /// With the settings of the host.
-    pub fn of_host() -> Self {
-        Self::new(Path::new("/etc/resolv.conf"), Path::new("/etc/hosts"), None)
+    /// With the settings of the host; what comes of it is counted.
+    pub fn of_host(counters: Arc<Counters>) -> Self {
+        Self::new(Path::new("/etc/resolv.conf"), Path::new("/etc/hosts"), None, counters)
     }
 
-    fn new(resolv_conf: &Path, hosts: &Path, port: Option<u16>) -> Self {
+    fn new(resolv_conf: &Path, hosts: &Path, port: Option<u16>, counters: Arc<Counters>) -> Self {
         let settings = Settings::new(resolv_conf, hosts);
-        Self { schedule: Schedule::default(), settings, under_way: JoinSet::new(), port }
+        Self { schedule: Schedule::default(), settings, under_way: JoinSet::new(), port, counters }
     }
 
     /// These are the names that are wanted from now on.
@@ -72,6 +74,7 @@ impl Resolver {
             };
             // A look-up that broke would leave its name under way for ever; none does.
             let Ok((name, answers)) = done else { continue };
+            self.counters.looked_up(told(&answers));
             let answers = reachable(answers);
             if let Some(news) = self.schedule.answered(&name, answers, Instant::now(), rand::random()) {
                 tracing::debug!(%name, addresses = ?news, "looked up");
@@ -85,6 +88,16 @@ impl Resolver {
         let all = self.settings.own(name)?;
         let (v4, v6) = all.into_iter().partition(IpAddr::is_ipv4);
         Some([Found::Addresses(v4, 0), Found::Addresses(v6, 0)])
+    }
+}
+
+fn told(answers: &Answers) -> LookedUp {
+    if answers.iter().any(|found| matches!(found, Found::Addresses(all, _) if !all.is_empty())) {
+        LookedUp::Found
+    } else if answers.contains(&Found::Nothing) {
+        LookedUp::Failed
+    } else {
+        LookedUp::Nothing
     }
 }
 
@@ -163,7 +176,8 @@ mod tests {
         let (conf, hosts) = (dir.path().join("resolv.conf"), dir.path().join("hosts"));
         std::fs::write(&conf, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n").unwrap();
         std::fs::write(&hosts, "127.0.0.9 of-the-file.test\n").unwrap();
-        let mut resolver = Resolver::new(&conf, &hosts, Some(server(says).await));
+        let counters = Arc::<Counters>::default();
+        let mut resolver = Resolver::new(&conf, &hosts, Some(server(says).await), counters.clone());
         let wish = Wish { refresh: Duration::from_secs(60), by_answer: true };
         resolver.want(&names.iter().map(|name| (Arc::from(*name), wish)).collect());
         let mut all = BTreeMap::new();
@@ -172,6 +186,12 @@ mod tests {
             let (name, addresses) = next.expect("a name is never told");
             let text: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             all.insert(name.to_string(), text.join(" "));
+        }
+        let page = crate::telemetry::render(&[], &counters);
+        let counted = |result| format!("hawser_proxy_name_lookups_total{{result=\"{result}\"}} ");
+        for (result, at_least) in [("found", 2), ("nothing", 1), ("failed", 1)] {
+            let line = page.lines().find_map(|line| line.strip_prefix(&counted(result)));
+            assert!(line.and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >= at_least), "{result}: {page}");
         }
         all
     }

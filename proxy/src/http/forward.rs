@@ -246,6 +246,7 @@ impl Call<'_> {
             mirror::begin(&of, &self.forward.mirrors, &mut body);
         }
         let mut tried = Tried::new();
+        let elsewhere = self.forward.retry.as_ref().is_none_or(|r| r.other_hosts || r.other_priorities);
         let mut retrying = None;
         if self.shape.expects && exchange.head.version == Version::Http2 && !server.is_received() {
             // We ask for the body, not the server: it never hears of the expectation. (HTTP/1 asks when it reads.)
@@ -254,7 +255,7 @@ impl Call<'_> {
         loop {
             // A try that failed may have taken of it, or given it up.
             body.restart(server.is_received());
-            let Some(target) = self.target(cluster, hash, &mut tried) else {
+            let Some(target) = self.target(cluster, hash, &tried) else {
                 return self.refuse(server, exchange, cluster, answer::NO_ENDPOINT).await;
             };
             exchange.tries(&target);
@@ -277,7 +278,7 @@ impl Call<'_> {
                     let event = Event::answer(&response);
                     match self.may_retry(cluster, &mut tries, event, &body, &mut exchange, &mut retrying) {
                         Some(wait) => {
-                            tried.extend(target.endpoint().map(|e| e.state.id));
+                            tried.extend(target.endpoint().map(|e| e.state.id).filter(|_| elsewhere));
                             drop((response, sender, active));
                             if let Some(why) = pause(server, wait, limits.deadline()).await {
                                 return self.client_gone(server, exchange, &target, why).await;
@@ -306,7 +307,7 @@ impl Call<'_> {
             };
             if event != Event::Dead {
                 self.blame(&target, if event == Event::TryTimeout { Blame::Status(504) } else { Blame::NoAnswer });
-                tried.extend(target.endpoint().map(|e| e.state.id));
+                tried.extend(target.endpoint().map(|e| e.state.id).filter(|_| elsewhere));
             }
             match self.may_retry(cluster, &mut tries, event, &body, &mut exchange, &mut retrying) {
                 Some(wait) => {
@@ -477,20 +478,21 @@ impl Call<'_> {
         limits
     }
 
-    fn target<'t>(&self, cluster: &'t Arc<Cluster>, hash: Option<u64>, tried: &mut Tried) -> Option<Target<'t>> {
+    fn target<'t>(&'t self, cluster: &'t Arc<Cluster>, hash: Option<u64>, tried: &Tried) -> Option<Target<'t>> {
+        let caller = self.connection.from.as_ref().map(|from| (from, &self.connection.to));
         if cluster.spec.discovery == Discovery::Original {
-            return Some(Target { cluster, to: To::Address(cluster.spec.original_address(self.connection.to)) });
+            return Some(Target {
+                cluster,
+                to: To::Address(cluster.spec.original_address(self.connection.to)),
+                caller,
+            });
         }
         let now = crate::clock::now_ms();
         // What failed twice near by is tried farther away, if the route says so.
         let farther = tried.len() >= 2 && self.forward.retry.as_ref().is_some_and(|r| r.other_priorities);
         let found = if farther { balance::choose_farther(cluster, now, tried, hash, chance) } else { None };
-        let endpoint = found.or_else(|| balance::choose(cluster, now, tried, hash, chance)).or_else(|| {
-            // All were tried: one of them is better than none.
-            tried.clear();
-            balance::choose(cluster, now, tried, hash, chance)
-        })?;
-        Some(Target { cluster, to: To::Endpoint(endpoint) })
+        let endpoint = found.or_else(|| balance::choose(cluster, now, tried, hash, chance))?;
+        Some(Target { cluster, to: To::Endpoint(endpoint), caller })
     }
 
     /// Takes an endpoint's answer or silence into account.

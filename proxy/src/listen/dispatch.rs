@@ -68,8 +68,21 @@ pub(super) async fn inbound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival)
     serve(worker, plain, arrival, Side::Inbound, &config, &listener).await;
 }
 
-/// Takes a call from our own outbound side. The caller's identity needs no proof: the connection never left the process.
-pub fn hand_over(worker: &Rc<Worker>, plain: Plain, to: SocketAddr, caller: Option<Arc<str>>, offer: Offer) {
+/// Takes a call from our own outbound side that begins as anybody's may: it is looked at as theirs are.
+pub fn take_in(worker: &Rc<Worker>, plain: Plain, to: SocketAddr) {
+    let serving = worker.clone();
+    worker.spawn(async move { inbound(&serving, plain, Arrival { to, peer: None }).await });
+}
+
+/// Takes a call from our own outbound side: who calls, and the name that is asked for. The caller's identity needs no proof: the
+/// connection never left the process.
+pub fn hand_over(
+    worker: &Rc<Worker>,
+    plain: Plain,
+    to: SocketAddr,
+    (caller, named): (Option<Arc<str>>, Option<String>),
+    offer: Offer,
+) {
     let serving = worker.clone();
     worker.spawn(async move {
         let config = serving.config();
@@ -86,12 +99,13 @@ pub fn hand_over(worker: &Rc<Worker>, plain: Plain, to: SocketAddr, caller: Opti
             port: to.port(),
             address: to.ip(),
             transport: if caller.is_some() { SeenTransport::Tls } else { SeenTransport::Raw },
-            server_name: None,
+            server_name: named.as_deref(),
             protocols: protocols.iter().map(Vec::as_slice).collect(),
         };
         let Some(chain) = choose(&listener.chains, &seen).or(listener.default.as_ref()).cloned() else {
             return incoming.refuse(Refusal::NoChain);
         };
+        drop(seen);
         let peer = match (caller, &chain.tls) {
             (Some(identity), Some(tls)) => {
                 // The names of the host's first workload are its own alone.
@@ -103,7 +117,7 @@ pub fn hand_over(worker: &Rc<Worker>, plain: Plain, to: SocketAddr, caller: Opti
             _ => None,
         };
         let stream = Stream::plain(plain);
-        filter(&serving, stream, Arrival { to, peer: None }, Side::Inbound, &chain, (peer, None), None).await;
+        filter(&serving, stream, Arrival { to, peer: None }, Side::Inbound, &chain, (peer, named), None).await;
     });
 }
 

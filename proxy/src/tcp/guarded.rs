@@ -31,8 +31,9 @@ pub(crate) struct Asked<'a> {
 /// Those who were asked about a connection, and let it in.
 pub(super) type Consents = Vec<u64>;
 
-/// Who let a connection in; `None` if a policy refuses it, which is counted and logged.
-pub(super) async fn admit(came: Came<'_>, side: Side) -> Option<Consents> {
+/// Who let a connection in; `None` if a policy refuses it, which is counted and logged. Nobody is asked any further when whoever
+/// called has `left`.
+pub(super) async fn admit(came: Came<'_>, side: Side, left: impl Future<Output = ()>) -> Option<Consents> {
     let replaced = side == Side::Inbound && came.chain.replaced.is_cancelled();
     if came.spec.guards.is_empty() && !replaced {
         return Some(Consents::new());
@@ -51,13 +52,23 @@ pub(super) async fn admit(came: Came<'_>, side: Side) -> Option<Consents> {
     };
     let asked = Asked { facts: &facts, from: came.arrival.peer, own: came.peer.map(|peer| &*peer.own) };
     let why = match spec {
-        Some(spec) => match Box::pin(all(came, &config, spec, asked, &mut marks)).await {
-            Ok(consents) => return Some(consents),
-            Err(why) => why,
-        },
+        Some(spec) => {
+            let answered = Box::pin(all(came, &config, spec, asked, &mut marks));
+            let answered = tokio::select! {
+                biased;
+                answered = answered => answered,
+                () = left => Err(No::Left),
+            };
+            match answered {
+                Ok(consents) => return Some(consents),
+                Err(why) => why,
+            }
+        }
         None => No::Policy(Arc::default()),
     };
-    came.worker.counters().refuse(Refusal::Policy);
+    if !matches!(why, No::Left) {
+        came.worker.counters().refuse(Refusal::Policy);
+    }
     let mut went = Went { cluster: cluster(came.spec), marks: Some(&marks), ..Went::nowhere() };
     let text;
     match &why {
@@ -65,6 +76,7 @@ pub(super) async fn admit(came: Came<'_>, side: Side) -> Option<Consents> {
             text = format!("{DENIED}[{}]", if policy.is_empty() { "none" } else { &**policy });
             went.ended_by = Some(&text);
         }
+        No::Left => went.flags = Flags::DC,
         No::Other(why) => (went.flags, went.details) = (Flags::UAEX, Some(Details::Other(why))),
     }
     came.log(&Bytes::default(), &went);
@@ -79,6 +91,8 @@ enum No {
     Policy(Arc<str>),
     /// Somebody who was asked.
     Other(&'static str),
+    /// Nobody: the caller has gone.
+    Left,
 }
 
 /// Asks all guards.

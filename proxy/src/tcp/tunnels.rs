@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use tokio::sync::Notify;
 use super::tunnel::{Connection, Outward, Refused};
 use crate::config::{Config, Transport};
 use crate::http::message::Fields;
+use crate::stream::end::End;
 use crate::tls::Offer;
-use crate::upstream::{self, Counted, Fault, Made, Problem, Target};
+use crate::upstream::{self, Counted, Fault, Made, Problem, Rest, Target};
 use crate::worker::Worker;
 
 /// The most connections of a key; beyond, each connection is its own.
@@ -38,20 +40,31 @@ pub enum Way {
 }
 
 /// What carries a connection's bytes.
-#[derive(Debug)]
 pub enum Opened {
     /// A tunnel, counted as a connection of its cluster.
     Tunnel(Outward, Rc<Counted>),
     /// A connection of its own.
     Own(Made),
+    /// Through a proxy that leads elsewhere.
+    Through(Box<dyn End>, Option<Rest>),
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tunnel(..) => "Tunnel",
+            Self::Own(_) => "Own",
+            Self::Through(..) => "Through",
+        })
+    }
 }
 
 /// The way that a connection takes. Sharing saves handshakes, sockets and records of TLS; what it costs is a copy of every
 /// byte at each end, and that tunnels wait for one another where packets get lost. So it is not for a cluster whose
 /// connections carry much.
 pub fn way(shared: bool, config: &Config, target: &Target<'_>) -> Way {
-    if target.is_own(config) {
-        // It never leaves the process.
+    if target.is_own(config) || target.cluster.spec.header.is_some() {
+        // It never leaves the process; or its other end hears whose it is, and takes it for nobody else's.
         Way::Own
     } else if target.is_hbone() {
         Way::Hbone

@@ -60,11 +60,29 @@ impl Consent {
         [(Self::Given, "allowed"), (Self::Denied, "denied"), (Self::Missing, "no_answer")];
 }
 
+/// What came of looking a name up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum LookedUp {
+    /// Addresses.
+    Found,
+    /// That it has none.
+    Nothing,
+    /// Nobody could tell.
+    Failed,
+}
+
+impl LookedUp {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Found, "found"), (Self::Nothing, "nothing"), (Self::Failed, "failed")];
+}
+
 /// Counters of the whole proxy.
 #[derive(Debug, Default)]
 pub struct Counters {
     refused: [AtomicU64; Refusal::ALL.len()],
     consents: [AtomicU64; Consent::ALL.len()],
+    lookups: [AtomicU64; LookedUp::ALL.len()],
     /// Accepted connections, outbound.
     pub outbound: AtomicU64,
     /// Accepted connections, inbound.
@@ -108,6 +126,11 @@ impl Counters {
         self.consents[what as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts a name that servers were asked for.
+    pub fn looked_up(&self, what: LookedUp) {
+        self.lookups[what as usize].fetch_add(1, Relaxed);
+    }
+
     pub(super) fn write(&self, out: &mut String) {
         use std::fmt::Write as _;
         let mut metric = |name: &str, kind: &str, samples: &[(String, i128)]| {
@@ -138,6 +161,9 @@ impl Counters {
         let consents =
             Consent::ALL.map(|(what, name)| (format!("{{result=\"{name}\"}}"), count(&self.consents[what as usize])));
         metric("external_authorizations", "counter", &consents);
+        let lookups =
+            LookedUp::ALL.map(|(what, name)| (format!("{{result=\"{name}\"}}"), count(&self.lookups[what as usize])));
+        metric("name_lookups", "counter", &lookups);
         metric("ejections", "counter", &one(count(&self.ejections)));
         metric("xds_connected", "gauge", &one(level(&self.xds_connected)));
         metric("xds_accepted", "counter", &one(count(&self.xds_accepted)));

@@ -43,7 +43,7 @@ struct Key {
 
 impl ClientConfigs {
     /// The configuration of a connection; `None` while its secrets are not there, or nobody good could answer.
-    /// `offer` absent: what the context lists.
+    /// `offer` absent: what the context lists; of servers outside of the mesh that goes before it.
     pub fn get(
         &mut self,
         config: &Config,
@@ -52,11 +52,19 @@ impl ClientConfigs {
         offer: Option<Offer>,
     ) -> Option<Arc<ClientConfig>> {
         if let Some(foreign) = &tls.foreign {
-            let key = Key { credentials: 0, roots: 0, expected, offer: None };
+            // Where the context names none, what is spoken is offered.
+            let spoken = match offer {
+                Some(Offer::Http1 | Offer::HawserHttp1) => Some("http/1.1"),
+                Some(Offer::Http2 | Offer::HawserHttp2) => Some("h2"),
+                _ => None,
+            };
+            let key = Key { credentials: 0, roots: 0, expected, offer };
             if let Some(made) = self.made.get(&key) {
                 return Some(made.clone());
             }
-            let protocols = tls.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+            let listed = tls.alpn.iter().map(String::as_str);
+            let protocols =
+                listed.chain(spoken.filter(|_| tls.alpn.is_empty())).map(|p| p.as_bytes().to_vec()).collect();
             let verifier = Arc::new(ForeignVerifier::new(foreign.clone()));
             let made = Arc::new(client_config(foreign.key.as_ref(), verifier, protocols)?);
             self.insert(key, &made);

@@ -11,7 +11,7 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signatur
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder};
 
 use crate::config::{Foreign, Roots, StringMatch};
 
@@ -75,6 +75,8 @@ fn invalid(error: webpki::Error) -> Error {
         webpki::Error::CertExpired { .. } => CertificateError::Expired,
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
         webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        webpki::Error::CertRevoked => CertificateError::Revoked,
+        webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
         _ => CertificateError::BadEncoding,
     })
 }
@@ -122,10 +124,17 @@ impl ServerCertVerifier for ForeignVerifier {
         let Some(roots) = &self.foreign.roots else { return Ok(ServerCertVerified::assertion()) };
         let entity = EndEntityCert::try_from(leaf).map_err(invalid)?;
         let usage = KeyUsage::server_auth();
-        entity.verify_for_usage(self.algorithms.all, &roots.anchors, chain, now, usage, None, None).map_err(invalid)?;
+        let lists: Vec<&CertRevocationList<'_>> = self.foreign.revoked.iter().collect();
+        // As OpenSSL has it: of each certificate it must be known, and from a list that is not over.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok();
+        let revocation = revocation.map(|asked| asked.with_expiration_policy(ExpirationPolicy::Enforce).build());
+        entity
+            .verify_for_usage(self.algorithms.all, &roots.anchors, chain, now, usage, revocation, None)
+            .map_err(invalid)?;
         let names = &self.foreign.names;
-        let admits = |name: &str| names.iter().any(|m| m.matches(name));
-        if names.is_empty() || entity.valid_dns_names().any(admits) || entity.valid_uri_names().any(admits) {
+        let named = |name: &str| names.iter().any(|m| m.admits_name(name));
+        let identified = |uri: &str| names.iter().any(|m| m.matches(uri));
+        if names.is_empty() || entity.valid_dns_names().any(named) || entity.valid_uri_names().any(identified) {
             return Ok(ServerCertVerified::assertion());
         }
         Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))

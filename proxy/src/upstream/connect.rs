@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use rustls::pki_types::{DnsName, ServerName};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Fault, Problem, Target, own_identity};
+use super::{Fault, Problem, Target, announce, own_identity};
 use crate::config::{Cluster, ClusterSpec, Config, Transport, UpstreamTls};
 use crate::hbone;
 use crate::listen;
@@ -76,7 +77,7 @@ pub async fn connect(
         return tunnelled(worker, config, target).await;
     }
     let counted = Rc::new(Counted::new(target.cluster)?);
-    if target.is_own(config) {
+    if target.is_own(config) && !target.is_foreign() {
         return Ok(Made { stream: own(worker, config, target, offer), chosen: None, counted });
     }
     let limit = target.cluster.spec.connect_timeout;
@@ -115,21 +116,47 @@ async fn dial(
         Transport::Tls(tls) => Some((tls, tls_config(worker, config, target, tls, offer).ok_or(Problem::NoSecret)?)),
     };
     let address = tunnels::door(target.address(), offer);
-    let tcp = tcp(address, &target.cluster.spec, target.endpoint().is_some()).await.map_err(|e| {
+    let failed = |e: io::Error| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "no connection");
         Problem::Connect(Fault::of_tcp(&e))
-    })?;
-    let Some((tls, tls_config)) = tls else { return Ok((Stream::plain(Plain::tcp(tcp)), None)) };
+    };
+    let (mut plain, ends) = if target.is_own(config) {
+        // What is said is for the application: our own inbound side looks at it as at anybody's.
+        let (ours, theirs) = tokio::io::duplex(PIPE);
+        listen::take_in(worker, Plain::memory(theirs), address);
+        (Plain::memory(ours), None)
+    } else {
+        let tcp = tcp(address, &target.cluster.spec, target.endpoint().is_some()).await.map_err(failed)?;
+        let ends = tcp.local_addr().ok().zip(tcp.peer_addr().ok());
+        (Plain::tcp(tcp), ends)
+    };
+    if offer != Offer::Hbone {
+        announce(target, &mut plain, ends).await.map_err(failed)?;
+    }
+    let Some((tls, tls_config)) = tls else { return Ok((Stream::plain(plain), None)) };
     let name = match DnsName::try_from(tls.sni.clone()) {
         Ok(name) if offer != Offer::Hbone => ServerName::DnsName(name),
         // No name is sent.
         _ => ServerName::IpAddress(address.ip().into()),
     };
-    let made = tls::connect(tls_config, name, Plain::tcp(tcp)).await.map_err(|e| {
+    let made = tls::connect(tls_config, name, plain).await.map_err(|e| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "TLS failed");
         Problem::Connect(Fault::of_tls(&e))
     })?;
     Ok((made.stream, made.protocol))
+}
+
+/// Says whose the connection is, where its servers want to hear that. `ends` are its own.
+async fn announce(
+    target: &Target<'_>,
+    stream: &mut (impl AsyncWrite + Unpin),
+    ends: Option<(SocketAddr, SocketAddr)>,
+) -> io::Result<()> {
+    let Some(version) = target.cluster.spec.header else { return Ok(()) };
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let header = announce::header(version, target.caller, ends.unwrap_or((nowhere, target.address())));
+    stream.write_all(&header).await?;
+    stream.flush().await
 }
 
 fn tls_config(
@@ -143,7 +170,7 @@ fn tls_config(
     let mesh = tls.certificate.is_some();
     let identity = target.endpoint().and_then(|e| e.spec.identity.clone()).filter(|_| mesh);
     let expected = identity.map_or(Expected::Context(tls.fingerprint), Expected::Identity);
-    worker.client_tls.borrow_mut().get(config, tls, expected, mesh.then_some(offer))
+    worker.client_tls.borrow_mut().get(config, tls, expected, (mesh || tls.foreign.is_some()).then_some(offer))
 }
 
 async fn tcp(address: SocketAddr, spec: &ClusterSpec, remote: bool) -> io::Result<TcpStream> {
@@ -173,7 +200,12 @@ async fn tunnelled(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target<'_
     // A tunnel needs a connection itself, which this is on the way to.
     match Box::pin(tunnels::open(worker, config, target, Way::Hbone, &hbone::said(config, None))).await? {
         Opened::Own(made) => Ok(made),
-        Opened::Tunnel(tunnel, counted) => Ok(Made { stream: into_stream(tunnel), chosen: None, counted }),
+        Opened::Tunnel(tunnel, counted) => {
+            let mut stream = into_stream(tunnel);
+            announce(target, &mut stream, None).await.map_err(|_| Problem::Connect(Fault::Reset))?;
+            Ok(Made { stream, chosen: None, counted })
+        }
+        Opened::Through(..) => Err(Problem::Connect(Fault::Tunnel)),
     }
 }
 
@@ -182,10 +214,10 @@ fn own(worker: &Rc<Worker>, config: &Arc<Config>, target: &Target<'_>, offer: Of
     let (ours, theirs) = tokio::io::duplex(PIPE);
     worker.counters().handed_over.fetch_add(1, Relaxed);
     let transport = target.transport();
-    let caller = match transport {
-        Transport::Raw => None,
-        Transport::Tls(_) => own_identity(config, transport),
+    let (caller, named) = match transport {
+        Transport::Raw => (None, None),
+        Transport::Tls(tls) => (own_identity(config, transport), Some(tls.sni.clone()).filter(|sni| !sni.is_empty())),
     };
-    listen::hand_over(worker, Plain::memory(theirs), target.address(), caller, offer);
+    listen::hand_over(worker, Plain::memory(theirs), target.address(), (caller, named), offer);
     Stream::plain(Plain::memory(ours))
 }

@@ -71,7 +71,8 @@ pub async fn lease(
         Transport::Tls(tls) => tls.fingerprint,
     };
     let switches = purpose.switches() && offer != Offer::Http1;
-    let key = Key { to: target.pool_to(), transport, offer, switches };
+    let announced = worker.pool.announced(target);
+    let key = Key { to: target.pool_to(), transport, announced, offer, switches };
     let alone = Key { offer: Offer::Http1, switches: false, ..key };
     if offer == Offer::Http1 {
         return exclusive(worker, config, target, alone, purpose).await;

@@ -217,7 +217,7 @@ impl World {
 
     fn connect(&self, offer: Offer) -> DuplexStream {
         let (client, server) = tokio::io::duplex(64 * 1024);
-        hand_over(&self.worker, Plain::memory(server), ([10, 0, 0, 1], 80).into(), None, offer);
+        hand_over(&self.worker, Plain::memory(server), ([10, 0, 0, 1], 80).into(), (None, None), offer);
         client
     }
 

@@ -18,7 +18,7 @@ use hawser_tests::envoy::{Mode, Upstream, bootstrap};
 use hawser_tests::mesh::{Member, Mesh, PROXY_USER, has_users};
 use hawser_tests::testbeds::Testbed;
 use hawser_tests::{Host, Lab, Process, wait};
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ServerConfig};
 
 use crate::authz::Authz;
 use crate::case::{At, Case, Servers, Speaks, Via};
@@ -28,6 +28,7 @@ use crate::server::{Lane, Requests, Serving};
 use crate::stream::Stream;
 use crate::tables::custom;
 use crate::text::host;
+use crate::tls::Pki;
 use crate::{PROBE, SIDES, Side, client, http2, mtls};
 
 /// Ports of services' servers begin here, four to a case.
@@ -62,6 +63,8 @@ pub(crate) struct Placed {
     pub(crate) port: u16,
     /// What its servers see.
     pub(crate) requests: Arc<Requests>,
+    /// TLS of its servers.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// All that runs. The lab goes last.
@@ -96,7 +99,7 @@ pub(crate) fn place(cases: impl IntoIterator<Item = &'static Case>) -> Vec<Place
                 "TCP" => INBOUND_HTTP1 + INBOUND_HTTP2 + number % INBOUND_TCP,
                 _ => number % INBOUND_HTTP1,
             };
-        Placed { case, name: format!("c{number}"), number, port, requests: Arc::default() }
+        Placed { case, name: format!("c{number}"), number, port, requests: Arc::default(), tls: None }
     };
     cases.into_iter().enumerate().map(placed).collect()
 }
@@ -149,7 +152,9 @@ impl Bed {
             servers: Net::of(&servers)?,
             caller: Net::of(&caller.host)?,
         };
-        mesh.apply(&configuration(cases, servers.v4()))?;
+        let pki = Pki::new(&lab.work().join("tls"))?;
+        let files = lab.work().join("tls").display().to_string();
+        mesh.apply(&configuration(cases, servers.v4()).replace("{tls}", &files))?;
         let at = |port| nets.servers.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
         let authz = Authz::start(at(9001)?, at(9000)?, theirs.v4().into())?;
         capture(&theirs, servers.v4())?;
@@ -175,7 +180,8 @@ impl Bed {
             _lab: lab,
         };
         for case in cases {
-            bed.listen(case)?;
+            let tls = pki.server(case.case.tls, &case.name, !case.case.asks_for.is_empty())?;
+            bed.listen(&Placed { tls, ..case.clone() })?;
         }
         bed.ready(cases)?;
         Ok(bed)
@@ -216,6 +222,8 @@ impl Bed {
     pub(crate) fn names(&self, placed: &Placed, side: Side) -> Vec<(String, &'static str)> {
         vec![
             (host(&placed.name), "HOST"),
+            (format!(".{}.test", placed.name), ".NAME.test"),
+            (placed.address().to_string(), "ADDRESS"),
             (self.address(side).to_string(), "PROXY"),
             (placed.server(0).to_string(), "PORT1"),
             (placed.server(1).to_string(), "PORT2"),
@@ -302,7 +310,10 @@ impl Bed {
         };
         let from = stream.local_addr()?;
         let stream = if mutual {
-            Stream::tls(stream, mtls::speaking(&self.mutual, placed.case.speaks))?
+            Stream::tls(stream, mtls::speaking(&self.mutual, placed.case.speaks), "workload.mesh".to_owned())?
+        } else if !placed.case.asks_for.is_empty() {
+            let name = placed.case.asks_for.replace("{host}", &host(&placed.name)).replace("{name}", &placed.name);
+            Stream::tls(stream, mtls::anybody()?, name)?
         } else {
             Stream::plain(stream)
         };
@@ -341,7 +352,7 @@ impl Placed {
     }
 
     fn serving(&self) -> Serving {
-        Serving { case: self.case, name: self.name.clone(), requests: self.requests.clone() }
+        Serving { case: self.case, name: self.name.clone(), requests: self.requests.clone(), tls: self.tls.clone() }
     }
 
     /// A range of addresses of its own.

@@ -30,6 +30,10 @@ pub(crate) struct Case {
     pub(crate) entry: &'static str,
     /// Where the client's connections go.
     pub(crate) at: At,
+    /// What the servers speak beneath.
+    pub(crate) tls: Tls,
+    /// The name that the client asks for in TLS of its own; none: it speaks none.
+    pub(crate) asks_for: &'static str,
     /// How our answer differs on purpose.
     pub(crate) kept: Option<Kept>,
 }
@@ -56,6 +60,19 @@ pub(crate) enum At {
     Second,
     /// Into the range, port 80.
     Range,
+}
+
+/// TLS of servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    /// None.
+    No,
+    /// With a certificate for `server.test` and the service.
+    Plain,
+    /// The same, which its root has revoked.
+    Revoked,
+    /// They want one of the client, too.
+    Mutual,
 }
 
 /// What a client speaks.
@@ -105,6 +122,8 @@ pub(crate) const fn case(name: &'static str, send: &'static str) -> Case {
         yaml: "",
         entry: "",
         at: At::Address,
+        tls: Tls::No,
+        asks_for: "",
         kept: None,
     }
 }
@@ -180,6 +199,18 @@ impl Case {
     /// The client's connections go there.
     pub(crate) const fn at(mut self, at: At) -> Self {
         self.at = at;
+        self
+    }
+
+    /// Its servers speak TLS.
+    pub(crate) const fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Its client speaks TLS with the servers, and asks for this name.
+    pub(crate) const fn asks_for(mut self, name: &'static str) -> Self {
+        self.asks_for = name;
         self
     }
 

@@ -22,6 +22,7 @@ mod sidecars;
 mod stream;
 mod tables;
 mod text;
+mod tls;
 mod tokens;
 
 use std::collections::BTreeSet;

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use hawser_tests::wait;
+use rustls::ServerConfig;
 
 use crate::case::Case;
 use crate::message::{Body, Head};
 use crate::net::LIMIT;
-use crate::seen::{body_lines, fields};
+use crate::seen::{body_lines, fields, text as text_of};
 use crate::stream::Stream;
 use crate::text::{self, Lines, Step};
 use crate::{PAUSE, PROBE, Side, http2};
@@ -71,6 +72,8 @@ pub(crate) struct Serving {
     pub(crate) name: String,
     /// What they saw.
     pub(crate) requests: Arc<Requests>,
+    /// TLS that they speak.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
 impl Lane {
@@ -105,6 +108,15 @@ impl Lane {
     }
 
     fn connection(&self, mut stream: Stream, side: Side, server: usize) {
+        let mut said = header(&mut stream);
+        if let Some(tls) = self.now().tls {
+            let Ok(secured) = stream.serve_tls(tls) else { return };
+            stream = secured;
+            if stream.fill().is_err() {
+                return;
+            }
+        }
+        said.extend(stream.greeting());
         while stream.ahead().len() < http2::PREFACE.len() {
             if stream.ahead().contains(&b'\n') || stream.fill().is_err() {
                 break;
@@ -115,7 +127,7 @@ impl Lane {
             return http2::serve(stream, self, side, server);
         }
         while let Ok(head) = Head::read(&mut stream) {
-            if !self.now().exchange(&mut stream, head, side, server) {
+            if !self.now().exchange(&mut stream, head, &said, side, server) {
                 return;
             }
         }
@@ -131,12 +143,13 @@ impl Serving {
     }
 
     /// Serves one request; whether another may follow.
-    fn exchange(&self, stream: &mut Stream, head: Head, side: Side, server: usize) -> bool {
+    fn exchange(&self, stream: &mut Stream, head: Head, said: &[String], side: Side, server: usize) -> bool {
         if head.first.contains(PROBE) {
             stream.write(&bytes(PLAIN, &self.name));
             return true;
         }
         let mut lines = vec![head.first.clone()];
+        lines.extend(said.iter().map(|line| format!("  on a connection: {line}")));
         lines.extend(fields(&head.fields).map(|line| format!("  {line}")));
         let number = self.requests.begin(side, server, lines);
         let steps = text::steps(self.script(number, false), &self.name, Lines::Http1);
@@ -180,6 +193,41 @@ impl Serving {
         }
         true
     }
+}
+
+/// The header of the PROXY protocol, if a connection begins with one; the port that a client has by chance is left out.
+fn header(stream: &mut Stream) -> Vec<String> {
+    const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    let begins =
+        |stream: &Stream, with: &[u8]| stream.ahead().starts_with(&with[..with.len().min(stream.ahead().len())]);
+    while stream.ahead().is_empty() || begins(stream, b"PROXY ") && stream.ahead().len() < 6 || begins(stream, BINARY) {
+        if stream.ahead().starts_with(BINARY) || stream.ahead().starts_with(b"PROXY ") || stream.fill().is_err() {
+            break;
+        }
+    }
+    if stream.ahead().starts_with(b"PROXY ") {
+        let Ok(line) = stream.line() else { return Vec::new() };
+        let line = text_of(&line);
+        let words: Vec<&str> = line.split(' ').collect();
+        let shown = |at: usize, word: &&str| if at == 4 { "…".to_owned() } else { (*word).to_owned() };
+        return vec![words.iter().enumerate().map(|(at, word)| shown(at, word)).collect::<Vec<_>>().join(" ")];
+    }
+    if stream.ahead().starts_with(BINARY) {
+        let Ok(head) = stream.exactly(16) else { return Vec::new() };
+        let length = usize::from(u16::from_be_bytes([head[14], head[15]]));
+        let Ok(mut ends) = stream.exactly(length) else { return Vec::new() };
+        if let Some(port) = ends.get_mut(8..10) {
+            port.fill(0);
+        }
+        let ends = match ends.as_slice() {
+            [a, b, c, d, e, f, g, h, _, _, high, low] => {
+                format!("{a}.{b}.{c}.{d} {e}.{f}.{g}.{h} {}", u16::from_be_bytes([*high, *low]))
+            }
+            other => format!("{other:?}"),
+        };
+        return vec![format!("PROXY in binary {:#x} {:#x} {ends}", head[12], head[13])];
+    }
+    Vec::new()
 }
 
 fn bytes(text: &str, name: &str) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
 /// A connection.
 pub(crate) struct Stream {
@@ -16,6 +16,7 @@ pub(crate) struct Stream {
 enum End {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Served(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
 
 /// How a connection ended.
@@ -33,11 +34,32 @@ impl Stream {
         Self { end: End::Plain(stream), read: Vec::new() }
     }
 
-    /// Within TLS; the handshake comes with the first byte.
-    pub(crate) fn tls(stream: TcpStream, config: Arc<ClientConfig>) -> anyhow::Result<Self> {
-        let name = ServerName::try_from("workload.mesh")?;
+    /// Within TLS that this end has begun with `name`; the handshake comes with the first byte.
+    pub(crate) fn tls(stream: TcpStream, config: Arc<ClientConfig>, name: String) -> anyhow::Result<Self> {
+        let name = ServerName::try_from(name)?;
         let connection = ClientConnection::new(config, name)?;
         Ok(Self { end: End::Tls(Box::new(StreamOwned::new(connection, stream))), read: Vec::new() })
+    }
+
+    /// The same at the other end: what was said before is within it.
+    pub(crate) fn serve_tls(self, config: Arc<ServerConfig>) -> anyhow::Result<Self> {
+        let End::Plain(stream) = self.end else { anyhow::bail!("there is TLS already") };
+        let mut connection = ServerConnection::new(config)?;
+        let mut ahead = self.read.as_slice();
+        while !ahead.is_empty() {
+            connection.read_tls(&mut ahead)?;
+            connection.process_new_packets()?;
+        }
+        Ok(Self { end: End::Served(Box::new(StreamOwned::new(connection, stream))), read: Vec::new() })
+    }
+
+    /// What the client has said in its handshake, of whom it has proved to be.
+    pub(crate) fn greeting(&self) -> Option<String> {
+        let End::Served(stream) = &self.end else { return None };
+        let name = stream.conn.server_name().unwrap_or("-");
+        let protocol = stream.conn.alpn_protocol().map_or("-".into(), |p| String::from_utf8_lossy(p).into_owned());
+        let who = if stream.conn.peer_certificates().is_some() { "a certificate" } else { "no certificate" };
+        Some(format!("TLS for {name}, {protocol}, {who}"))
     }
 
     /// What was read and not taken.
@@ -56,6 +78,7 @@ impl Stream {
         let read = match &mut self.end {
             End::Plain(stream) => stream.read(&mut buffer),
             End::Tls(stream) => stream.read(&mut buffer),
+            End::Served(stream) => stream.read(&mut buffer),
         };
         match read {
             Ok(0) => Err(Ended::Closed),
@@ -105,6 +128,7 @@ impl Stream {
         let _ = match &mut self.end {
             End::Plain(stream) => stream.write_all(bytes),
             End::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+            End::Served(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
         };
     }
 
@@ -117,6 +141,11 @@ impl Stream {
                 let _ = stream.flush();
                 let _ = stream.sock.shutdown(Shutdown::Write);
             }
+            End::Served(stream) => {
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+                let _ = stream.sock.shutdown(Shutdown::Write);
+            }
         }
     }
 
@@ -125,6 +154,7 @@ impl Stream {
         let stream = match &self.end {
             End::Plain(stream) => stream,
             End::Tls(stream) => &stream.sock,
+            End::Served(stream) => &stream.sock,
         };
         let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         let _ = nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::Linger, &linger);

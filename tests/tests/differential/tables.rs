@@ -19,6 +19,7 @@ mod routes;
 mod sidecars;
 mod targets;
 mod tokens;
+mod transports;
 
 use crate::case::{Case, case};
 use crate::policies::Set;
@@ -47,6 +48,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         faults::CASES,
         destinations::CASES,
         entries::CASES,
+        transports::CASES,
     ];
     tables.into_iter().flatten()
 }

@@ -39,10 +39,10 @@ fn refused(settings: &ClientTlsSettings) -> Option<(&'static str, &'static str)>
                    clientCertificate and privateKey for MUTUAL";
         return Some(("credentialName", why));
     }
-    if !settings.ca_crl.is_empty() {
-        return Some(("caCrl", "lists of revoked certificates are not honoured, and revoked ones would be taken"));
-    }
     let checked = settings.insecure_skip_verify != Some(true);
+    if !checked && !settings.ca_crl.is_empty() {
+        return Some(("caCrl", "with insecureSkipVerify revoked certificates would be taken: take one of the two out"));
+    }
     let why = "name the file of the roots that servers are checked against, which callers' hosts have: the system's own are \
                not used; or say insecureSkipVerify: true";
     (checked && settings.ca_certificates.is_empty()).then_some(("caCertificates", why))

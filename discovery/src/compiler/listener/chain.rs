@@ -156,14 +156,17 @@ pub(in crate::compiler) mod http {
 
 /// Filters that carry bytes.
 pub(in crate::compiler) mod tcp {
-    use hawser_api::istio::destination_rule::TcpSettings;
+    use hawser_api::istio::destination_rule::{TcpSettings, TunnelSettings};
     use hawser_api::names::OutboundCluster;
     use hawser_api::proto::listener::{Filter, filter};
     use hawser_api::proto::tcp_proxy::TcpProxy;
-    use hawser_api::proto::tcp_proxy::tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight};
+    use hawser_api::proto::tcp_proxy::tcp_proxy::{
+        ClusterSpecifier, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight,
+    };
 
     use crate::compiler::access_log;
     use crate::compiler::context::Context;
+    use crate::compiler::policy;
     use crate::compiler::proto::{any, duration, name};
     use crate::compiler::route::hash;
 
@@ -173,6 +176,21 @@ pub(in crate::compiler) mod tcp {
         let state = context.service(&cluster.host)?;
         let (policy, _) = context.policy(state, cluster.port, &cluster.subset)?;
         policy.pool?.tcp.as_ref()
+    }
+
+    /// Through what connections go: of several clusters what the rule of the first one says of all its subsets.
+    fn tunnel(context: &Context<'_>, clusters: &[(String, u32)]) -> Option<TunnelingConfig> {
+        let (first, _) = clusters.first()?;
+        let cluster = OutboundCluster::parse(first)?;
+        let state = context.service(&cluster.host)?;
+        let subset = if clusters.len() == 1 { cluster.subset.as_str() } else { "" };
+        let (_, subset) = context.policy(state, cluster.port, subset)?;
+        let TunnelSettings { protocol, target_host, target_port } =
+            policy::tunnel(context.destination_rule(state)?, subset)?;
+        let v6 = target_host.parse::<std::net::Ipv6Addr>().is_ok();
+        let hostname =
+            if v6 { format!("[{target_host}]:{target_port}") } else { format!("{target_host}:{target_port}") };
+        Some(TunnelingConfig { hostname, use_post: protocol == "POST" })
     }
 
     /// To clusters by weight.
@@ -196,6 +214,7 @@ pub(in crate::compiler) mod tcp {
                 .and_then(|tcp| tcp.max_connection_duration)
                 .map(|d| duration(d.get())),
             access_log: access_log::of_connections(context),
+            tunneling_config: tunnel(context, clusters),
             ..TcpProxy::default()
         };
         Filter {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{ClientStream, ServerStream};
 use crate::http::channel::{Broken, Channel, Piece};
 use crate::stream::end::{End, Kept};
+use crate::upstream::Sender;
 
 /// Reads and writes the bodies of an exchange. The end of writing ends its own direction alone. Trailers are an end.
 #[derive(Debug)]
@@ -95,6 +96,7 @@ end!(ClientStream);
 end!(ServerStream);
 
 impl<C: Channel> End for Tunnel<&mut C> {}
+impl End for Tunnel<Sender> {}
 
 fn error(why: Broken) -> io::Error {
     let kind = match why {

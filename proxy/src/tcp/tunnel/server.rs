@@ -1,6 +1,7 @@
 //! The end that is asked for tunnels.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,6 +38,11 @@ impl Asked {
     /// What was said beside it; empty if nothing, or no text.
     pub fn said(&self, name: &str) -> &str {
         self.head.fields.get(name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
+    }
+
+    /// Ready when whoever asked has gone.
+    pub async fn left(&mut self) {
+        poll_fn(|cx| self.stream.poll_gone(cx)).await;
     }
 
     /// Opens it.

@@ -178,6 +178,18 @@ pub(crate) const CASES: &[Case] = &[
     routed("retries: backoff", GET, routes!("{retries: {attempts: 1, retryOn: 5xx, backoff: 0.05s}, route: [{v1}]}")).serve(&[OOPS, OK]),
     routed("retries: previous hosts too", GET, routes!("{retries: {attempts: 1, retryOn: 5xx, retryIgnorePreviousHosts: false}, route: [{v1}]}")).serve(&[OOPS, OK]),
     routed("retries: remote localities", GET, routes!("{retries: {attempts: 1, retryOn: 5xx, retryRemoteLocalities: true}, route: [{v1}]}")).serve(&[OOPS, OK]),
+    case("retries: within the locality", GET).to(Servers::Two).serve(&[OOPS, OOPS, OOPS, OK]).with(concat!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: {name}, namespace: default}\n",
+        "spec: {host: \"{host}\", trafficPolicy: {outlierDetection: {consecutive5xxErrors: 9}}}\n",
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: {name}, namespace: default}\n",
+        "spec: {hosts: [\"{host}\"], http: [{retries: {attempts: 2, retryOn: 5xx}, route: [{destination: {host: \"{host}\"}}]}]}\n",
+    )),
+    case("retries: to another locality", GET).to(Servers::Two).serve(&[OOPS, OOPS, OK]).with(concat!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: {name}, namespace: default}\n",
+        "spec: {host: \"{host}\", trafficPolicy: {outlierDetection: {consecutive5xxErrors: 9}}}\n",
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: {name}, namespace: default}\n",
+        "spec: {hosts: [\"{host}\"], http: [{retries: {attempts: 3, retryOn: 5xx, retryRemoteLocalities: true}, route: [{destination: {host: \"{host}\"}}]}]}\n",
+    )),
     routed("retries: limited in rate", GET, routes!("{retries: {attempts: 1, retryOn: 'envoy-ratelimited'}, route: [{v1}]}")).serve(&["HTTP/1.1 429 Slow\nx-envoy-ratelimited: true\ncontent-length: 0\n\n", OK]),
     routed("retries: limited in rate, which nobody asked for", GET, routes!("{retries: {attempts: 1, retryOn: '429'}, route: [{v1}]}")).serve(&["HTTP/1.1 429 Slow\nx-envoy-ratelimited: true\ncontent-length: 0\n\n", OK]),
     routed("retries: a POST that is reset", "POST / HTTP/1.1\nhost: {host}\ncontent-length: 3\n\nabc", routes!("{retries: {attempts: 1, retryOn: reset}, route: [{v1}]}")).serve(&["{reset}", OK]),
