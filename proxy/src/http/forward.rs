@@ -479,6 +479,9 @@ impl Call<'_> {
 
     fn target<'t>(&self, cluster: &'t Arc<Cluster>, hash: Option<u64>, tried: &mut Tried) -> Option<Target<'t>> {
         if cluster.spec.discovery == Discovery::Original {
+            if self.connection.bound {
+                return None;
+            }
             return Some(Target { cluster, to: To::Address(cluster.spec.original_address(self.connection.to)) });
         }
         let now = crate::clock::now_ms();

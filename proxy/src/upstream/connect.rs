@@ -142,7 +142,12 @@ fn tls_config(
     // Of the mesh: the endpoint's own identity, and the mesh's protocols. Of others: what the context lists.
     let mesh = tls.certificate.is_some();
     let identity = target.endpoint().and_then(|e| e.spec.identity.clone()).filter(|_| mesh);
-    let expected = identity.map_or(Expected::Context(tls.fingerprint), Expected::Identity);
+    // Several names: trust domains that count as one.
+    let expected = match identity {
+        None => Expected::Context(tls.fingerprint),
+        Some(identity) if tls.names.len() > 1 => Expected::Like(identity, tls.fingerprint),
+        Some(identity) => Expected::Identity(identity),
+    };
     worker.client_tls.borrow_mut().get(config, tls, expected, mesh.then_some(offer))
 }
 

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::envoy::{Mode, Upstream, bootstrap};
@@ -22,7 +22,7 @@ use rustls::ClientConfig;
 
 use crate::authz::Authz;
 use crate::case::{At, Case, Servers, Speaks, Via};
-use crate::net::{MARK, Net};
+use crate::net::{LIMIT, MARK, Net};
 use crate::seen::Seen;
 use crate::server::{Lane, Requests, Serving};
 use crate::stream::Stream;
@@ -181,6 +181,32 @@ impl Bed {
         Ok(bed)
     }
 
+    /// Text of a set with what is its cases' own: `{0.host}` is the first one's `{host}`.
+    pub(crate) fn written(&self, text: &str, cases: &[Placed]) -> String {
+        let mut text = text.to_owned();
+        for (index, placed) in cases.iter().enumerate() {
+            for (word, value) in placed.words(self.hosts[1].v4()) {
+                text = text.replace(&format!("{{{index}.{}", &word[1..]), &value);
+            }
+        }
+        text
+    }
+
+    /// A program of a side's own host that listens there.
+    pub(crate) fn listen_at(&self, side: Side, at: SocketAddr) -> Result<TcpListener> {
+        self.nets.sides[side as usize].listen(at)
+    }
+
+    /// A connection of a side's own host.
+    pub(crate) fn open_at(&self, side: Side, at: SocketAddr) -> Result<Stream> {
+        Ok(Stream::plain(self.nets.sides[side as usize].connect(at)?))
+    }
+
+    /// What hawser-proxy says of itself.
+    pub(crate) fn proxy_log(&self) -> String {
+        self.ours.agent_log()
+    }
+
     /// The address of who calls from outside.
     pub(crate) fn caller(&self) -> String {
         self.caller.host.v4().to_string()
@@ -296,8 +322,11 @@ impl Bed {
     }
 
     pub(crate) fn connect(&self, placed: &Placed, side: Side, mutual: bool) -> Result<(Stream, SocketAddr)> {
+        let own = placed.case.at == At::Own;
         let stream = match placed.case.via {
+            Via::Outbound if own => bound(&self.nets.sides[side as usize], (Ipv4Addr::LOCALHOST, placed.server(0)))?,
             Via::Outbound => self.nets.sides[side as usize].connect(placed.goes(self.hosts[1].v4()))?,
+            Via::Inbound | Via::Mutual if own => bound(&self.nets.caller, (self.address(side), placed.server(0)))?,
             Via::Inbound | Via::Mutual => self.nets.caller.connect((self.address(side), placed.port).into())?,
         };
         let from = stream.local_addr()?;
@@ -336,7 +365,7 @@ impl Placed {
         Ipv4Addr::new(10, 96, high, low)
     }
 
-    fn server(&self, number: usize) -> u16 {
+    pub(crate) fn server(&self, number: usize) -> u16 {
         SERVERS + 4 * self.number + number as u16
     }
 
@@ -354,7 +383,7 @@ impl Placed {
     fn goes(&self, servers: Ipv4Addr) -> SocketAddr {
         let [a, b, c] = self.range();
         match self.case.at {
-            At::Address => (self.address(), 80).into(),
+            At::Address | At::Own => (self.address(), 80).into(),
             At::Server => (servers, self.server(0)).into(),
             At::Second => (servers, self.server(1)).into(),
             At::Range => (Ipv4Addr::new(a, b, c, 9), 80).into(),
@@ -363,10 +392,16 @@ impl Placed {
 
     /// Text with what is the case's own in it.
     fn written(&self, text: &str, servers: Ipv4Addr) -> String {
+        self.words(servers).iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+    }
+
+    /// What is the case's own, by the word that stands for it.
+    fn words(&self, servers: Ipv4Addr) -> Vec<(&'static str, String)> {
         let [a, b, c] = self.range();
         let named = format!("{}.ip.test", servers.to_string().replace('.', "-"));
-        let own = [
+        vec![
             ("{host}", host(&self.name)),
+            ("{port}", self.port.to_string()),
             ("{name}", self.name.clone()),
             ("{v1}", subset(&self.name, 1)),
             ("{v2}", subset(&self.name, 2)),
@@ -376,8 +411,7 @@ impl Placed {
             ("{port1}", self.server(0).to_string()),
             ("{port2}", self.server(1).to_string()),
             ("{range}", format!("{a}.{b}.{c}.0/24")),
-        ];
-        own.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+        ]
     }
 
     /// Whether a plain request gets a plain answer.
@@ -387,6 +421,7 @@ impl Placed {
             && case.servers == Servers::One
             && case.yaml.is_empty()
             && case.via != Via::Mutual
+            && case.at == At::Address
             && case.protocol == "HTTP"
     }
 }
@@ -399,6 +434,17 @@ impl Servers {
             Self::Two => &[true, true],
             Self::Refusing => &[false],
             Self::Nobody => &[],
+        }
+    }
+}
+
+/// A connection to a listener that may not be bound yet.
+fn bound(net: &Net, to: (Ipv4Addr, u16)) -> Result<TcpStream> {
+    let began = Instant::now();
+    loop {
+        match net.connect(to.into()) {
+            Err(_) if began.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(20)),
+            done => return done,
         }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) enum Via {
     Mutual,
 }
 
-/// Where a client's connections go, through the caller's own proxy.
+/// Where a client's connections go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
     /// To the service's address, port 80.
@@ -56,6 +56,9 @@ pub(crate) enum At {
     Second,
     /// Into the range, port 80.
     Range,
+    /// To the host itself, the port of the first server: to a listener that a Sidecar has its proxy bind. Callers of the host's
+    /// own go by the loopback, others to its address.
+    Own,
 }
 
 /// What a client speaks.
