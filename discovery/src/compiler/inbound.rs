@@ -28,7 +28,7 @@ use super::endpoints::istio_workload;
 use super::listener::chain::{Inspect, http, inspectors, listener_filter, tcp};
 use super::listener::{bound, ipv6};
 use super::policy::Policy;
-use super::proto::{address, any, duration, list, name, structure, text};
+use super::proto::{address, any, duration, endpoint_address, list, name, structure, text};
 use super::route::action::to;
 use super::route::everything;
 use super::security::{self, Guard};
@@ -195,9 +195,9 @@ pub(super) fn cluster(context: &Context<'_>, member: Option<&Arc<Member>>, name:
         ..Cluster::default()
     };
     match local(endpoint, member) {
-        Some((ip, port)) => {
+        Some(at) => {
             made.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32));
-            made.load_assignment = Some(assignment(name, address(&ip, port)));
+            made.load_assignment = Some(assignment(name, at));
         }
         None => original(&mut made),
     }
@@ -218,12 +218,15 @@ pub(super) fn cluster(context: &Context<'_>, member: Option<&Arc<Member>>, name:
 }
 
 /// Where a Sidecar's endpoint is: on this host, or at the workload's own address.
-fn local(endpoint: &str, member: &Member) -> Option<(String, u16)> {
+fn local(endpoint: &str, member: &Member) -> Option<core::Address> {
+    if endpoint.starts_with("unix://") {
+        return endpoint_address(endpoint, 0);
+    }
     let at: SocketAddr = endpoint.parse().ok()?;
     let own = || member.address("").filter(|a| a.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == at.is_ipv4()));
     let ip = if at.ip().is_unspecified() { own().map(str::to_owned) } else { None };
     let loopback = if at.is_ipv4() { "127.0.0.1" } else { "::1" };
-    Some((ip.unwrap_or_else(|| loopback.to_owned()), at.port()))
+    Some(address(ip.as_deref().unwrap_or(loopback), at.port()))
 }
 
 fn assignment(cluster: &str, at: core::Address) -> ClusterLoadAssignment {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustls::pki_types::{DnsName, ServerName};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use super::{Fault, Problem, Target, own_identity};
 use crate::config::{Cluster, ClusterSpec, Config, Transport, UpstreamTls};
@@ -115,6 +115,13 @@ async fn dial(
         Transport::Tls(tls) => Some((tls, tls_config(worker, config, target, tls, offer).ok_or(Problem::NoSecret)?)),
     };
     let address = tunnels::door(target.address(), offer);
+    if let Some(path) = target.endpoint().and_then(|endpoint| endpoint.spec.socket.as_deref()) {
+        let stream = unix(path).await.map_err(|e| {
+            tracing::debug!(path, cluster = %target.cluster.spec.name, error = %e, "no connection");
+            Problem::Connect(Fault::of_tcp(&e))
+        })?;
+        return Ok((Stream::plain(Plain::unix(stream)), None));
+    }
     let tcp = tcp(address, &target.cluster.spec, target.endpoint().is_some()).await.map_err(|e| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "no connection");
         Problem::Connect(Fault::of_tcp(&e))
@@ -149,6 +156,14 @@ fn tls_config(
         Some(identity) => Expected::Identity(identity),
     };
     worker.client_tls.borrow_mut().get(config, tls, expected, mesh.then_some(offer))
+}
+
+/// A program of this host that listens at a Unix socket; it is spoken to as it is.
+async fn unix(path: &str) -> io::Result<UnixStream> {
+    match path.strip_prefix('@') {
+        Some(name) => UnixStream::connect(format!("\0{name}")).await,
+        None => UnixStream::connect(path).await,
+    }
 }
 
 async fn tcp(address: SocketAddr, spec: &ClusterSpec, remote: bool) -> io::Result<TcpStream> {

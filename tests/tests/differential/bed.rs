@@ -25,6 +25,7 @@ use crate::case::{At, Case, Servers, Speaks, Via};
 use crate::net::{LIMIT, MARK, Net};
 use crate::seen::Seen;
 use crate::server::{Lane, Requests, Serving};
+use crate::sockets;
 use crate::stream::Stream;
 use crate::tables::custom;
 use crate::text::host;
@@ -47,7 +48,7 @@ const FAR: &str = "r2/z1";
 /// First word of a line of the access log that is ours.
 const LOG: &str = "diff ";
 /// A machine with much to do may take its time for a first byte.
-const SETTINGS: &str = "protocolDetectionTimeout: 3s\naccessLogFormat: \"diff %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %RESPONSE_CODE% %RESPONSE_FLAGS% \
+const SETTINGS: &str = "protocolDetectionTimeout: 3s\ntrustDomainAliases: [old.test]\naccessLogFormat: \"diff %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %RESPONSE_CODE% %RESPONSE_FLAGS% \
                       %PROTOCOL% %REQ(:METHOD)% %REQ(:PATH)% %REQ(:AUTHORITY)% sent %BYTES_SENT%";
 
 /// A case with its place in the bed.
@@ -185,11 +186,17 @@ impl Bed {
     pub(crate) fn written(&self, text: &str, cases: &[Placed]) -> String {
         let mut text = text.to_owned();
         for (index, placed) in cases.iter().enumerate() {
-            for (word, value) in placed.words(self.hosts[1].v4()) {
+            let socket = ("{socket}", self.socket(placed).display().to_string());
+            for (word, value) in placed.words(self.hosts[1].v4()).into_iter().chain([socket]) {
                 text = text.replace(&format!("{{{index}.{}", &word[1..]), &value);
             }
         }
         text
+    }
+
+    /// Where a case has a Unix socket.
+    fn socket(&self, placed: &Placed) -> PathBuf {
+        self.log.with_file_name(format!("{}.sock", placed.name))
     }
 
     /// A program of a side's own host that listens there.
@@ -259,6 +266,10 @@ impl Bed {
                     lane.listen(self.nets.sides[side as usize].listen(at)?, 0, move |_| side);
                 }
                 self.lanes.insert(placed.port, lane);
+            }
+            if placed.case.at == At::Socket {
+                let to = SocketAddr::from((Ipv4Addr::LOCALHOST, placed.port));
+                sockets::serve(&self.nets.sides, &self.socket(placed), &placed.name, to)?;
             }
             return Ok(());
         }
@@ -383,7 +394,7 @@ impl Placed {
     fn goes(&self, servers: Ipv4Addr) -> SocketAddr {
         let [a, b, c] = self.range();
         match self.case.at {
-            At::Address | At::Own => (self.address(), 80).into(),
+            At::Address | At::Own | At::Socket => (self.address(), 80).into(),
             At::Server => (servers, self.server(0)).into(),
             At::Second => (servers, self.server(1)).into(),
             At::Range => (Ipv4Addr::new(a, b, c, 9), 80).into(),
@@ -443,7 +454,7 @@ fn bound(net: &Net, to: (Ipv4Addr, u16)) -> Result<TcpStream> {
     let began = Instant::now();
     loop {
         match net.connect(to.into()) {
-            Err(_) if began.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(20)),
+            Err(_) if began.elapsed() < LIMIT => wait::between_looks(Duration::from_millis(20)),
             done => return done,
         }
     }

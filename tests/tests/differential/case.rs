@@ -56,6 +56,8 @@ pub(crate) enum At {
     Second,
     /// Into the range, port 80.
     Range,
+    /// As without it; behind the proxy is a Unix socket, a file and an abstract one.
+    Socket,
     /// To the host itself, the port of the first server: to a listener that a Sidecar has its proxy bind. Callers of the host's
     /// own go by the loopback, others to its address.
     Own,

@@ -14,7 +14,6 @@ const TLS: &str = "TLS that ends here is not honoured; say in a PeerAuthenticati
 const CAPTURED: &str = "without captureMode: NONE nothing is bound; leave it out, or say captureMode: NONE";
 const UNPLACED: &str = "without captureMode: NONE it has no effect: nothing is bound";
 const PROXY: &str = "HTTP_PROXY is not honoured: connections are captured, and applications need no proxy to be named";
-const UNIX: &str = "Unix sockets are not honoured; name a port of this host";
 const UNIX_BIND: &str = "Unix sockets are not honoured; name an address of this host and a port";
 const EVERY_PORT: &str = "NONE needs a port: ports that nobody named are not taken from the host";
 const NOWHERE: &str = "with captureMode: NONE it is needed: the port itself is the proxy's";
@@ -38,9 +37,6 @@ pub(super) fn look(sidecar: &Sidecar, path: &FieldPath, report: &mut Report) {
     for (index, listener) in sidecar.ingress.iter().enumerate() {
         if listener.tls.is_some() {
             refuse(at("ingress", index, "tls"), TLS);
-        }
-        if listener.default_endpoint.starts_with("unix://") {
-            refuse(at("ingress", index, "defaultEndpoint"), UNIX);
         }
         if listener.capture_mode == CaptureMode::None {
             if number(&listener.port).is_some_and(ports::is_own) {

@@ -206,12 +206,16 @@ pub(crate) fn spoken(port: &SidecarPort) -> Protocol {
     }
 }
 
+type Scopes = HashMap<(ObjectRef, String), Option<Arc<Scope>>>;
+/// The most that is kept of what was read: clients say themselves which namespace they are of.
+const MOST: usize = 10_000;
+
 /// All Sidecars.
 #[derive(Debug, Default)]
 pub(super) struct Sidecars {
     namespaces: HashMap<String, Vec<Named>>,
     /// What was read of them, by Sidecar and namespace: once for all clients, as long as the rules stand.
-    scopes: Mutex<HashMap<(ObjectRef, String), Option<Arc<Scope>>>>,
+    scopes: Mutex<Scopes>,
 }
 
 impl PartialEq for Sidecars {
@@ -270,7 +274,11 @@ impl Sidecars {
     ) -> Option<Arc<Scope>> {
         let named = self.of(namespace, labels, &settings.root_namespace)?;
         let key = (named.0.clone(), namespace.to_owned());
-        self.scopes.lock().entry(key).or_insert_with(|| Self::read_scope(named, namespace, settings)).clone()
+        let mut scopes = self.scopes.lock();
+        if scopes.len() >= MOST && !scopes.contains_key(&key) {
+            scopes.clear();
+        }
+        scopes.entry(key).or_insert_with(|| Self::read_scope(named, namespace, settings)).clone()
     }
 
     fn read_scope(named: &Named, namespace: &str, settings: &Settings) -> Option<Arc<Scope>> {

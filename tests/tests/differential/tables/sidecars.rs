@@ -104,6 +104,10 @@ pub(crate) const SETS: &[Set] = &[
 + log: 503 UF HTTP/1.1 GET / HOST sent 98 details upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused} ended - audit - ext - - asked - deny - - allow - -"),
         case("sidecar: ingress, over mTLS", GET).mutual(),
     ] },
+    Set { name: "sidecar: sockets of the host", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, ingress: [{port: {number: {0.port}, protocol: HTTP, name: http}, defaultEndpoint: 'unix://{0.socket}'}, {port: {number: {1.port}, protocol: HTTP, name: http-1}, defaultEndpoint: 'unix://@{1.name}'}]}"), tries: &[
+        case("sidecar: ingress, a Unix socket", TWO).answers(2).inbound().at(At::Socket),
+        case("sidecar: ingress, an abstract Unix socket", GET).inbound().at(At::Socket),
+    ] },
     Set { name: "sidecar: limits of what comes in", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, inboundConnectionPool: {http: {maxRequestsPerConnection: 1}}}"), tries: &[
         case("sidecar: inboundConnectionPool", TWO).answers(2).inbound(),
     ] },
