@@ -85,3 +85,71 @@ fn leads_to_itself(listener: &IstioIngressListener) -> bool {
     };
     port == Some(to.port()) && !apart
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::istio::{honoured, parse_documents};
+
+    fn look(spec: &str) -> (Option<String>, Vec<String>) {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {{name: a, namespace: b}}\n\
+             spec: {{workloadSelector: {{labels: {{app: a}}}}, {spec}}}\n"
+        );
+        let parsed = parse_documents("a.yaml", &text).into_iter().next().unwrap().unwrap();
+        let report = honoured(&parsed.resource);
+        (report.refuse, report.unhonoured.iter().map(|field| format!("{}: {}", field.path, field.why)).collect())
+    }
+
+    #[test]
+    fn a_listener_that_would_be_bound_where_nobody_asked_or_lead_to_itself_is_refused() {
+        let port = |number: u16| format!("port: {{number: {number}, protocol: HTTP, name: http}}");
+        let egress = |rest: &str| look(&format!("egress: [{{hosts: ['./*'], {rest}}}]")).0;
+        let ingress = |rest: &str| look(&format!("ingress: [{{{rest}}}]")).0;
+        let none = "captureMode: NONE";
+        for (refused, path) in [
+            (egress(none), "spec.egress[0].captureMode: "),
+            (egress(&format!("{}, {none}", port(15001))), "spec.egress[0].port: "),
+            (egress(&format!("{}, {none}", port(15163))), "spec.egress[0].port: "),
+            (egress(&format!("{}, bind: 10.0.0.1", port(80))), "spec.egress[0].bind: "),
+            (egress(&format!("{}, {none}, bind: unix:///a", port(80))), "spec.egress[0].bind: "),
+            (ingress(&format!("{}, {none}", port(80))), "spec.ingress[0].defaultEndpoint: "),
+            (ingress(&format!("{}, {none}, defaultEndpoint: 127.0.0.1:8080", port(22))), "spec.ingress[0].port: "),
+            (
+                ingress(&format!("{}, tls: {{mode: SIMPLE, serverCertificate: /a, privateKey: /b}}", port(80))),
+                "spec.ingress[0].tls: ",
+            ),
+        ] {
+            assert!(refused.as_ref().is_some_and(|why| why.starts_with(path)), "{path} {refused:?}");
+        }
+        for (bind, endpoint, is) in [
+            ("", "127.0.0.1:8080", true),
+            ("", "0.0.0.0:8080", false),
+            ("0.0.0.0", "127.0.0.1:8080", false),
+            ("0.0.0.0", "127.0.0.1:8081", true),
+            ("127.0.0.1", "127.0.0.1:8080", false),
+            ("127.0.0.1", "0.0.0.0:8080", true),
+            ("10.0.0.1", "127.0.0.1:8080", true),
+            ("10.0.0.1", "0.0.0.0:8080", false),
+            ("0.0.0.0", "unix:///run/a.sock", true),
+            ("0.0.0.0", "unix://@a", true),
+        ] {
+            let bind = if bind.is_empty() { String::new() } else { format!("bind: {bind}, ") };
+            let refused = ingress(&format!("{}, {none}, {bind}defaultEndpoint: '{endpoint}'", port(8080)));
+            assert_eq!(refused.is_none(), is, "{bind}{endpoint}: {refused:?}");
+        }
+        assert_eq!(egress(&format!("{}, {none}, bind: 0.0.0.0", port(8080))), None);
+        let (refused, told) = look(&format!("ingress: [{{{}, bind: 10.0.0.1}}]", port(80)));
+        assert_eq!(refused, None);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].starts_with("spec.ingress[0].bind: "), "{told:?}");
+    }
+
+    #[test]
+    fn a_port_stands_once() {
+        let twice = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a, namespace: b}\nspec: {egress: [\
+                     {port: {number: 80, protocol: HTTP, name: a}, hosts: ['./*']}, \
+                     {port: {number: 80, protocol: HTTP, name: b}, hosts: ['./*']}]}\n";
+        let refused = parse_documents("a.yaml", twice).into_iter().next().unwrap().unwrap_err();
+        assert!(refused.to_string().contains("port 80 stands twice"), "{refused}");
+    }
+}
