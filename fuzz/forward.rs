@@ -406,6 +406,7 @@ fn connection() -> Rc<Connection> {
         side: Side::Inbound,
         to: ([10, 0, 0, 1], 80).into(),
         from: Some(([10, 0, 0, 2], 4711).into()),
+        bound: false,
         peer: None,
         secure: false,
         client_cert: String::new(),

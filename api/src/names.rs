@@ -3,7 +3,7 @@
 //! Istio's where Istio has them (clusters, listeners, ports, metadata keys), ours otherwise.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::hostname::Hostname;
 
@@ -33,6 +33,12 @@ pub mod ports {
     pub const DISCOVERY: u16 = 15012;
     /// Discovery's metrics, health and debug pages.
     pub const DISCOVERY_HTTP: u16 = 15014;
+
+    /// Whether a port of a host is the mesh's own: nothing else may be bound there.
+    pub fn is_own(port: u16) -> bool {
+        matches!(port, 22 | PROXY_ADMIN | OUTBOUND | INBOUND | HBONE | METRICS | READINESS | DNS)
+            || (OUTBOUND_FIRST..=OUTBOUND_LAST).contains(&port)
+    }
 }
 
 /// Default DNS suffix of services, and default trust domain.
@@ -99,6 +105,8 @@ pub mod metadata {
     pub const TUNNEL_HBONE: &str = "hbone";
     /// Key of [`HAWSER`] in a listener's metadata: what it says of its port holds at addresses of which nothing is known.
     pub const ANYWHERE: &str = "anywhere";
+    /// Key of [`HAWSER`] in the metadata of `virtualInbound`: names of listeners that the proxy binds itself, a list of texts.
+    pub const BOUND: &str = "bound";
 }
 
 /// Labels of workloads that say how they are spoken to.
@@ -253,6 +261,19 @@ pub fn listener(address: IpAddr, port: u16) -> String {
     format!("{address}_{port}")
 }
 
+/// A listener that a Sidecar has a hawser-proxy really bind, and the route of its requests: `bound_<address>_<port>`.
+pub fn bound(at: SocketAddr) -> String {
+    format!("{BOUND}{}_{}", at.ip(), at.port())
+}
+
+/// Where such a listener is.
+pub fn bound_at(name: &str) -> Option<SocketAddr> {
+    let (address, port) = name.strip_prefix(BOUND)?.rsplit_once('_')?;
+    Some(SocketAddr::new(address.parse().ok()?, port.parse().ok().filter(|port| *port != 0)?))
+}
+
+const BOUND: &str = "bound_";
+
 /// Route of a service port, for clients that subscribe by name: `<host>:<port>`.
 pub fn route(host: &Hostname, port: u16) -> String {
     format!("{host}:{port}")
@@ -283,5 +304,15 @@ mod tests {
         assert_eq!(OutboundCluster::parse(&name.to_string()), Some(name));
         assert_eq!(OutboundCluster::parse("inbound|9080||"), None);
         assert_eq!(OutboundCluster::parse("outbound|0||x"), None);
+    }
+
+    #[test]
+    fn the_name_of_a_bound_listener_says_where_it_is() {
+        for at in ["127.0.0.1:9080", "[::1]:9080"] {
+            let at: SocketAddr = at.parse().unwrap();
+            assert_eq!(bound_at(&bound(at)), Some(at));
+        }
+        assert_eq!(bound_at("127.0.0.1_9080"), None);
+        assert_eq!(bound_at("bound_127.0.0.1_0"), None);
     }
 }

@@ -86,6 +86,11 @@ impl<'a> Sight<'a> {
             let served = self.view.class != Class::Grpc;
             return Some(if served { inbound::listener(&context, self.member(), &self.client.labels) } else { None });
         }
+        if *ty == TypeUrl::LISTENER
+            && let Some(made) = self.member().and_then(|member| inbound::listener_at(&context, member, name))
+        {
+            return Some(Some(made));
+        }
         if *ty == TypeUrl::CLUSTER && name.starts_with("inbound|") {
             return Some(inbound::cluster(&context, self.member(), name));
         }
@@ -106,12 +111,15 @@ impl Source for Sight<'_> {
         if self.view.class == Class::Envoy {
             if *ty == TypeUrl::LISTENER {
                 all.push(listeners::VIRTUAL_INBOUND.into());
+                let bound = self.member().into_iter().flat_map(|member| inbound::bound_of(self.snapshot, member));
+                all.extend(bound.map(|at| Arc::from(listener::bound::name(self.view.class, at))));
             } else if *ty == TypeUrl::CLUSTER
                 && let Some(member) = self.member()
             {
                 all.extend(inbound::clusters_of(self.snapshot, member).into_iter().map(Arc::from));
             }
             all.sort();
+            all.dedup();
         }
         all
     }
@@ -181,6 +189,7 @@ fn names(context: &Context<'_>, ty: &TypeUrl) -> Vec<String> {
         _ if context.view.class != Class::Envoy => Vec::new(),
         t if *t == TypeUrl::LISTENER => {
             let mut all = std::collections::BTreeSet::from([listeners::VIRTUAL_OUTBOUND.to_owned()]);
+            all.extend(context.bound().into_iter().map(|at| listener::bound::name(context.view.class, at)));
             for state in context.all() {
                 for port in state.service.ports.iter().filter(|p| is_captured(p) && context.admits(state, p.port)) {
                     if port.protocol.is_http() || state.service.is_wide() {

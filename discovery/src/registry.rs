@@ -30,6 +30,7 @@ pub use addresses::{AddressBook, AddressBookError, AddressRecord, MemoryBook, Vi
 pub use authorization::{Asks, AuthzProvider, AuthzProviders};
 pub(crate) use merge::selects;
 pub(crate) use rules::resolve;
+pub(crate) use rules::spoken;
 pub use rules::{HostRules, Intake, Named, Rules, Scope, Security, Unknown};
 pub(crate) use shards::Fnv;
 pub use snapshot::{Changes, ServiceState, Snapshot};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub domain: String,
     /// Trust domain of identities.
     pub trust_domain: TrustDomain,
+    /// Other trust domains whose workloads count as those of this one.
+    pub trust_domain_aliases: Vec<TrustDomain>,
     /// Namespace whose configuration counts for the whole mesh.
     pub root_namespace: String,
     /// Where virtual addresses come from.
@@ -70,11 +73,18 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The mesh's own trust domain, and those that count as it.
+    pub fn trust_domains(&self) -> Vec<&TrustDomain> {
+        let aliases = self.trust_domain_aliases.iter().filter(|alias| **alias != self.trust_domain);
+        std::iter::once(&self.trust_domain).chain(aliases).collect()
+    }
+
     /// The defaults of a trust domain.
     pub fn new(trust_domain: TrustDomain) -> Self {
         Self {
             domain: hawser_api::names::DEFAULT_DOMAIN.to_owned(),
             trust_domain,
+            trust_domain_aliases: Vec::new(),
             root_namespace: hawser_api::names::ROOT_NAMESPACE.to_owned(),
             virtual_ranges: VirtualRanges::default(),
             allow_any: true,

@@ -124,7 +124,9 @@ fn wanted(sight: &Sight<'_>, ty: &TypeUrl, class: Class, snapshot: &Snapshot) ->
                     .filter(|a| a.is_ipv4())
                     .flat_map(move |a| ports.clone().into_iter().map(move |p| of(a, p)))
             });
-            named.chain(["virtualInbound".into()]).collect()
+            // As the metadata of the inbound one tells.
+            let bound = ["bound_10.0.0.31_9443", "bound_127.0.0.1_9081"].map(Arc::from);
+            named.chain(["virtualInbound".into()]).chain(bound).collect()
         }
     };
     if *ty == TypeUrl::LISTENER {
@@ -214,7 +216,14 @@ async fn a_sidecar_leaves_of_the_mesh_what_it_names() {
         let sight = Sight::new(&compiler, &client, &snapshot);
         let names = |ty| sight.names(&ty).iter().map(ToString::to_string).collect::<Vec<_>>();
         if class == Class::Envoy {
-            let listeners = ["0.0.0.0_9080", "203.0.113.3_9081", "virtualInbound", "virtualOutbound"];
+            let listeners = [
+                "0.0.0.0_9080",
+                "10.0.0.31_9443",
+                "127.0.0.1_9081",
+                "203.0.113.3_9081",
+                "virtualInbound",
+                "virtualOutbound",
+            ];
             assert_eq!(names(TypeUrl::LISTENER), listeners);
             assert!(names(TypeUrl::CLUSTER).contains(&"outbound|9080||four.test".to_owned()), "a route leads to it");
             assert!(!names(TypeUrl::CLUSTER).contains(&"outbound|9080||two.example".to_owned()));

@@ -5,6 +5,7 @@
 
 mod admin;
 mod ads;
+mod bound;
 mod handover;
 mod subscriptions;
 mod threads;
@@ -65,6 +66,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let ads = Ads::new((config.clone(), changed), counters.clone(), &readiness);
     tokio::spawn(ads.run(options.run_dir.join("proxy.sock"), asked));
+    tokio::spawn(bound::run(config.clone(), shared.changed.subscribe(), threads.clone(), counters.clone()));
     if options.bind.is_empty() {
         tokio::spawn(handover::run(options.run_dir.clone(), threads.clone(), readiness.guard("listening sockets")));
     } else {

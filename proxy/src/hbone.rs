@@ -82,7 +82,7 @@ async fn one(worker: &Rc<Worker>, asked: Asked, arrival: Arrival, peer: &Peer) {
     let Ok(to) = asked.authority().parse::<SocketAddr>() else { return asked.refuse(BAD) };
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
     let config = worker.config();
-    let incoming = Incoming::new(worker, Arrival { to, peer: arrival.peer }, config.inbound.as_deref());
+    let incoming = Incoming::new(worker, Arrival { to, peer: arrival.peer, bound: false }, config.inbound.as_deref());
     let Some(_open) = worker.open() else {
         incoming.refuse(Refusal::TooMany);
         return asked.refuse(UNAVAILABLE);
@@ -96,7 +96,7 @@ async fn one(worker: &Rc<Worker>, asked: Asked, arrival: Arrival, peer: &Peer) {
         %to, peer = &*peer.identity, from = ?arrival.peer,
         baggage = asked.said("baggage"), forwarded = asked.said("forwarded"), traceparent = asked.said("traceparent"), "tunnel"
     );
-    let arrival = Arrival { to, peer: arrival.peer };
+    let arrival = Arrival { to, peer: arrival.peer, bound: false };
     // Who calls is proved; what it says of itself beside that is for counters alone.
     let workload = baggage::workload(asked.said("baggage"), &peer.identity).map(Arc::new);
     let peer_of = |chain: &Chain| {

@@ -1,6 +1,6 @@
 //! A byte stream, whatever carries it.
 //!
-//! In: a TCP connection or one half of a pipe in memory, with bytes that detection has read already. Out: one type
+//! In: a connection of TCP or of a Unix socket, or one half of a pipe in memory, with bytes that detection has read already. Out: one type
 //! that reads and writes, plain or within TLS, without a box or a virtual call on the plain path.
 
 pub(crate) mod buffer;
@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::tls::TlsStream;
 use buffer::{Buffer, PIECE};
@@ -170,6 +170,7 @@ pub struct Plain {
 #[derive(Debug)]
 enum Wire {
     Tcp(TcpStream),
+    Unix(UnixStream),
     Memory(DuplexStream),
 }
 
@@ -177,6 +178,11 @@ impl Plain {
     /// Over TCP.
     pub fn tcp(stream: TcpStream) -> Self {
         Self { before: Bytes::new(), wire: Wire::Tcp(stream) }
+    }
+
+    /// To a program of this host.
+    pub fn unix(stream: UnixStream) -> Self {
+        Self { before: Bytes::new(), wire: Wire::Unix(stream) }
     }
 
     /// Within the process.
@@ -196,6 +202,7 @@ impl Plain {
     async fn broken(&self) {
         match &self.wire {
             Wire::Tcp(tcp) => drop(tcp.ready(Interest::ERROR).await),
+            Wire::Unix(unix) => drop(unix.ready(Interest::ERROR).await),
             // Both ends are ours.
             Wire::Memory(_) => std::future::pending().await,
         }
@@ -205,7 +212,7 @@ impl Plain {
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         match &self.wire {
             Wire::Tcp(tcp) => tcp.peer_addr().ok(),
-            Wire::Memory(_) => None,
+            Wire::Unix(_) | Wire::Memory(_) => None,
         }
     }
 }
@@ -218,6 +225,7 @@ impl AsyncRead for Plain {
         }
         match &mut this.wire {
             Wire::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Wire::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
             Wire::Memory(pipe) => Pin::new(pipe).poll_read(cx, buf),
         }
     }
@@ -232,7 +240,7 @@ macro_rules! each {
 impl AsyncWrite for Plain {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let wire = &mut self.get_mut().wire;
-        each!(wire, Wire::{Tcp, Memory}, io => Pin::new(io).poll_write(cx, buf))
+        each!(wire, Wire::{Tcp, Unix, Memory}, io => Pin::new(io).poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -241,22 +249,22 @@ impl AsyncWrite for Plain {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wire = &mut self.get_mut().wire;
-        each!(wire, Wire::{Tcp, Memory}, io => Pin::new(io).poll_write_vectored(cx, bufs))
+        each!(wire, Wire::{Tcp, Unix, Memory}, io => Pin::new(io).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
         let wire = &self.wire;
-        each!(wire, Wire::{Tcp, Memory}, io => io.is_write_vectored())
+        each!(wire, Wire::{Tcp, Unix, Memory}, io => io.is_write_vectored())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = &mut self.get_mut().wire;
-        each!(wire, Wire::{Tcp, Memory}, io => Pin::new(io).poll_flush(cx))
+        each!(wire, Wire::{Tcp, Unix, Memory}, io => Pin::new(io).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = &mut self.get_mut().wire;
-        each!(wire, Wire::{Tcp, Memory}, io => Pin::new(io).poll_shutdown(cx))
+        each!(wire, Wire::{Tcp, Unix, Memory}, io => Pin::new(io).poll_shutdown(cx))
     }
 }
 

@@ -259,6 +259,9 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
 
 fn to<'c>(cluster: &'c Arc<Cluster>, came: Came<'_>, tried: &Tried) -> Option<To<'c>> {
     if cluster.spec.discovery == Discovery::Original {
+        if came.arrival.bound {
+            return None;
+        }
         return Some(To::Address(cluster.spec.original_address(came.arrival.to)));
     }
     let source = came.arrival.peer.filter(|_| came.spec.by_source);

@@ -346,6 +346,11 @@ impl Member {
         })
     }
 
+    /// What the agent says, and the proxy that it started.
+    pub fn agent_log(&self) -> String {
+        self.agent.as_ref().map(Process::log).unwrap_or_default()
+    }
+
     /// Ends the agent as a power cut would; the proxy goes on.
     pub fn kill_agent(&mut self) {
         self.agent = None;

@@ -105,7 +105,6 @@ struct Only {
 
 const NOTHING: Table = Table { honoured: &[], only: &[], like: &[], refuse: None };
 
-const UNBOUND: &str = "is not honoured: proxies listen at no addresses of their own; connections are captured";
 const NOT_YET: &str = "not honoured yet: it has no effect";
 const MESH_ONLY: &str = "gateways are not honoured yet: only mesh has an effect";
 
@@ -247,21 +246,20 @@ const SIDECAR: Table = Table {
         "ingress[].port.number",
         "ingress[].port.protocol",
         "ingress[].port.name",
+        "ingress[].bind",
         "ingress[].captureMode",
         "ingress[].defaultEndpoint",
         "ingress[].connectionPool",
         "egress[].port.number",
         "egress[].port.protocol",
         "egress[].port.name",
+        "egress[].bind",
         "egress[].captureMode",
         "egress[].hosts",
         "inboundConnectionPool",
         "outboundTrafficPolicy",
     ],
-    only: &[
-        Only { path: "ingress[].captureMode", values: &["DEFAULT", "IPTABLES"], why: UNBOUND, refuse: true },
-        Only { path: "egress[].captureMode", values: &["DEFAULT", "IPTABLES"], why: UNBOUND, refuse: true },
-    ],
+    only: &[],
     like: &[],
     refuse: None,
 };

@@ -102,6 +102,16 @@ fn check_sidecar(sidecar: &Sidecar, c: &mut Checker) {
     if catch_all.is_some() {
         c.wrong("egress", "only the last one may be without a port");
     }
+    let numbers = |port: &Option<SidecarPort>| port.as_ref().and_then(|port| port.number.number());
+    for (field, all) in [
+        ("ingress", sidecar.ingress.iter().filter_map(|l| numbers(&l.port)).collect::<Vec<_>>()),
+        ("egress", sidecar.egress.iter().filter_map(|l| numbers(&l.port)).collect()),
+    ] {
+        let twice = all.iter().enumerate().find(|(index, port)| all[..*index].contains(port));
+        if let Some((_, port)) = twice {
+            c.wrong(field, format!("Duplicate value: port {port} stands twice; name its hosts in one listener"));
+        }
+    }
 }
 
 fn check_ingress(listener: &IstioIngressListener, c: &mut Checker) {

@@ -442,7 +442,8 @@ fn secure<'a>(
         return;
     }
     let identities: Vec<String> = match context.view.class {
-        // Ours checks each endpoint's own identity, which comes with it.
+        // Ours checks each endpoint's own identity, which comes with it; those that have none are whom the service says.
+        Class::Hawser(_) if names.is_empty() => state.service.subject_alt_names.clone(),
         Class::Hawser(_) => names.to_vec(),
         _ if !names.is_empty() => names.to_vec(),
         Class::Envoy | Class::Grpc => {
@@ -450,11 +451,18 @@ fn secure<'a>(
                 context.instances(state).iter().filter(|i| i.member.workload.transport != Transport::Plaintext);
             let own = mutual.filter_map(|i| i.member.workload.identity.as_ref().map(|id| id.as_str().to_owned()));
             let said = state.service.subject_alt_names.iter().cloned();
-            own.chain(said).collect::<BTreeSet<_>>().into_iter().collect()
+            // Their like of the other trust domains, too.
+            let aliases = &context.settings().trust_domain_aliases;
+            let like = |name: String| {
+                let rest = name.strip_prefix("spiffe://").and_then(|rest| Some(rest.split_once('/')?.1.to_owned()));
+                let others = rest.map(|rest| aliases.iter().map(move |domain| format!("spiffe://{domain}/{rest}")));
+                std::iter::once(name).chain(others.into_iter().flatten())
+            };
+            own.chain(said).flat_map(like).collect::<BTreeSet<_>>().into_iter().collect()
         }
     };
-    let trust_domain = &context.settings().trust_domain;
-    let socket = tls::upstream(cluster, sni, protocol, context.view.class, &identities, trust_domain);
+    let trust_domains = context.settings().trust_domains();
+    let socket = tls::upstream(cluster, sni, protocol, context.view.class, &identities, &trust_domains);
     if policy.tls.is_some() {
         made.transport_socket = Some(socket);
         return;

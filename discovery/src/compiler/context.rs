@@ -6,8 +6,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::hash::Hasher as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use hawser_api::istio::VirtualService;
 use hawser_api::istio::destination_rule::{DestinationRule, Subset};
 use hawser_api::names::{OutboundCluster, clusters};
 use hawser_mesh::Hostname;
@@ -94,6 +95,34 @@ impl<'a> Context<'a> {
     /// Whether callers of the view see a service's port.
     pub(super) fn admits(&self, state: &ServiceState, port: u16) -> bool {
         self.view.scope.as_ref().is_none_or(|scope| scope.admits(&state.service, port))
+    }
+
+    /// The VirtualService that counts for calls to a service's port, with its namespace.
+    pub(super) fn virtual_service(
+        &self,
+        state: &'a ServiceState,
+        port: u16,
+        fits: impl Fn(&VirtualService) -> bool,
+    ) -> Option<(&'a str, &'a VirtualService)> {
+        let scope = self.view.scope.as_ref();
+        state.rules.virtual_service(&self.view.namespace, |object, rule| {
+            let domain = &self.settings().domain;
+            fits(rule) && scope.is_none_or(|scope| scope.counts(&state.service, port, (object, rule), domain))
+        })
+    }
+
+    /// Services behind a listener that the Sidecar has proxies bind, by name.
+    pub(super) fn behind(&self, at: SocketAddr) -> Vec<&'a ServiceState> {
+        let Some(scope) = &self.view.scope else { return Vec::new() };
+        self.note(Read::Port(at.port()));
+        let all = self.snapshot.on_port(at.port());
+        all.filter(|state| self.is_visible(state) && scope.leads(at, &state.service)).collect()
+    }
+
+    /// Such listeners that lead somewhere.
+    pub(super) fn bound(&self) -> Vec<SocketAddr> {
+        let all = self.view.scope.iter().flat_map(|scope| scope.bound());
+        all.filter(|at| !self.behind(*at).is_empty()).collect()
     }
 
     /// Instances of a service.

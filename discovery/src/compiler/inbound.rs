@@ -26,15 +26,15 @@ use super::cluster::{as_received, connect_timeout, from_itself, keepalive, lasti
 use super::context::Context;
 use super::endpoints::istio_workload;
 use super::listener::chain::{Inspect, http, inspectors, listener_filter, tcp};
-use super::listener::ipv6;
+use super::listener::{bound, ipv6};
 use super::policy::Policy;
-use super::proto::{address, any, duration, name, structure, text};
+use super::proto::{address, any, duration, endpoint_address, list, name, structure, text};
 use super::route::action::to;
 use super::route::everything;
 use super::security::{self, Guard};
 use super::tls;
 use crate::registry::model::{Member, TlsMode};
-use crate::registry::{Intake, Snapshot};
+use crate::registry::{Intake, Snapshot, spoken};
 use crate::view::Class;
 
 /// The ports that a workload declares, with what they speak: those of its services that it serves.
@@ -73,11 +73,7 @@ pub(super) fn taken(snapshot: &Snapshot, member: &Member) -> BTreeMap<u16, Proto
         return declared(snapshot, member);
     }
     let ports = intake.ports.iter().filter_map(|listener| listener.port.as_ref());
-    let said = |protocol: &str, name: &str| match protocol {
-        "" => Protocol::from_port_name(name),
-        protocol => protocol.parse().unwrap_or_default(),
-    };
-    let spoken = ports.filter_map(|port| Some((port.number.number()?, said(&port.protocol, &port.name))));
+    let spoken = ports.filter_map(|port| Some((port.number.number()?, spoken(port))));
     spoken.filter(|(_, protocol)| *protocol != Protocol::Udp).collect()
 }
 
@@ -90,6 +86,28 @@ fn brought(snapshot: &Snapshot, member: &Member) -> Vec<String> {
     };
     let special = taken(snapshot, member).into_keys().filter(is_special);
     special.map(|port| names::inbound_cluster(port, None)).collect()
+}
+
+/// Where the proxy of a workload listens by itself for what comes in.
+pub(super) fn bound_of(snapshot: &Snapshot, member: &Member) -> Vec<SocketAddr> {
+    intake(snapshot, member).bound(member.address("").and_then(|own| own.parse().ok())).collect()
+}
+
+/// A listener of its own, for a port that its Sidecar has it bind.
+pub(super) fn listener_at(context: &Context<'_>, member: &Arc<Member>, name: &str) -> Option<Compiled> {
+    let at = bound::at(context.view.class, name)?;
+    if !bound_of(context.snapshot, member).contains(&at) {
+        return None;
+    }
+    let protocol = *taken(context.snapshot, member).get(&at.port())?;
+    let Guard { http, tcp, mut needs } = security::guard(context, &member.security);
+    let guard = Guard { http, tcp, needs: Vec::new() };
+    let chains = port_chains(context, Some(at.port()), protocol, mode(context, member.modes.of(at.port())), &guard);
+    if chains.is_empty() {
+        return None;
+    }
+    needs.push((TypeUrl::CLUSTER, names::inbound_cluster(at.port(), None).into()));
+    Some(bound::inbound(context, name, at, chains, needs))
 }
 
 /// `virtualInbound`; without a workload, only what passes through.
@@ -123,6 +141,13 @@ pub(super) fn listener(
         chains.insert(0, black_hole(context));
         chains.extend(port_chains(context, None, Protocol::Auto, mode(context, modes.all), &guard));
     }
+    // Ours is told here which other listeners are its own.
+    let calls = context.view.scope.iter().flat_map(|scope| scope.bound());
+    let bound: Vec<SocketAddr> =
+        member.into_iter().flat_map(|m| bound_of(context.snapshot, m)).chain(calls).filter(|_| ours).collect();
+    if chains.is_empty() && !bound.is_empty() {
+        chains.push(black_hole(context));
+    }
     if chains.is_empty() {
         return None;
     }
@@ -141,7 +166,7 @@ pub(super) fn listener(
         continue_on_listener_filters_timeout: true,
         traffic_direction: TrafficDirection::Inbound as i32,
         access_log: access_log::of_listener(context),
-        metadata: member.filter(|_| ours).map(|member| own(member)),
+        metadata: (ours && (member.is_some() || !bound.is_empty())).then(|| own(context, member, &bound)),
         ..Listener::default()
     };
     let brought = member.filter(|_| ours).into_iter().flat_map(|member| brought(context.snapshot, member));
@@ -170,9 +195,9 @@ pub(super) fn cluster(context: &Context<'_>, member: Option<&Arc<Member>>, name:
         ..Cluster::default()
     };
     match local(endpoint, member) {
-        Some((ip, port)) => {
+        Some(at) => {
             made.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static as i32));
-            made.load_assignment = Some(assignment(name, address(&ip, port)));
+            made.load_assignment = Some(assignment(name, at));
         }
         None => original(&mut made),
     }
@@ -193,12 +218,15 @@ pub(super) fn cluster(context: &Context<'_>, member: Option<&Arc<Member>>, name:
 }
 
 /// Where a Sidecar's endpoint is: on this host, or at the workload's own address.
-fn local(endpoint: &str, member: &Member) -> Option<(String, u16)> {
+fn local(endpoint: &str, member: &Member) -> Option<core::Address> {
+    if endpoint.starts_with("unix://") {
+        return endpoint_address(endpoint, 0);
+    }
     let at: SocketAddr = endpoint.parse().ok()?;
     let own = || member.address("").filter(|a| a.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == at.is_ipv4()));
     let ip = if at.ip().is_unspecified() { own().map(str::to_owned) } else { None };
     let loopback = if at.is_ipv4() { "127.0.0.1" } else { "::1" };
-    Some((ip.unwrap_or_else(|| loopback.to_owned()), at.port()))
+    Some(address(ip.as_deref().unwrap_or(loopback), at.port()))
 }
 
 fn assignment(cluster: &str, at: core::Address) -> ClusterLoadAssignment {
@@ -289,7 +317,7 @@ fn chains_to(
     accept: Accept,
     guard: &Guard,
 ) -> Vec<FilterChain> {
-    let trust_domain = &context.settings().trust_domain;
+    let trust_domains = context.settings().trust_domains();
     let label = port.map_or_else(|| "virtualInbound-catchall".to_owned(), |port| format!("0.0.0.0_{port}"));
     let chain = |(index, kind): (usize, Kind)| FilterChain {
         name: if index == 0 { label.clone() } else { format!("{label}-{index}") },
@@ -301,7 +329,7 @@ fn chains_to(
         }),
         transport_socket: kind
             .mutual
-            .then(|| tls::downstream(SECRET_DEFAULT, kind.http, context.view.class, trust_domain)),
+            .then(|| tls::downstream(SECRET_DEFAULT, kind.http, context.view.class, &trust_domains)),
         filters: match kind.http {
             true => {
                 vec![http::inbound(context, route(cluster, context.view.class), &label, kind.mutual, &guard.http)]
@@ -350,13 +378,20 @@ fn black_hole(context: &Context<'_>) -> FilterChain {
     }
 }
 
-/// Tells our proxy which workload it serves, and which endpoints are its own host.
-fn own(member: &Member) -> core::Metadata {
+/// Tells our proxy which workload it serves, which endpoints are its own host, and which listeners it is to bind.
+fn own(context: &Context<'_>, member: Option<&Arc<Member>>, bound: &[SocketAddr]) -> core::Metadata {
     let mut all = BTreeMap::new();
-    let workload = structure([("workload", text(istio_workload(member)))]);
-    all.insert(metadata::ISTIO.to_owned(), workload);
-    if let Some(instance) = &member.workload.instance {
-        all.insert(metadata::HAWSER.to_owned(), structure([("host", text(&*instance.instance_id))]));
+    if let Some(member) = member {
+        all.insert(metadata::ISTIO.to_owned(), structure([("workload", text(istio_workload(member)))]));
+    }
+    let instance = member.and_then(|member| member.workload.instance.as_ref());
+    let names = || bound.iter().map(|at| text(bound::name(context.view.class, *at))).collect();
+    let said = [
+        instance.map(|instance| ("host", text(&*instance.instance_id))),
+        (!bound.is_empty()).then(|| (metadata::BOUND, list(names()))),
+    ];
+    if said.iter().any(Option::is_some) {
+        all.insert(metadata::HAWSER.to_owned(), structure(said.into_iter().flatten()));
     }
     core::Metadata { filter_metadata: all }
 }

@@ -4,6 +4,7 @@
 //! and the routes and clusters it needs. Invariant: none but `virtualOutbound` binds a port: the others are found by
 //! the address that a connection was going to.
 
+pub(super) mod bound;
 pub(super) mod chain;
 mod connections;
 mod wide;
@@ -31,6 +32,11 @@ pub(super) fn outbound(context: &Context<'_>, name: &str) -> Option<Compiled> {
     if name == listeners::VIRTUAL_OUTBOUND {
         return (context.view.class == Class::Envoy).then(|| virtual_outbound(context));
     }
+    if let Some(at) = bound::at(context.view.class, name)
+        && let Some(made) = bound::outbound(context, name, at)
+    {
+        return Some(made);
+    }
     let (address, port) = parse(name)?;
     if address.is_unspecified() {
         return (context.view.class == Class::Envoy && address.is_ipv4())
@@ -51,7 +57,7 @@ pub(super) fn outbound(context: &Context<'_>, name: &str) -> Option<Compiled> {
     let chains = if is_tls(declared.protocol) {
         let tls = |s: &&&ServiceState| s.service.port(port).is_some_and(|p| is_tls(p.protocol));
         let all: Vec<&ServiceState> = states.iter().filter(tls).copied().collect();
-        connections::by_server_name(context, &all, port, address)
+        connections::by_server_name(context, &all, port, address, true)
     } else {
         chains(context, state, declared, address)
     };
@@ -59,7 +65,7 @@ pub(super) fn outbound(context: &Context<'_>, name: &str) -> Option<Compiled> {
 }
 
 /// Whether the application speaks TLS of its own, which tells where it goes by the server name it asks for.
-fn is_tls(protocol: Protocol) -> bool {
+pub(super) fn is_tls(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::Tls | Protocol::Https)
 }
 

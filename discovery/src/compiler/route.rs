@@ -9,9 +9,9 @@ pub(super) mod hash;
 pub(super) mod matching;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use hawser_api::names::{self, OutboundCluster};
+use hawser_api::names::{self, OutboundCluster, clusters};
 use hawser_api::proto::route::{
     DirectResponseAction, Route, RouteConfiguration, RouteMatch, VirtualHost, route::Action, route_match::PathSpecifier,
 };
@@ -32,6 +32,9 @@ pub(super) fn compile(context: &Context<'_>, name: &str) -> Option<Compiled> {
     }
     if let Some(port) = names::port_of_route(name) {
         return context.is_hawser().then(|| of_wide(context, name, port))?;
+    }
+    if let Some(at) = names::bound_at(name) {
+        return of_bound(context, name, at);
     }
     let (host, port) = parse(name)?;
     let state = context.called(&host, port)?;
@@ -72,6 +75,21 @@ fn of_wide(context: &Context<'_>, name: &str, port: u16) -> Option<Compiled> {
     by_host(context, name, &context.wide_on_port(port).into_iter().filter(speaks).collect::<Vec<_>>(), port)
 }
 
+/// Everything behind a listener that a Sidecar has proxies bind.
+fn of_bound(context: &Context<'_>, name: &str, at: SocketAddr) -> Option<Compiled> {
+    let states = context.behind(at);
+    if states.is_empty() {
+        return None;
+    }
+    let mut virtual_hosts = hosts(context, &states, at.port());
+    // Where such a request was going is the listener itself.
+    virtual_hosts.push(match context.passes_unknown() {
+        true => otherwise("allow_any", action::to(clusters::BLACK_HOLE, context.view.class, None)),
+        false => unknown(context),
+    });
+    finish(name, virtual_hosts)
+}
+
 /// Services told by the host that requests name, and what becomes of other requests.
 fn by_host(context: &Context<'_>, name: &str, states: &[&ServiceState], port: u16) -> Option<Compiled> {
     if states.is_empty() {
@@ -88,6 +106,10 @@ fn unknown(context: &Context<'_>) -> VirtualHost {
         true => ("allow_any", action::to(&context.unknown(), context.view.class, None)),
         false => ("block_all", Action::DirectResponse(DirectResponseAction { status: 502, body: None })),
     };
+    otherwise(label, action)
+}
+
+fn otherwise(label: &str, action: Action) -> VirtualHost {
     let route = Route { name: label.to_owned(), r#match: Some(everything()), action: Some(action), ..Route::default() };
     VirtualHost {
         name: label.to_owned(),
@@ -130,7 +152,7 @@ fn finish(name: &str, virtual_hosts: Vec<VirtualHost>) -> Option<Compiled> {
 fn virtual_host(context: &Context<'_>, state: &ServiceState, port: &ServicePort, domains: Vec<String>) -> VirtualHost {
     let service = &state.service;
     let mut routes = Vec::new();
-    let rule = state.rules.virtual_service(&context.view.namespace, |r| !r.http.is_empty());
+    let rule = context.virtual_service(state, port.port, |r| !r.http.is_empty());
     if let Some((namespace, rule)) = rule {
         for http in &rule.http {
             for r#match in matching::matches(http, context.view, port.port) {

@@ -44,12 +44,18 @@ pub(super) struct Guard {
 /// The filters of a workload.
 pub(super) fn guard(context: &Context<'_>, security: &Security) -> Guard {
     let mut guard = Guard::default();
-    let trust_domain = &context.settings().trust_domain;
+    let trust_domains = context.settings().trust_domains();
     let mut all = Vec::new();
     for (object, resource) in &security.authorization {
         if let Spec::AuthorizationPolicy(policy) = &resource.spec {
             let enforceable = !security.unenforceable.contains(object);
-            all.push(Written { object, policy, dry_run: is_dry_run(resource), enforceable, trust_domain });
+            all.push(Written {
+                object,
+                policy,
+                dry_run: is_dry_run(resource),
+                enforceable,
+                trust_domains: &trust_domains,
+            });
         }
     }
     custom::add(context, &all, &mut guard);
@@ -79,7 +85,8 @@ pub(super) struct Written<'p> {
     policy: &'p AuthorizationPolicy,
     dry_run: bool,
     enforceable: bool,
-    trust_domain: &'p TrustDomain,
+    /// The mesh's own, then those that count as it.
+    trust_domains: &'p [&'p TrustDomain],
 }
 
 impl Written<'_> {

@@ -24,13 +24,10 @@ pub(super) fn upstream(
     protocol: Protocol,
     class: Class,
     identities: &[String],
-    trust_domain: &TrustDomain,
+    trust_domains: &[&TrustDomain],
 ) -> core::TransportSocket {
-    let names = if identities.is_empty() {
-        vec![prefix(&format!("spiffe://{trust_domain}/"))]
-    } else {
-        identities.iter().map(|id| exact(id)).collect()
-    };
+    let names =
+        if identities.is_empty() { members(trust_domains) } else { identities.iter().map(|id| exact(id)).collect() };
     let context = UpstreamTlsContext {
         common_tls_context: Some(common(SECRET_DEFAULT, names, offered(protocol, class))),
         sni: sni.map_or_else(|| cluster.sni(), str::to_owned),
@@ -92,20 +89,33 @@ pub(super) fn foreign(
 }
 
 /// A server's TLS: the certificate of `secret`, clients of the mesh.
-pub(super) fn downstream(secret: &str, http: bool, class: Class, trust_domain: &TrustDomain) -> core::TransportSocket {
+pub(super) fn downstream(
+    secret: &str,
+    http: bool,
+    class: Class,
+    trust_domains: &[&TrustDomain],
+) -> core::TransportSocket {
     // Of a client that offers mesh protocols none but ours is ever chosen; of others HTTP's own.
     let protocols: &[&str] = match (http, class) {
         (false, _) => &[],
         (true, Class::Hawser(_)) => &[alpn::HAWSER_H2, "h2", "http/1.1"],
         (true, _) => &["h2", "http/1.1"],
     };
-    let names = vec![prefix(&format!("spiffe://{trust_domain}/"))];
     let context = DownstreamTlsContext {
-        common_tls_context: Some(common(secret, names, protocols.iter().map(|p| (*p).to_owned()).collect())),
+        common_tls_context: Some(common(
+            secret,
+            members(trust_domains),
+            protocols.iter().map(|p| (*p).to_owned()).collect(),
+        )),
         require_client_certificate: Some(true),
         session_ticket_keys_type: None,
     };
     transport_socket("envoy.transport_sockets.tls", any(name::DOWNSTREAM_TLS, &context))
+}
+
+/// Whoever is of one of these trust domains.
+fn members(trust_domains: &[&TrustDomain]) -> Vec<StringMatcher> {
+    trust_domains.iter().map(|domain| prefix(&format!("spiffe://{domain}/"))).collect()
 }
 
 fn common(secret: &str, names: Vec<StringMatcher>, protocols: Vec<String>) -> CommonTlsContext {

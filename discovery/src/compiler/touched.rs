@@ -10,7 +10,7 @@ use hawser_api::names::{self, OutboundCluster, listeners};
 use hawser_mesh::Hostname;
 use hawser_xds::{Changes, TypeUrl};
 
-use super::{Compiler, agent, inbound, route};
+use super::{Compiler, agent, inbound, listener, route};
 use crate::registry::model::WorkloadId;
 use crate::registry::{ServiceState, Snapshot};
 use crate::view::{Class, View};
@@ -83,11 +83,15 @@ pub(super) fn of(
         all.add(TypeUrl::LISTENER, listeners::VIRTUAL_INBOUND);
         for snapshot in [before, after] {
             let Some(member) = snapshot.workload(id) else { continue };
+            let bound = inbound::bound_of(snapshot, member).into_iter();
+            bound.for_each(|at| all.add(TypeUrl::LISTENER, listener::bound::name(view.class, at)));
             inbound::clusters_of(snapshot, member).into_iter().for_each(|name| all.add(TypeUrl::CLUSTER, name));
         }
     } else if changes.defined.iter().any(|host| asked(after, host)) {
         // Policies may ask it, or must deny in its place.
         all.add(TypeUrl::LISTENER, listeners::VIRTUAL_INBOUND);
+        let bound = workload.and_then(|id| after.workload(id)).into_iter().flat_map(|m| inbound::bound_of(after, m));
+        bound.for_each(|at| all.add(TypeUrl::LISTENER, listener::bound::name(view.class, at)));
     } else if workload.is_none() && (changes.policies || !changes.workloads.is_empty()) {
         // Its workload may have been registered, or may have gone.
         all.add(TypeUrl::LISTENER, listeners::VIRTUAL_INBOUND);

@@ -243,7 +243,7 @@ impl<'a> Journey<'a> {
                 self.request(&routes, table, request)
             }
             Serves::Tcp(to) => {
-                let decided = self.virtual_service_of(state, |rule| !rule.tcp.is_empty() || !rule.tls.is_empty());
+                let decided = self.virtual_service_of(state, port, |rule| !rule.tcp.is_empty() || !rule.tls.is_empty());
                 let onward = tunnel(chain).map(|tunnel| format!(", a {tunnel}")).unwrap_or_default();
                 self.step(
                     "listener",
@@ -319,7 +319,10 @@ impl<'a> Journey<'a> {
     fn rule_of(&self, host: &VirtualHost) -> Vec<ObjectRef> {
         let service = host.name.rsplit_once(':').and_then(|(name, _)| name.parse::<Hostname>().ok());
         match service.and_then(|name| self.snapshot.service(&name)) {
-            Some(state) => self.virtual_service_of(state, |rule| !rule.http.is_empty()),
+            Some(state) => {
+                let port = host.name.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
+                self.virtual_service_of(state, port, |rule| !rule.http.is_empty())
+            }
             None => Vec::new(),
         }
     }
@@ -327,9 +330,16 @@ impl<'a> Journey<'a> {
     fn virtual_service_of(
         &self,
         state: &ServiceState,
+        port: u16,
         fits: impl Fn(&hawser_api::istio::VirtualService) -> bool,
     ) -> Vec<ObjectRef> {
-        let found = state.rules.virtual_service_by_name(&self.client.namespace, fits);
+        let settings = &self.snapshot.settings;
+        let scope = self.snapshot.rules.scope(&self.client.namespace, &self.client.labels, settings);
+        let counts = |object: &hawser_api::istio::ObjectRef, rule: &hawser_api::istio::VirtualService| {
+            let scope = scope.as_ref();
+            fits(rule) && scope.is_none_or(|s| s.counts(&state.service, port, (object, rule), &settings.domain))
+        };
+        let found = state.rules.virtual_service_by_name(&self.client.namespace, counts);
         found.map(|(object, _)| reference(object)).into_iter().collect()
     }
 

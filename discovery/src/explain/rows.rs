@@ -17,8 +17,8 @@ use super::words::{action, chain_match, route_match, shares};
 use super::{callee, reference};
 use crate::ads::Asked;
 use crate::compiler::Sight;
-use crate::registry::Snapshot;
 use crate::registry::model::Member;
+use crate::registry::{Scope, Snapshot};
 use crate::view::Client;
 
 /// What may be asked for.
@@ -127,13 +127,21 @@ impl Reader<'_> {
     }
 
     fn routes(&self) -> Vec<ProxyConfigRow> {
+        let settings = &self.snapshot.settings;
+        let scope = self.snapshot.rules.scope(&self.client.namespace, &self.client.labels, settings);
         let mut rows = Vec::new();
         for table in self.all::<RouteConfiguration>(&TypeUrl::ROUTE) {
             for host in &table.virtual_hosts {
-                let service = host.name.rsplit_once(':').and_then(|(name, _)| name.parse::<Hostname>().ok());
-                let state = service.and_then(|name| self.snapshot.service(&name));
-                let rule = state.and_then(|state| {
-                    state.rules.virtual_service_by_name(&self.client.namespace, |rule| !rule.http.is_empty())
+                let named = host.name.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok()?)));
+                let found = named.and_then(|(name, port): (&str, u16)| {
+                    Some((self.snapshot.service(&name.parse::<Hostname>().ok()?)?, port))
+                });
+                let rule = found.and_then(|(state, port)| {
+                    state.rules.virtual_service_by_name(&self.client.namespace, |object, rule| {
+                        let (service, domain) = (&state.service, &settings.domain);
+                        let counts = |scope: &Arc<Scope>| scope.counts(service, port, (object, rule), domain);
+                        !rule.http.is_empty() && scope.as_ref().is_none_or(counts)
+                    })
                 });
                 let decided_by: Vec<ObjectRef> = rule.map(|(object, _)| reference(object)).into_iter().collect();
                 rows.extend(host.routes.iter().map(|route| ProxyConfigRow {

@@ -20,6 +20,7 @@ use self::policies::Policies;
 pub use self::security::Security;
 use self::security::SecurityRules;
 use self::sidecars::Sidecars;
+pub(crate) use self::sidecars::spoken;
 pub use self::sidecars::{Intake, Scope, Unknown};
 use super::Settings;
 use super::merge::selects;
@@ -42,7 +43,7 @@ impl HostRules {
     pub fn virtual_service(
         &self,
         namespace: &str,
-        fits: impl Fn(&VirtualService) -> bool,
+        fits: impl Fn(&ObjectRef, &VirtualService) -> bool,
     ) -> Option<(&str, &VirtualService)> {
         self.virtual_service_by_name(namespace, fits).map(|(object, rule)| (object.namespace.as_str(), rule))
     }
@@ -51,10 +52,12 @@ impl HostRules {
     pub fn virtual_service_by_name(
         &self,
         namespace: &str,
-        fits: impl Fn(&VirtualService) -> bool,
+        fits: impl Fn(&ObjectRef, &VirtualService) -> bool,
     ) -> Option<(&ObjectRef, &VirtualService)> {
         self.virtual_services.iter().find_map(|(object, resource)| match &resource.spec {
-            Spec::VirtualService(rule) if visible(&rule.export_to, &object.namespace, namespace) && fits(rule) => {
+            Spec::VirtualService(rule)
+                if visible(&rule.export_to, &object.namespace, namespace) && fits(object, rule) =>
+            {
                 Some((object, &**rule))
             }
             _ => None,

@@ -16,6 +16,7 @@ use crate::registry::{AccessLogging, AuthzProvider, AuthzProviders, LogFormat, S
 pub(super) struct Chosen {
     /// `trustDomain`.
     pub(super) trust_domain: Option<TrustDomain>,
+    trust_domain_aliases: Vec<TrustDomain>,
     root_namespace: Option<String>,
     registry_only: bool,
     dns_refresh: Option<Duration>,
@@ -32,6 +33,7 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
     let config = parse_mesh_config(&name, &text)?;
     let chosen = Chosen {
         trust_domain: Some(&config.trust_domain).filter(|d| !d.is_empty()).map(|d| d.parse()).transpose()?,
+        trust_domain_aliases: config.trust_domain_aliases.iter().map(|d| d.parse()).collect::<Result<_, _>>()?,
         root_namespace: Some(config.root_namespace.clone()).filter(|n| !n.is_empty()),
         registry_only: config
             .outbound_traffic_policy
@@ -45,6 +47,7 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
     let others = |provider: &ExtensionProvider| !chosen.authorization.contains_key(&provider.name);
     let rest = MeshConfig {
         trust_domain: String::new(),
+        trust_domain_aliases: Vec::new(),
         root_namespace: String::new(),
         outbound_traffic_policy: None,
         dns_refresh_rate: None,
@@ -70,6 +73,7 @@ impl Chosen {
         if let Some(namespace) = &self.root_namespace {
             settings.root_namespace.clone_from(namespace);
         }
+        settings.trust_domain_aliases.clone_from(&self.trust_domain_aliases);
         settings.allow_any = !self.registry_only;
         settings.dns_refresh = self.dns_refresh.unwrap_or(settings.dns_refresh);
         settings.detect = self.detect.unwrap_or(settings.detect);
@@ -153,6 +157,20 @@ mod tests {
         }
         assert!(said(&grpc.replace("opa.default.svc", "'*.default.svc'")).unwrap_err().contains("is not a service"));
         assert!(said(&grpc.replace("name: opa", "name: Opa")).unwrap_err().contains("extensionProviders[0].name: "));
+    }
+
+    #[test]
+    fn the_file_says_which_trust_domains_count_as_the_meshs_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("mesh.yaml");
+        std::fs::write(&file, "trustDomainAliases: [old.example, cluster.local]\n").unwrap();
+        let mut settings = Settings::new("cluster.local".parse().unwrap());
+        read(Some(&file)).unwrap().apply(&mut settings);
+        let all: Vec<&str> = settings.trust_domains().into_iter().map(|domain| domain.as_str()).collect();
+        assert_eq!(all, ["cluster.local", "old.example"]);
+        std::fs::write(&file, "trustDomainAliases: [a/b]\n").unwrap();
+        let refused = read(Some(&file)).unwrap_err();
+        assert!(format!("{refused:#}").contains("trustDomainAliases[0]"), "{refused:#}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::config::{ClusterSpec, EndpointSet, EndpointSpec, Health, Workload};
 fn endpoint(port: u16, health: Health, weight: u32) -> EndpointSpec {
     EndpointSpec {
         address: SocketAddr::from(([10, 0, 0, 1], port)),
+        socket: None,
         health,
         weight,
         locality_weight: 0,

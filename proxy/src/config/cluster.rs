@@ -326,7 +326,8 @@ impl Cluster {
                 u64::from(e.weight)
             };
             // Another identity at the same address is another endpoint.
-            let old = kept.get(&e.address).filter(|old| old.spec.identity == e.identity).map(|old| &old.state);
+            let same = |old: &&&Arc<Endpoint>| old.spec.identity == e.identity && old.spec.socket == e.socket;
+            let old = kept.get(&e.address).filter(same).map(|old| &old.state);
             let state = match (old, e.health) {
                 (Some(state), Health::Lost) => {
                     state.lost.cancel();

@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hawser_api::names::metadata;
 use hawser_api::proto::core::HealthStatus;
+use hawser_api::proto::core::address::Address;
 use hawser_api::proto::endpoint as proto;
 use tokio_util::sync::CancellationToken;
 
 use super::proto::{At as _, Refused, host_and_port, metadata_text, metadata_value, refuse, socket_address};
+
+/// The longest path that the kernel takes.
+const LONGEST_PATH: usize = 107;
 
 /// All endpoints of a cluster.
 #[derive(Debug, Default)]
@@ -26,6 +30,8 @@ pub struct EndpointSet {
 pub struct EndpointSpec {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The Unix socket that it is, in place of an address; `@` begins an abstract name.
+    pub socket: Option<Arc<str>>,
     /// Its health.
     pub health: Health,
     /// Its share among the endpoints of its locality.
@@ -187,8 +193,16 @@ fn spec(
     let Some(proto::lb_endpoint::HostIdentifier::Endpoint(at)) = &endpoint.host_identifier else {
         refuse!("endpoint is missing");
     };
+    let socket: Option<Arc<str>> = match at.address.as_ref().and_then(|at| at.address.as_ref()) {
+        Some(Address::Pipe(pipe)) if pipe.path.len() > 1 && pipe.path.len() <= LONGEST_PATH => {
+            Some(pipe.path.as_str().into())
+        }
+        Some(Address::Pipe(pipe)) => refuse!("address: {:?} is no path of a socket", pipe.path),
+        _ => None,
+    };
     let (name, address) = match host_and_port(at.address.as_ref()).filter(|_| names) {
         Some((name, port)) => (Some(name.into()), SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)),
+        None if socket.is_some() => (None, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)),
         None => (None, socket_address("address", at.address.as_ref())?),
     };
     let health = match HealthStatus::try_from(endpoint.health_status) {
@@ -214,6 +228,7 @@ fn spec(
     }
     let spec = EndpointSpec {
         address,
+        socket,
         health,
         weight: endpoint.load_balancing_weight.unwrap_or(1).max(1),
         locality_weight: group.load_balancing_weight.unwrap_or(0),

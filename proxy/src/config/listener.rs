@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use hawser_api::names::metadata;
+use hawser_api::names::{self, metadata};
 use hawser_api::proto::{core, listener as proto, tcp_proxy, tls};
 
 use prost::Message as _;
@@ -22,6 +22,8 @@ use crate::access_log::AccessLog;
 /// How long the first bytes of a connection are waited for where they decide, unless the listener says.
 const DETECT: Duration = Duration::from_secs(1);
 const LONGEST_DETECT: Duration = Duration::from_secs(15);
+/// The most listeners that are bound for one Sidecar.
+const MOST_BOUND: usize = 256;
 const TCP_IDLE: Duration = Duration::from_secs(3600);
 
 /// A listener.
@@ -43,6 +45,10 @@ pub struct Listener {
     pub access_log: Vec<Arc<AccessLog>>,
     /// What it says of its port holds at any address of which nothing else can be found out.
     pub anywhere: bool,
+    /// It is for what comes in.
+    pub inbound: bool,
+    /// Names of listeners that we are to bind, if the listener says so.
+    pub bound: Vec<Arc<str>>,
     /// Last use in milliseconds of [`crate::clock`]; kept over versions.
     pub used: Arc<AtomicU64>,
 }
@@ -138,6 +144,8 @@ impl Listener {
                 metadata_value(listener.metadata.as_ref(), metadata::HAWSER, metadata::ANYWHERE),
                 Some(prost_types::value::Kind::BoolValue(true))
             ),
+            inbound: listener.traffic_direction == core::TrafficDirection::Inbound as i32,
+            bound: bound(listener.metadata.as_ref())?,
             used: before.map_or_else(|| Arc::new(AtomicU64::new(crate::clock::now_ms())), |b| b.used.clone()),
         };
         let kept = |old: &Arc<Chain>| new.all().any(|c| Arc::ptr_eq(c, old));
@@ -149,6 +157,25 @@ impl Listener {
     pub fn all(&self) -> impl Iterator<Item = &Arc<Chain>> {
         self.chains.iter().chain(self.default.as_ref())
     }
+}
+
+/// Listeners to bind that a listener's metadata names.
+fn bound(said: Option<&core::Metadata>) -> Result<Vec<Arc<str>>, Refused> {
+    use prost_types::value::Kind;
+    let Some(Kind::ListValue(all)) = metadata_value(said, metadata::HAWSER, metadata::BOUND) else {
+        return Ok(Vec::new());
+    };
+    if all.values.len() > MOST_BOUND {
+        refuse!("metadata: {} listeners are to be bound, {MOST_BOUND} are the most", all.values.len());
+    }
+    let mut names = Vec::new();
+    for value in &all.values {
+        match &value.kind {
+            Some(Kind::StringValue(name)) if names::bound_at(name).is_some() => names.push(name.as_str().into()),
+            other => refuse!("metadata: {other:?} is no listener to bind"),
+        }
+    }
+    Ok(names)
 }
 
 impl TcpSpec {

@@ -1,6 +1,6 @@
 //! The configuration as workers see it: immutable, shared, swapped whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub struct Config {
     pub anywhere: HashMap<u16, Arc<Listener>>,
     /// The inbound listener.
     pub inbound: Option<Arc<Listener>>,
+    /// Listeners that we bind ourselves, by where they are.
+    pub bound: BTreeMap<SocketAddr, Arc<Listener>>,
     /// Routes by name.
     pub routes: HashMap<Arc<str>, Arc<RouteTable>>,
     /// Clusters by name.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hawser_api::names::{listeners, types};
+use hawser_api::names::{bound_at, listeners, types};
 use hawser_api::proto::{cluster, endpoint, listener, route, tls};
 use prost::Message as _;
 
@@ -95,8 +95,11 @@ impl Store {
         match kind {
             Kind::Listener => {
                 let message = listener::Listener::decode(value).map_err(unreadable)?;
-                if name != listeners::VIRTUAL_INBOUND && listener_address(name).is_none() {
-                    refuse!("a listener is named <address>_<port> or {}", listeners::VIRTUAL_INBOUND);
+                let known =
+                    name == listeners::VIRTUAL_INBOUND || listener_address(name).is_some() || bound_at(name).is_some();
+                if !known {
+                    let inbound = listeners::VIRTUAL_INBOUND;
+                    refuse!("a listener is named <address>_<port>, bound_<address>_<port> or {inbound}");
                 }
                 let before = self.listeners.get(name).map(AsRef::as_ref);
                 let listener = Arc::new(Listener::new(&message, before)?);
@@ -222,13 +225,18 @@ impl Store {
         }
     }
 
-    /// What the held listeners need, directly or not: routes, clusters, endpoints, secrets.
+    /// What the held listeners need, directly or not: routes, clusters, endpoints, secrets, listeners that are to be bound.
     pub fn wanted(&self) -> BTreeSet<(Kind, Arc<str>)> {
-        let mut wanted = BTreeSet::new();
+        let mut wanted: BTreeSet<_> = self.bound().iter().map(|name| (Kind::Listener, name.clone())).collect();
         for listener in self.listeners.values() {
             self.closure(listener, &mut wanted);
         }
         wanted
+    }
+
+    /// Names of listeners that we are to bind.
+    fn bound(&self) -> &[Arc<str>] {
+        self.listeners.get(listeners::VIRTUAL_INBOUND).map_or(&[], |inbound| &inbound.bound)
     }
 
     /// Whether all that a listener needs is there.
@@ -355,6 +363,11 @@ impl Store {
                 config.outbound.insert(address, listener.clone());
             }
         }
+        for name in self.bound() {
+            if let (Some(at), Some(listener)) = (bound_at(name), self.listeners.get(name)) {
+                config.bound.insert(at, listener.clone());
+            }
+        }
         // Clusters that need no resource: where the connection was going.
         for spec in self.built_in() {
             let name = spec.name.clone();
@@ -385,7 +398,7 @@ impl Store {
 
     /// Outbound listeners beyond so many, those that were used the longest time ago.
     pub fn least_used(&self, most: usize) -> Vec<Arc<str>> {
-        let outbound = self.listeners.iter().filter(|(name, _)| ***name != *listeners::VIRTUAL_INBOUND);
+        let outbound = self.listeners.iter().filter(|(name, _)| listener_address(name).is_some());
         let used = |l: &Listener| l.used.load(std::sync::atomic::Ordering::Relaxed);
         let mut all: Vec<_> = outbound.map(|(name, listener)| (used(listener), name)).collect();
         all.sort();
@@ -396,7 +409,7 @@ impl Store {
     /// Outbound listeners that nobody has used since `then`.
     pub fn unused_since(&self, then: u64) -> Vec<Arc<str>> {
         let old = |l: &Listener| l.used.load(std::sync::atomic::Ordering::Relaxed) < then;
-        let outbound = self.listeners.iter().filter(|(name, _)| ***name != *listeners::VIRTUAL_INBOUND);
+        let outbound = self.listeners.iter().filter(|(name, _)| listener_address(name).is_some());
         outbound.filter(|(_, l)| old(l)).map(|(name, _)| name.clone()).collect()
     }
 }

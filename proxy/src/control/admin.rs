@@ -117,8 +117,9 @@ fn summary(config: &Config) -> Value {
         .map(|(name, c)| (name.to_string(), json!({ "identity": c.identity.as_str(), "not_after": c.not_after })))
         .collect();
     let instance = config.instance();
+    let bound: Vec<_> = config.bound.keys().map(ToString::to_string).collect();
     json!({
-        "instance": instance, "outbound": outbound, "inbound": inbound,
+        "instance": instance, "outbound": outbound, "inbound": inbound, "bound": bound,
         "routes": routes, "clusters": clusters, "secrets": secrets,
     })
 }

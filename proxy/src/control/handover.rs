@@ -13,6 +13,7 @@ use hawser_daemon::backoff::Backoff;
 use hawser_daemon::readiness::Guard;
 use hawser_sockets::{FdLimits, recv_fds, send_fds};
 use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
 
 use super::Threads;
 use crate::listen::{Entrance, Socket};
@@ -61,7 +62,8 @@ async fn session(
             ensure!(worker < threads.count(), "a socket for worker {worker}, which there is not");
             ensure!(holds.len() < handover::MOST, "too many sockets");
             let workload = listener.workload.clone();
-            threads.give(worker, Socket { listener: socket.try_clone()?, entrance, workload, shared: true });
+            let (listener_here, over) = (socket.try_clone()?, CancellationToken::new());
+            threads.give(worker, Socket { listener: listener_here, entrance, workload, shared: true, over });
             tracing::info!(name = %listener.name, addr = %listener.addr, worker, "listening");
             holds.push((listener, socket));
         }

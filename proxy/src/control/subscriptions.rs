@@ -132,6 +132,10 @@ impl Subscriptions {
         let over: Vec<_> = self.explicit.iter().filter(|e| !wanted.contains(*e)).cloned().collect();
         for (kind, name) in over {
             self.explicit.remove(&(kind, name.clone()));
+            if kind == Kind::Listener {
+                // Nobody says that it is gone to who does not want it.
+                self.changed |= self.store.remove(kind, &name);
+            }
             self.outbox.extend(self.client.unsubscribe(&TypeUrl::from(kind.type_url()), [name]));
         }
     }

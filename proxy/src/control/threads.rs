@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::listen::{self, Entrance, Socket};
 use crate::telemetry::Registry;
@@ -61,10 +62,25 @@ impl Threads {
             for worker in 0..self.count() {
                 let listener = bind(*entrance, *address).with_context(|| format!("can't listen on {address}"))?;
                 listener.set_nonblocking(true)?;
-                self.give(worker, Socket { listener, entrance: *entrance, workload: None, shared: false });
+                let over = CancellationToken::new();
+                self.give(worker, Socket { listener, entrance: *entrance, workload: None, shared: false, over });
             }
         }
         Ok(())
+    }
+
+    /// Binds an address that a Sidecar asks for, on every worker or on none; it is given up with what is returned.
+    ///
+    /// # Errors
+    /// If it can't be bound.
+    pub(super) fn listen(&self, address: SocketAddr) -> std::io::Result<CancellationToken> {
+        let over = CancellationToken::new();
+        let made: std::io::Result<Vec<_>> = (0..self.count()).map(|_| bind(Entrance::Bound, address)).collect();
+        for (worker, listener) in made?.into_iter().enumerate() {
+            let over = over.clone();
+            self.give(worker, Socket { listener, entrance: Entrance::Bound, workload: None, shared: false, over });
+        }
+        Ok(over)
     }
 
     /// The series of all workers.
@@ -75,7 +91,7 @@ impl Threads {
 
 fn bind(entrance: Entrance, address: SocketAddr) -> std::io::Result<TcpListener> {
     match entrance {
-        Entrance::Outbound | Entrance::Hbone => hawser_sockets::reuse_port_listener(address, BACKLOG),
+        Entrance::Outbound | Entrance::Hbone | Entrance::Bound => hawser_sockets::reuse_port_listener(address, BACKLOG),
         // Without the capability connections must come by REDIRECT.
         Entrance::Inbound => hawser_sockets::transparent_listener(address, BACKLOG)
             .or_else(|_| hawser_sockets::reuse_port_listener(address, BACKLOG)),

@@ -149,7 +149,7 @@ mod tests {
         let Made::Tcp(spec) = &config.inbound.as_ref().unwrap().chains[0].filter else { panic!("it carries") };
         let (to, from) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:1".parse().unwrap());
         let mut marks = Marks::default();
-        let facts = Facts::of(Arrival { to, peer: Some(from) }, None, peer);
+        let facts = Facts::of(Arrival { to, peer: Some(from), bound: false }, None, peer);
         let TcpGuard::Rbac(rbac) = &spec.guards[0] else { panic!("it is of policies") };
         match decide(rbac, &facts, &mut marks) {
             Verdict::Passes => (None, marks),

@@ -38,6 +38,8 @@ pub struct Connection {
     pub to: SocketAddr,
     /// Where it came from.
     pub from: Option<SocketAddr>,
+    /// It came to a listener of ours by itself.
+    pub bound: bool,
     /// Who calls, proved by mTLS.
     pub peer: Option<Peer>,
     /// It is TLS that ends here. What comes out of a tunnel is as it went in.
@@ -65,7 +67,7 @@ impl Connection {
 
     /// What policies look at, without the request.
     pub(super) fn facts(&self) -> Facts<'_> {
-        let arrival = Arrival { to: self.to, peer: self.from };
+        let arrival = Arrival { to: self.to, peer: self.from, bound: self.bound };
         Facts::of(arrival, self.server_name.as_deref(), self.peer.as_ref().map(|peer| &*peer.identity))
     }
 
@@ -132,6 +134,7 @@ pub async fn serve(
         side,
         to: arrival.to,
         from: arrival.peer,
+        bound: arrival.bound,
         peer,
         secure: stream.is_tls(),
         client_cert,

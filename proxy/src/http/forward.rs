@@ -481,6 +481,9 @@ impl Call<'_> {
     fn target<'t>(&'t self, cluster: &'t Arc<Cluster>, hash: Option<u64>, tried: &Tried) -> Option<Target<'t>> {
         let caller = self.connection.from.as_ref().map(|from| (from, &self.connection.to));
         if cluster.spec.discovery == Discovery::Original {
+            if self.connection.bound {
+                return None;
+            }
             return Some(Target {
                 cluster,
                 to: To::Address(cluster.spec.original_address(self.connection.to)),

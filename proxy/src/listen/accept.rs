@@ -1,4 +1,4 @@
-//! Accept loops: one a listening socket, on the worker that owns it.
+//! Accept loops: one a listening socket, on the worker that owns it, until the process ends or the socket is given up.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use hawser_api::handover;
 
-use super::dispatch::{Arrival, inbound, outbound};
+use super::dispatch::{Arrival, bound, inbound, outbound};
 use super::refuse::{Incoming, listener};
 use crate::hbone;
 use crate::stream::Plain;
@@ -25,6 +26,8 @@ pub enum Entrance {
     Inbound,
     /// Tunnels to them, which nobody has to capture.
     Hbone,
+    /// What comes by itself to a listener that a Sidecar asks for.
+    Bound,
 }
 
 impl Entrance {
@@ -50,9 +53,11 @@ pub struct Socket {
     pub workload: Option<String>,
     /// Whether another process holds the same queue, so that we may leave it when we end.
     pub shared: bool,
+    /// Nothing is to be accepted there any more.
+    pub over: CancellationToken,
 }
 
-/// Accepts until the process ends. A socket that somebody else holds too is left at the start of the drain.
+/// Accepts until the process ends, or the socket is given up. A socket that somebody else holds too is left at the start of the drain.
 pub async fn run(worker: Rc<Worker>, socket: Socket) {
     let bound = socket.listener.local_addr();
     let (Ok(bound), Ok(listener)) = (bound, TcpListener::from_std(socket.listener)) else {
@@ -65,6 +70,7 @@ pub async fn run(worker: Rc<Worker>, socket: Socket) {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = worker.shared.drain.draining(), if socket.shared => return,
+            () = socket.over.cancelled() => return,
         };
         match accepted {
             Ok((stream, peer)) => take(&worker, socket.entrance, known, bound, stream, peer),
@@ -77,26 +83,41 @@ pub async fn run(worker: Rc<Worker>, socket: Socket) {
     }
 }
 
-fn take(worker: &Rc<Worker>, entrance: Entrance, known: bool, bound: SocketAddr, stream: TcpStream, peer: SocketAddr) {
+fn take(
+    worker: &Rc<Worker>,
+    entrance: Entrance,
+    known: bool,
+    bound_at: SocketAddr,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
     let counters = worker.counters();
+    let is_bound = entrance == Entrance::Bound;
     let counter = match entrance {
         Entrance::Outbound => &counters.outbound,
         Entrance::Inbound | Entrance::Hbone => &counters.inbound,
+        Entrance::Bound if worker.config().bound.get(&bound_at).is_some_and(|l| l.inbound) => &counters.inbound,
+        Entrance::Bound => &counters.outbound,
     };
     counter.fetch_add(1, Relaxed);
-    let Ok(to) = hawser_sockets::original_dst(&stream) else { return counters.refuse(Refusal::Direct) };
+    let to = if is_bound { stream.local_addr() } else { hawser_sockets::original_dst(&stream) };
+    let Ok(to) = to else { return counters.refuse(Refusal::Direct) };
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
-    let arrival = Arrival { to, peer: Some(SocketAddr::new(peer.ip().to_canonical(), peer.port())) };
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let arrival = Arrival { to, peer: Some(peer), bound: is_bound };
     let Some(open) = worker.open() else {
         let config = worker.config();
-        let listener = listener(&config, arrival, entrance == Entrance::Outbound);
+        let listener = match entrance {
+            Entrance::Bound => config.bound.get(&bound_at).map(|l| &**l),
+            entrance => listener(&config, arrival, entrance == Entrance::Outbound),
+        };
         return Incoming::new(worker, arrival, listener).refuse(Refusal::TooMany);
     };
     let direct = stream.local_addr().is_ok_and(|local| {
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
-        local == to && to.port() == bound.port()
+        local == to && to.port() == bound_at.port()
     });
-    if direct && entrance != Entrance::Hbone {
+    if direct && !matches!(entrance, Entrance::Hbone | Entrance::Bound) {
         return counters.refuse(Refusal::Direct);
     }
     if !known {
@@ -111,6 +132,7 @@ fn take(worker: &Rc<Worker>, entrance: Entrance, known: bool, bound: SocketAddr,
             Entrance::Outbound => outbound(&serving, plain, arrival).await,
             Entrance::Inbound => inbound(&serving, plain, arrival).await,
             Entrance::Hbone => hbone::serve(&serving, plain, arrival).await,
+            Entrance::Bound => bound(&serving, plain, arrival, bound_at).await,
         }
     });
 }

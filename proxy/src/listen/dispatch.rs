@@ -40,6 +40,8 @@ pub struct Arrival {
     pub to: SocketAddr,
     /// Where it came from; absent within the process.
     pub peer: Option<SocketAddr>,
+    /// It came to a listener of ours by itself: where it was going is we.
+    pub bound: bool,
 }
 
 /// Serves a call of a workload of this host.
@@ -68,10 +70,20 @@ pub(super) async fn inbound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival)
     serve(worker, plain, arrival, Side::Inbound, &config, &listener).await;
 }
 
+/// Serves what comes to a listener that we have bound because a Sidecar says so.
+pub(super) async fn bound(worker: &Rc<Worker>, plain: Plain, arrival: Arrival, at: SocketAddr) {
+    let config = worker.config();
+    let Some(listener) = config.bound.get(&at).cloned() else {
+        return Incoming::new(worker, arrival, None).refuse(Refusal::NoListener);
+    };
+    let side = if listener.inbound { Side::Inbound } else { Side::Outbound };
+    serve(worker, plain, arrival, side, &config, &listener).await;
+}
+
 /// Takes a call from our own outbound side that begins as anybody's may: it is looked at as theirs are.
 pub fn take_in(worker: &Rc<Worker>, plain: Plain, to: SocketAddr) {
     let serving = worker.clone();
-    worker.spawn(async move { inbound(&serving, plain, Arrival { to, peer: None }).await });
+    worker.spawn(async move { inbound(&serving, plain, Arrival { to, peer: None, bound: false }).await });
 }
 
 /// Takes a call from our own outbound side: who calls, and the name that is asked for. The caller's identity needs no proof: the
@@ -86,7 +98,7 @@ pub fn hand_over(
     let serving = worker.clone();
     worker.spawn(async move {
         let config = serving.config();
-        let incoming = Incoming::new(&serving, Arrival { to, peer: None }, config.inbound.as_deref());
+        let incoming = Incoming::new(&serving, Arrival { to, peer: None, bound: false }, config.inbound.as_deref());
         let Some(listener) = config.inbound.clone() else { return incoming.refuse(Refusal::NoListener) };
         let protocols = match (&caller, offer) {
             // As a ClientHello would have said it.
@@ -117,7 +129,8 @@ pub fn hand_over(
             _ => None,
         };
         let stream = Stream::plain(plain);
-        filter(&serving, stream, Arrival { to, peer: None }, Side::Inbound, &chain, (peer, named), None).await;
+        filter(&serving, stream, Arrival { to, peer: None, bound: false }, Side::Inbound, &chain, (peer, named), None)
+            .await;
     });
 }
 

@@ -111,6 +111,10 @@ pub struct Counters {
     pub xds_rejected: AtomicU64,
     /// Resources held.
     pub xds_resources: AtomicI64,
+    /// Listeners that a Sidecar asks for, and that are bound.
+    pub bound_listeners: AtomicI64,
+    /// Those that can't be bound.
+    pub unbound_listeners: AtomicI64,
     /// Lines of access logs that found no room, or whose file can't be written.
     pub access_log_dropped_lines: AtomicU64,
 }
@@ -169,6 +173,9 @@ impl Counters {
         metric("xds_accepted", "counter", &one(count(&self.xds_accepted)));
         metric("xds_rejected", "counter", &one(count(&self.xds_rejected)));
         metric("xds_resources", "gauge", &one(level(&self.xds_resources)));
+        let listeners = [("bound", &self.bound_listeners), ("failed", &self.unbound_listeners)];
+        let listeners = listeners.map(|(state, c)| (format!("{{state=\"{state}\"}}"), level(c)));
+        metric("sidecar_listeners", "gauge", &listeners);
         metric("access_log_dropped_lines", "counter", &one(count(&self.access_log_dropped_lines)));
     }
 }

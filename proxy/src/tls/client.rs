@@ -23,6 +23,8 @@ const MOST: usize = 1024;
 pub enum Expected {
     /// The endpoint's own identity.
     Identity(Arc<str>),
+    /// The endpoint's own identity, in one of the trust domains that the cluster's context has, told by its fingerprint.
+    Like(Arc<str>, u64),
     /// One of the names of the cluster's context, told by its fingerprint.
     Context(u64),
 }
@@ -82,6 +84,7 @@ impl ClientConfigs {
         }
         let names = match &key.expected {
             Expected::Identity(identity) => Names::Exactly(identity.clone()),
+            Expected::Like(identity, _) => Names::Like(identity.clone(), tls.names.clone()),
             Expected::Context(_) if !tls.names.is_empty() => Names::Matching(tls.names.clone()),
             // Nobody named: any workload of our own trust domain, never anybody.
             Expected::Context(_) => Names::Domain(credentials?.identity.trust_domain().clone()),

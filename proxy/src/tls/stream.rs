@@ -151,12 +151,12 @@ impl TlsStream {
         self.tidy();
     }
 
-    /// Tells the other end why it is over, if it listens.
     /// What carries it.
     pub(crate) fn plain(&self) -> &Plain {
         &self.io
     }
 
+    /// Tells the other end why it is over, if it listens.
     fn complain(&mut self, cx: &mut Context<'_>, fault: Fault) {
         if self.said == End::Open {
             // If there is no room, so much waits that nobody listens.

@@ -20,6 +20,8 @@ use crate::config::{Foreign, Roots, StringMatch};
 pub enum Names {
     /// This one.
     Exactly(Arc<str>),
+    /// This one, or the same workload of another trust domain, if one of these takes it.
+    Like(Arc<str>, Vec<StringMatch>),
     /// One that matches one of these.
     Matching(Vec<StringMatch>),
     /// Workloads of a trust domain.
@@ -47,12 +49,22 @@ impl Names {
     fn admit(&self, name: &str) -> bool {
         match self {
             Self::Exactly(only) => name == &**only,
+            Self::Like(one, domains) => {
+                let like = || within(name).is_some() && within(name) == within(one);
+                name == &**one || like() && domains.iter().any(|m| m.matches(name))
+            }
             Self::Matching(matchers) => matchers.iter().any(|m| m.matches(name)),
             Self::Domain(domain) => {
                 name.parse::<SpiffeId>().is_ok_and(|id| id.trust_domain() == domain && id.workload().is_some())
             }
         }
     }
+}
+
+/// An identity within its trust domain; `None` if it is none.
+fn within(name: &str) -> Option<&str> {
+    let (_, rest) = name.strip_prefix("spiffe://")?.split_once('/')?;
+    (!rest.is_empty()).then_some(rest)
 }
 
 impl ServerVerifier {

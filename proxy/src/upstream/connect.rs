@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustls::pki_types::{DnsName, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use super::{Fault, Problem, Target, announce, own_identity};
 use crate::config::{Cluster, ClusterSpec, Config, Transport, UpstreamTls};
@@ -116,6 +116,13 @@ async fn dial(
         Transport::Tls(tls) => Some((tls, tls_config(worker, config, target, tls, offer).ok_or(Problem::NoSecret)?)),
     };
     let address = tunnels::door(target.address(), offer);
+    if let Some(path) = target.endpoint().and_then(|endpoint| endpoint.spec.socket.as_deref()) {
+        let stream = unix(path).await.map_err(|e| {
+            tracing::debug!(path, cluster = %target.cluster.spec.name, error = %e, "no connection");
+            Problem::Connect(Fault::of_tcp(&e))
+        })?;
+        return Ok((Stream::plain(Plain::unix(stream)), None));
+    }
     let failed = |e: io::Error| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "no connection");
         Problem::Connect(Fault::of_tcp(&e))
@@ -169,8 +176,21 @@ fn tls_config(
     // Of the mesh: the endpoint's own identity, and the mesh's protocols. Of others: what the context lists.
     let mesh = tls.certificate.is_some();
     let identity = target.endpoint().and_then(|e| e.spec.identity.clone()).filter(|_| mesh);
-    let expected = identity.map_or(Expected::Context(tls.fingerprint), Expected::Identity);
+    // Several names: trust domains that count as one.
+    let expected = match identity {
+        None => Expected::Context(tls.fingerprint),
+        Some(identity) if tls.names.len() > 1 => Expected::Like(identity, tls.fingerprint),
+        Some(identity) => Expected::Identity(identity),
+    };
     worker.client_tls.borrow_mut().get(config, tls, expected, (mesh || tls.foreign.is_some()).then_some(offer))
+}
+
+/// A program of this host that listens at a Unix socket; it is spoken to as it is.
+async fn unix(path: &str) -> io::Result<UnixStream> {
+    match path.strip_prefix('@') {
+        Some(name) => UnixStream::connect(format!("\0{name}")).await,
+        None => UnixStream::connect(path).await,
+    }
 }
 
 async fn tcp(address: SocketAddr, spec: &ClusterSpec, remote: bool) -> io::Result<TcpStream> {

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::envoy::{Mode, Upstream, bootstrap};
@@ -22,9 +22,10 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::authz::Authz;
 use crate::case::{At, Case, Servers, Speaks, Via};
-use crate::net::{MARK, Net};
+use crate::net::{LIMIT, MARK, Net};
 use crate::seen::Seen;
 use crate::server::{Lane, Requests, Serving};
+use crate::sockets;
 use crate::stream::Stream;
 use crate::tables::custom;
 use crate::text::host;
@@ -48,7 +49,7 @@ const FAR: &str = "r2/z1";
 /// First word of a line of the access log that is ours.
 const LOG: &str = "diff ";
 /// A machine with much to do may take its time for a first byte.
-const SETTINGS: &str = "protocolDetectionTimeout: 3s\naccessLogFormat: \"diff %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %RESPONSE_CODE% %RESPONSE_FLAGS% \
+const SETTINGS: &str = "protocolDetectionTimeout: 3s\ntrustDomainAliases: [old.test]\naccessLogFormat: \"diff %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %RESPONSE_CODE% %RESPONSE_FLAGS% \
                       %PROTOCOL% %REQ(:METHOD)% %REQ(:PATH)% %REQ(:AUTHORITY)% sent %BYTES_SENT%";
 
 /// A case with its place in the bed.
@@ -187,6 +188,38 @@ impl Bed {
         Ok(bed)
     }
 
+    /// Text of a set with what is its cases' own: `{0.host}` is the first one's `{host}`.
+    pub(crate) fn written(&self, text: &str, cases: &[Placed]) -> String {
+        let mut text = text.to_owned();
+        for (index, placed) in cases.iter().enumerate() {
+            let socket = ("{socket}", self.socket(placed).display().to_string());
+            for (word, value) in placed.words(self.hosts[1].v4()).into_iter().chain([socket]) {
+                text = text.replace(&format!("{{{index}.{}", &word[1..]), &value);
+            }
+        }
+        text
+    }
+
+    /// Where a case has a Unix socket.
+    fn socket(&self, placed: &Placed) -> PathBuf {
+        self.log.with_file_name(format!("{}.sock", placed.name))
+    }
+
+    /// A program of a side's own host that listens there.
+    pub(crate) fn listen_at(&self, side: Side, at: SocketAddr) -> Result<TcpListener> {
+        self.nets.sides[side as usize].listen(at)
+    }
+
+    /// A connection of a side's own host.
+    pub(crate) fn open_at(&self, side: Side, at: SocketAddr) -> Result<Stream> {
+        Ok(Stream::plain(self.nets.sides[side as usize].connect(at)?))
+    }
+
+    /// What hawser-proxy says of itself.
+    pub(crate) fn proxy_log(&self) -> String {
+        self.ours.agent_log()
+    }
+
     /// The address of who calls from outside.
     pub(crate) fn caller(&self) -> String {
         self.caller.host.v4().to_string()
@@ -241,6 +274,10 @@ impl Bed {
                     lane.listen(self.nets.sides[side as usize].listen(at)?, 0, move |_| side);
                 }
                 self.lanes.insert(placed.port, lane);
+            }
+            if placed.case.at == At::Socket {
+                let to = SocketAddr::from((Ipv4Addr::LOCALHOST, placed.port));
+                sockets::serve(&self.nets.sides, &self.socket(placed), &placed.name, to)?;
             }
             return Ok(());
         }
@@ -304,8 +341,11 @@ impl Bed {
     }
 
     pub(crate) fn connect(&self, placed: &Placed, side: Side, mutual: bool) -> Result<(Stream, SocketAddr)> {
+        let own = placed.case.at == At::Own;
         let stream = match placed.case.via {
+            Via::Outbound if own => bound(&self.nets.sides[side as usize], (Ipv4Addr::LOCALHOST, placed.server(0)))?,
             Via::Outbound => self.nets.sides[side as usize].connect(placed.goes(self.hosts[1].v4()))?,
+            Via::Inbound | Via::Mutual if own => bound(&self.nets.caller, (self.address(side), placed.server(0)))?,
             Via::Inbound | Via::Mutual => self.nets.caller.connect((self.address(side), placed.port).into())?,
         };
         let from = stream.local_addr()?;
@@ -347,7 +387,7 @@ impl Placed {
         Ipv4Addr::new(10, 96, high, low)
     }
 
-    fn server(&self, number: usize) -> u16 {
+    pub(crate) fn server(&self, number: usize) -> u16 {
         SERVERS + 4 * self.number + number as u16
     }
 
@@ -365,7 +405,7 @@ impl Placed {
     fn goes(&self, servers: Ipv4Addr) -> SocketAddr {
         let [a, b, c] = self.range();
         match self.case.at {
-            At::Address => (self.address(), 80).into(),
+            At::Address | At::Own | At::Socket => (self.address(), 80).into(),
             At::Server => (servers, self.server(0)).into(),
             At::Second => (servers, self.server(1)).into(),
             At::Range => (Ipv4Addr::new(a, b, c, 9), 80).into(),
@@ -374,10 +414,16 @@ impl Placed {
 
     /// Text with what is the case's own in it.
     fn written(&self, text: &str, servers: Ipv4Addr) -> String {
+        self.words(servers).iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+    }
+
+    /// What is the case's own, by the word that stands for it.
+    fn words(&self, servers: Ipv4Addr) -> Vec<(&'static str, String)> {
         let [a, b, c] = self.range();
         let named = format!("{}.ip.test", servers.to_string().replace('.', "-"));
-        let own = [
+        vec![
             ("{host}", host(&self.name)),
+            ("{port}", self.port.to_string()),
             ("{name}", self.name.clone()),
             ("{v1}", subset(&self.name, 1)),
             ("{v2}", subset(&self.name, 2)),
@@ -387,8 +433,7 @@ impl Placed {
             ("{port1}", self.server(0).to_string()),
             ("{port2}", self.server(1).to_string()),
             ("{range}", format!("{a}.{b}.{c}.0/24")),
-        ];
-        own.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+        ]
     }
 
     /// Whether a plain request gets a plain answer.
@@ -398,6 +443,7 @@ impl Placed {
             && case.servers == Servers::One
             && case.yaml.is_empty()
             && case.via != Via::Mutual
+            && case.at == At::Address
             && case.protocol == "HTTP"
     }
 }
@@ -410,6 +456,17 @@ impl Servers {
             Self::Two => &[true, true],
             Self::Refusing => &[false],
             Self::Nobody => &[],
+        }
+    }
+}
+
+/// A connection to a listener that may not be bound yet.
+fn bound(net: &Net, to: (Ipv4Addr, u16)) -> Result<TcpStream> {
+    let began = Instant::now();
+    loop {
+        match net.connect(to.into()) {
+            Err(_) if began.elapsed() < LIMIT => wait::between_looks(Duration::from_millis(20)),
+            done => return done,
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) enum Via {
     Mutual,
 }
 
-/// Where a client's connections go, through the caller's own proxy.
+/// Where a client's connections go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
     /// To the service's address, port 80.
@@ -60,6 +60,11 @@ pub(crate) enum At {
     Second,
     /// Into the range, port 80.
     Range,
+    /// As without it; behind the proxy is a Unix socket, a file and an abstract one.
+    Socket,
+    /// To the host itself, the port of the first server: to a listener that a Sidecar has its proxy bind. Callers of the host's
+    /// own go by the loopback, others to its address.
+    Own,
 }
 
 /// TLS of servers.

@@ -19,6 +19,7 @@ mod policies;
 mod seen;
 mod server;
 mod sidecars;
+mod sockets;
 mod stream;
 mod tables;
 mod text;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -30,8 +31,18 @@ impl Net {
         Ok(Self(File::open(&path).with_context(|| path.clone())?))
     }
 
+    /// The same.
+    pub(crate) fn again(&self) -> Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
+    /// Its number.
+    pub(crate) fn inode(&self) -> Result<u64> {
+        Ok(self.0.metadata()?.ino())
+    }
+
     /// The thread that calls is in this network from now on.
-    fn enter(&self) -> Result<()> {
+    pub(crate) fn enter(&self) -> Result<()> {
         setns(&self.0, CloneFlags::CLONE_NEWNET).context("entering a host's network")
     }
 

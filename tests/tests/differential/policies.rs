@@ -21,7 +21,7 @@ use crate::{SIDES, Side, client, tables, tokens};
 pub(crate) struct Set {
     /// What is tried; unique.
     pub(crate) name: &'static str,
-    /// Istio's resources. `{caller}` is an address; names in braces of [`tokens`] are keys.
+    /// Istio's resources. `{caller}` is an address; `{0.host}` is the host of the first try, and so on; names in braces of [`tokens`] are keys.
     pub(crate) yaml: &'static str,
     /// Requests and connections.
     pub(crate) tries: &'static [Case],
@@ -75,6 +75,7 @@ pub(crate) fn play(wanted: impl Fn(&Set) -> bool) {
             rest = others;
             let yaml =
                 format!("{}\n---\n{}", tokens.replaced(set.yaml).replace("{caller}", &bed.caller()), marker(probe));
+            let yaml = bed.written(&yaml, own);
             bed.apply(&yaml).with_context(|| set.name.to_owned())?;
             if let Err(why) = until(&bed, probe, MARKER, 403) {
                 refused.push(format!("=== {}: {why:#}\n{}\n", set.name, bed.envoy_log()));

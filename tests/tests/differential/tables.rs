@@ -24,6 +24,8 @@ mod transports;
 use crate::case::{Case, case};
 use crate::policies::Set;
 
+pub(crate) use sidecars::LISTENED;
+
 /// A request that no policy is about, on each way in.
 pub(crate) const OUTBOUND: &Case = &case("a plain request", "GET / HTTP/1.1\nhost: {host}\n\n");
 pub(crate) const INBOUND: &Case = &case("a plain request that comes in", "GET / HTTP/1.1\nhost: {host}\n\n").inbound();

@@ -39,7 +39,7 @@ pub(super) struct Part {
 /// Where connections of a port go whose addresses are known when there are some only.
 pub(super) fn wholes(context: &Context<'_>, state: &ServiceState, port: u16) -> Vec<Part> {
     let mut all = Vec::new();
-    let rule = state.rules.virtual_service(&context.view.namespace, |r| !r.tcp.is_empty());
+    let rule = context.virtual_service(state, port, |r| !r.tcp.is_empty());
     for (namespace, route) in rule.iter().flat_map(|(namespace, rule)| rule.tcp.iter().map(move |r| (*namespace, r))) {
         let Some(to) = weighted(context, &route.route, namespace, port) else { continue };
         let fitting: Vec<_> =
@@ -61,7 +61,7 @@ pub(super) fn wholes(context: &Context<'_>, state: &ServiceState, port: u16) -> 
 
 /// Where connections of a port go as a whole.
 pub(super) fn whole(context: &Context<'_>, state: &ServiceState, port: u16, at: IpAddr) -> To {
-    let Some((namespace, rule)) = state.rules.virtual_service(&context.view.namespace, |r| !r.tcp.is_empty()) else {
+    let Some((namespace, rule)) = context.virtual_service(state, port, |r| !r.tcp.is_empty()) else {
         return own(state, port);
     };
     let concerns = |m: &L4MatchAttributes| Caller::of_tcp(m).concerns(context, port, Some(at));
@@ -70,7 +70,14 @@ pub(super) fn whole(context: &Context<'_>, state: &ServiceState, port: u16, at: 
 }
 
 /// The chains of a port that carries TLS of the application's own; `states` share its address and are all of that kind.
-pub(super) fn by_server_name(context: &Context<'_>, states: &[&ServiceState], port: u16, at: IpAddr) -> Chains {
+/// `captured`: names that no route has may go on to that address.
+pub(super) fn by_server_name(
+    context: &Context<'_>,
+    states: &[&ServiceState],
+    port: u16,
+    at: IpAddr,
+    captured: bool,
+) -> Chains {
     let mut taken = BTreeSet::new();
     let mut chains = Vec::new();
     let mut everything: Option<FilterChain> = None;
@@ -112,7 +119,7 @@ pub(super) fn by_server_name(context: &Context<'_>, states: &[&ServiceState], po
         chains.extend(everything);
         return (chains, None, Inspect::Nothing, needs);
     }
-    if everything.is_none() {
+    if everything.is_none() && captured {
         everything = elsewhere(context, at);
         if everything.is_some() {
             needs.push((TypeUrl::CLUSTER, context.unknown().into()));
@@ -129,7 +136,7 @@ fn elsewhere(context: &Context<'_>, at: IpAddr) -> Option<FilterChain> {
 
 /// The TLS routes of a service's port to an address, or to any.
 pub(super) fn routes(context: &Context<'_>, state: &ServiceState, port: u16, at: Option<IpAddr>) -> Vec<Part> {
-    let rule = state.rules.virtual_service(&context.view.namespace, |r| !r.tls.is_empty());
+    let rule = context.virtual_service(state, port, |r| !r.tls.is_empty());
     let Some((namespace, rule)) = rule else { return Vec::new() };
     let mut all = Vec::new();
     for route in &rule.tls {

@@ -7,6 +7,8 @@ use hawser_api::proto::envoy::r#type::matcher::v3::{
     string_matcher, value_matcher,
 };
 
+use hawser_mesh::TrustDomain;
+
 use super::Written;
 use super::logic::Logic as _;
 use super::rbac::{All, NotThere, cidr, header, literal, matcher};
@@ -70,11 +72,40 @@ fn whole(pattern: &str) -> Principal {
 
 /// An identity without `spiffe://`.
 fn identity(written: &Written<'_>, value: &str) -> Principal {
-    let own = written.trust_domain.as_str();
-    match value.strip_prefix(LOCAL).filter(|rest| rest.starts_with('/') && own != LOCAL) {
-        Some(rest) => authenticated(matcher(&format!("{own}{rest}"), SPIFFE, false)),
-        None => authenticated(matcher(value, SPIFFE, false)),
+    either(identities(written.trust_domains, value).iter().map(|value| authenticated(matcher(value, SPIFFE, false))))
+}
+
+fn either(all: impl Iterator<Item = Principal>) -> Principal {
+    let mut all: Vec<Principal> = all.collect();
+    if all.len() == 1 { all.remove(0) } else { Principal::or(all) }
+}
+
+/// A value with its like of the other trust domains that count as one, as Istio has them: of whole identities alone, and of
+/// trust domains that begin or end with `*` as far as these do not take them already.
+fn identities(trust_domains: &[&TrustDomain], value: &str) -> Vec<String> {
+    let own = trust_domains.first().map_or(LOCAL, |domain| domain.as_str());
+    let named = value.split_once('/').filter(|(domain, rest)| *domain != "*" && rest.split('/').count() == 4);
+    let Some((domain, rest)) = named else {
+        let local = value.strip_prefix(LOCAL).filter(|rest| rest.starts_with('/'));
+        return vec![local.map_or_else(|| value.to_owned(), |rest| format!("{own}{rest}"))];
+    };
+    let ends = |known: &str| domain.strip_prefix('*').is_some_and(|end| known.ends_with(end));
+    let begins = |known: &str| domain.strip_suffix('*').is_some_and(|start| known.starts_with(start));
+    let is_ours = |known: &&TrustDomain| {
+        let known = known.as_str();
+        known == domain || ends(known) || begins(known)
+    };
+    if domain != LOCAL && !trust_domains.iter().any(is_ours) {
+        return vec![value.to_owned()];
     }
+    let mut all = Vec::new();
+    for known in trust_domains {
+        let like = if ends(known.as_str()) { value.to_owned() } else { format!("{known}/{rest}") };
+        if !all.contains(&like) {
+            all.push(like);
+        }
+    }
+    all
 }
 
 /// `*` within a part of an identity.
@@ -92,8 +123,9 @@ fn account(written: &Written<'_>, value: &str) -> Principal {
 }
 
 fn trust_domain(written: &Written<'_>, value: &str) -> Principal {
-    let value = if value == LOCAL { written.trust_domain.as_str() } else { value };
-    whole(&format!("{SPIFFE}{}/.*", part(value)))
+    let is_ours = value == LOCAL || written.trust_domains.iter().any(|domain| domain.as_str() == value);
+    let of = |value: &str| whole(&format!("{SPIFFE}{}/.*", part(value)));
+    if is_ours { either(written.trust_domains.iter().map(|domain| of(domain.as_str()))) } else { of(value) }
 }
 
 fn direct(value: &str) -> Principal {
@@ -148,4 +180,27 @@ fn claim(path: &[&str], text: StringMatcher) -> Principal {
         invert: false,
     };
     Principal { identifier: Some(principal::Identifier::Metadata(matcher)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_that_of_all_trust_domains_that_count_as_one() {
+        let domains: Vec<TrustDomain> = ["new.test", "old.test"].map(|domain| domain.parse().unwrap()).into();
+        let domains: Vec<&TrustDomain> = domains.iter().collect();
+        let of = |value: &str| identities(&domains, value);
+        let both = ["new.test/ns/a/sa/b", "old.test/ns/a/sa/b"];
+        for named in ["new.test/ns/a/sa/b", "old.test/ns/a/sa/b", "cluster.local/ns/a/sa/b"] {
+            assert_eq!(of(named), both, "{named}");
+        }
+        for alone in ["other.test/ns/a/sa/b", "*/ns/a/sa/b", "*", "old.test/*", "*/sa/b"] {
+            assert_eq!(of(alone), [alone], "it names none of them");
+        }
+        assert_eq!(of("*.test/ns/a/sa/b"), ["*.test/ns/a/sa/b"], "it has both already");
+        assert_eq!(of("*d.test/ns/a/sa/b"), ["new.test/ns/a/sa/b", "*d.test/ns/a/sa/b"]);
+        assert_eq!(identities(&domains[..1], "cluster.local/ns/a/sa/b"), ["new.test/ns/a/sa/b"]);
+        assert_eq!(identities(&domains[..1], "cluster.local/*"), ["new.test/*"]);
+    }
 }

@@ -4,12 +4,15 @@
 //! one that is for all, the oldest before others, a namespace's own before the root namespace's.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hawser_api::istio::destination_rule::ConnectionPoolSettings;
-use hawser_api::istio::sidecar::{IstioEgressListener, IstioIngressListener, OutboundMode};
-use hawser_api::istio::{ObjectRef, Sidecar, Spec};
-use hawser_mesh::Hostname;
+use hawser_api::istio::sidecar::{CaptureMode, IstioEgressListener, IstioIngressListener, OutboundMode, SidecarPort};
+use hawser_api::istio::{ObjectRef, Sidecar, Spec, VirtualService};
+use hawser_mesh::{Hostname, Protocol};
+use parking_lot::Mutex;
 
 use super::{Named, age, resolve};
 use crate::registry::Settings;
@@ -17,13 +20,20 @@ use crate::registry::merge::selects;
 use crate::registry::model::Service;
 
 /// What a Sidecar leaves of the mesh. Equal ones are one value of a view.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope {
     /// Whose word it is.
     pub object: ObjectRef,
     egress: Vec<Egress>,
     /// What becomes of addresses that no service has; the mesh's settings decide if it is absent.
     pub unknown: Option<Unknown>,
+}
+
+impl Hash for Scope {
+    /// By its name alone: views are looked up for every client at every change.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.object.hash(state);
+    }
 }
 
 /// What becomes of calls to what no service has.
@@ -50,6 +60,15 @@ struct Egress {
     port: Option<u16>,
     hosts: Vec<Wanted>,
     excluded: Vec<Wanted>,
+    /// It is a listener that proxies bind, and nothing is captured for it.
+    bound: Option<Bound>,
+}
+
+/// A listener that applications call by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Bound {
+    at: SocketAddr,
+    protocol: Protocol,
 }
 
 /// Hosts of a namespace, or of all.
@@ -61,17 +80,61 @@ struct Wanted {
 }
 
 impl Scope {
-    /// Whether a service is seen at any of its ports.
+    /// Whether a service is seen at any of its ports, whichever way.
     pub fn sees(&self, service: &Service) -> bool {
-        service.ports.iter().any(|port| self.admits(service, port.port))
+        let bound = || self.egress.iter().filter(|egress| egress.bound.is_some());
+        service.ports.iter().any(|port| {
+            self.admits(service, port.port) || bound().any(|e| e.port == Some(port.port) && e.takes(service))
+        })
     }
 
-    /// Whether a service is seen at a port.
+    /// Listeners that proxies bind for calls, in the order of the Sidecar.
+    pub fn bound(&self) -> impl Iterator<Item = SocketAddr> {
+        self.egress.iter().filter_map(|egress| Some(egress.bound?.at))
+    }
+
+    /// What such a listener speaks.
+    pub fn speaks(&self, at: SocketAddr) -> Option<Protocol> {
+        self.at(at).and_then(|egress| Some(egress.bound?.protocol))
+    }
+
+    /// Whether it leads to a service.
+    pub fn leads(&self, at: SocketAddr, service: &Service) -> bool {
+        self.at(at).is_some_and(|egress| egress.takes(service))
+    }
+
+    fn at(&self, at: SocketAddr) -> Option<&Egress> {
+        self.egress.iter().find(|egress| egress.bound.is_some_and(|bound| bound.at == at))
+    }
+
+    /// Whether routes that a namespace has for some hosts count for calls to a service's port: those that the part names by which
+    /// the port is seen.
+    pub fn routes(&self, service: &Service, port: u16, namespace: &str, hosts: &[Hostname]) -> bool {
+        let named = self.egress.iter().find(|egress| egress.port == Some(port) && egress.takes(service));
+        let seen = named.or_else(|| self.egress.iter().find(|egress| egress.port.is_none() && egress.takes(service)));
+        seen.is_some_and(|egress| egress.routes(namespace, hosts))
+    }
+
+    /// The same of a VirtualService.
+    pub fn counts(
+        &self,
+        service: &Service,
+        port: u16,
+        (object, rule): (&ObjectRef, &VirtualService),
+        domain: &str,
+    ) -> bool {
+        let hosts = rule.hosts.iter().filter_map(|host| resolve(host, &object.namespace, domain));
+        self.routes(service, port, &object.namespace, &hosts.collect::<Vec<_>>())
+    }
+
+    /// Whether a service is seen at a port, by calls that are captured.
     pub fn admits(&self, service: &Service, port: u16) -> bool {
         let Some(declared) = service.port(port) else { return false };
         let named = self.egress.iter().find(|egress| egress.port == Some(port));
         let rest = || self.egress.iter().filter(|egress| egress.port.is_none()).any(|egress| egress.takes(service));
         match named {
+            // Only who calls it by itself comes to it.
+            Some(named) if named.bound.is_some() => rest() && (named.takes(service) || !declared.protocol.is_http()),
             // What is HTTP shares one listener, which who names the port has for himself.
             Some(named) => named.takes(service) || !declared.protocol.is_http() && rest(),
             None => rest(),
@@ -81,11 +144,13 @@ impl Scope {
 
 impl Egress {
     fn new(listener: &IstioEgressListener, namespace: &str) -> Self {
-        let mut made = Self {
-            port: listener.port.as_ref().and_then(|port| port.number.number()),
-            hosts: Vec::new(),
-            excluded: Vec::new(),
-        };
+        let port = listener.port.as_ref().and_then(|port| port.number.number());
+        let bound = port.filter(|_| listener.capture_mode == CaptureMode::None).and_then(|port| {
+            // As in Istio: what nobody else can reach, unless somebody says so.
+            let ip = if listener.bind.is_empty() { Ipv4Addr::LOCALHOST.into() } else { listener.bind.parse().ok()? };
+            Some(Bound { at: SocketAddr::new(ip, port), protocol: listener.port.as_ref().map(spoken)? })
+        });
+        let mut made = Self { port, hosts: Vec::new(), excluded: Vec::new(), bound };
         for text in &listener.hosts {
             let Some((of, host)) = text.split_once('/') else { continue };
             let (excluded, of) = match of.strip_prefix('~') {
@@ -110,6 +175,20 @@ impl Egress {
         made
     }
 
+    /// Whether it names one of the hosts of routes of a namespace; wildcards of both sides count, as in Istio.
+    fn routes(&self, namespace: &str, hosts: &[Hostname]) -> bool {
+        let of = |wanted: &&Wanted| wanted.namespace.as_deref().is_none_or(|of| of == namespace);
+        let fits = |wanted: &Wanted, host: &Hostname| {
+            wanted.host.as_ref().is_none_or(|w| w == host || w.matches(host) || host.matches(w))
+        };
+        let left_out =
+            |wanted: &Wanted, host: &Hostname| wanted.host.as_ref().is_none_or(|w| w == host || w.matches(host));
+        hosts.iter().any(|host| {
+            self.hosts.iter().filter(of).any(|wanted| fits(wanted, host))
+                && !self.excluded.iter().filter(of).any(|wanted| left_out(wanted, host))
+        })
+    }
+
     fn takes(&self, service: &Service) -> bool {
         let fits = |wanted: &Wanted| {
             wanted.namespace.as_deref().is_none_or(|namespace| *namespace == *service.namespace)
@@ -119,10 +198,30 @@ impl Egress {
     }
 }
 
+/// What a port of a Sidecar speaks.
+pub(crate) fn spoken(port: &SidecarPort) -> Protocol {
+    match port.protocol.as_str() {
+        "" => Protocol::from_port_name(&port.name),
+        protocol => protocol.parse().unwrap_or_default(),
+    }
+}
+
+type Scopes = HashMap<(ObjectRef, String), Option<Arc<Scope>>>;
+/// The most that is kept of what was read: clients say themselves which namespace they are of.
+const MOST: usize = 10_000;
+
 /// All Sidecars.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(super) struct Sidecars {
     namespaces: HashMap<String, Vec<Named>>,
+    /// What was read of them, by Sidecar and namespace: once for all clients, as long as the rules stand.
+    scopes: Mutex<Scopes>,
+}
+
+impl PartialEq for Sidecars {
+    fn eq(&self, other: &Self) -> bool {
+        self.namespaces == other.namespaces
+    }
 }
 
 impl Sidecars {
@@ -174,11 +273,20 @@ impl Sidecars {
         settings: &Settings,
     ) -> Option<Arc<Scope>> {
         let named = self.of(namespace, labels, &settings.root_namespace)?;
+        let key = (named.0.clone(), namespace.to_owned());
+        let mut scopes = self.scopes.lock();
+        if scopes.len() >= MOST && !scopes.contains_key(&key) {
+            scopes.clear();
+        }
+        scopes.entry(key).or_insert_with(|| Self::read_scope(named, namespace, settings)).clone()
+    }
+
+    fn read_scope(named: &Named, namespace: &str, settings: &Settings) -> Option<Arc<Scope>> {
         let sidecar = read(named)?;
         let mut egress: Vec<Egress> = sidecar.egress.iter().map(|listener| Egress::new(listener, namespace)).collect();
         if egress.is_empty() {
             let all = Wanted { namespace: None, host: None };
-            egress.push(Egress { port: None, hosts: vec![all], excluded: Vec::new() });
+            egress.push(Egress { port: None, hosts: vec![all], excluded: Vec::new(), bound: None });
         }
         let unknown =
             sidecar.outbound_traffic_policy.as_ref().map(|policy| match (policy.mode, &policy.egress_proxy) {
@@ -216,6 +324,15 @@ impl<'a> Intake<'a> {
             listener.port.as_ref().is_some_and(|port| port.number.number() == Some(number))
         };
         self.ports.iter().find(of)
+    }
+
+    /// Listeners that the proxy of a workload binds for what comes in: at the workload's own address, unless another is named.
+    pub fn bound(&self, own: Option<IpAddr>) -> impl Iterator<Item = SocketAddr> {
+        let bound = self.ports.iter().filter(|listener| listener.capture_mode == CaptureMode::None);
+        bound.filter_map(move |listener| {
+            let ip = if listener.bind.is_empty() { own } else { listener.bind.parse().ok() };
+            Some(SocketAddr::new(ip?, listener.port.as_ref()?.number.number()?))
+        })
     }
 
     /// Limits of what comes in at a port.
@@ -344,6 +461,52 @@ mod tests {
         assert_eq!(admitted("b"), (false, true));
         // What is not HTTP has listeners of its own addresses.
         assert!(seen.admits(&service("x.test", "b", &[(80, Protocol::Tcp)]), 80));
+    }
+
+    #[test]
+    fn a_listener_that_is_bound_is_reached_by_itself_alone() {
+        let port = |more: &str| format!("{{port: {{number: 80, protocol: HTTP, name: http}}, hosts: ['a/*']{more}}}");
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let only = scope(&port(", captureMode: NONE"));
+        let service = service("x.test", "a", &[(80, Protocol::Http)]);
+        assert_eq!(only.bound().collect::<Vec<_>>(), [at("127.0.0.1:80")], "nobody else reaches it");
+        assert_eq!(only.speaks(at("127.0.0.1:80")), Some(Protocol::Http));
+        assert!(only.sees(&service) && only.leads(at("127.0.0.1:80"), &service));
+        assert!(!only.admits(&service, 80), "what is captured does not come there");
+        let both = scope(&format!("{}, {{hosts: ['*/*']}}", port(", captureMode: NONE, bind: 0.0.0.0")));
+        assert_eq!(both.bound().collect::<Vec<_>>(), [at("0.0.0.0:80")]);
+        assert!(both.admits(&service, 80), "and it is seen besides");
+        assert_eq!(scope(&port("")).bound().count(), 0);
+    }
+
+    #[test]
+    fn routes_count_by_the_namespace_that_they_are_in_and_the_hosts_that_they_name() {
+        let service = service("x.example.com", "a", &[(80, Protocol::Http), (81, Protocol::Http)]);
+        let counts = |egress: &str, port: u16, namespace: &str, hosts: &[&str]| {
+            let hosts: Vec<Hostname> = hosts.iter().map(|host| host.parse().unwrap()).collect();
+            scope(egress).routes(&service, port, namespace, &hosts)
+        };
+        let own = "{hosts: ['a/*']}";
+        assert!(counts(own, 80, "a", &["x.example.com"]));
+        assert!(!counts(own, 80, "default", &["x.example.com"]), "routes of a namespace that is not named");
+        assert!(counts("{hosts: ['a/*', './x.example.com']}", 80, "default", &["x.example.com"]));
+        assert!(counts("{hosts: ['*/*']}", 80, "anywhere", &["x.example.com"]));
+        // A host besides is enough, and wildcards of either side.
+        assert!(counts("{hosts: ['a/x.example.com']}", 80, "a", &["y.test", "x.example.com"]));
+        assert!(counts("{hosts: ['a/x.example.com']}", 80, "a", &["*.example.com"]));
+        assert!(counts("{hosts: ['a/*.example.com']}", 80, "a", &["x.example.com"]));
+        // A port has those of its own listener.
+        let apart = "{port: {number: 80, protocol: HTTP, name: http}, hosts: ['a/*', 'default/*']}, {hosts: ['a/*']}";
+        assert!(counts(apart, 80, "default", &["x.example.com"]));
+        assert!(!counts(apart, 81, "default", &["x.example.com"]));
+    }
+
+    #[test]
+    fn what_a_sidecar_says_is_read_once() {
+        let all = sidecars(&sidecar("istio-system", "a", "{egress: [{hosts: ['./*']}]}"));
+        let of = |namespace: &str| all.scope(namespace, &BTreeMap::new(), &settings()).unwrap();
+        assert!(Arc::ptr_eq(&of("one"), &of("one")));
+        assert_ne!(of("one"), of("two"), "a dot is another namespace");
     }
 
     #[test]

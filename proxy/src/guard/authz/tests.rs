@@ -81,7 +81,8 @@ fn head() -> RequestHead {
 
 fn asked(authz: &Authz, head: &RequestHead) -> Asking {
     let (to, from) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:1234".parse().unwrap());
-    let facts = Facts::of(Arrival { to, peer: Some(from) }, None, Some("spiffe://caller")).request(head, true);
+    let facts =
+        Facts::of(Arrival { to, peer: Some(from), bound: false }, None, Some("spiffe://caller")).request(head, true);
     let body = Some(Told { bytes: b"abcd", part: true, came: 6 });
     let (own, began) = (Some("spiffe://own"), SystemTime::UNIX_EPOCH);
     ask(authz, &Question { facts: &facts, from: Some(from), own, secure: true, began, body })

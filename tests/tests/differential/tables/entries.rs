@@ -35,6 +35,11 @@ pub(crate) const CASES: &[Case] = &[
         "{hosts: ['{host}'], addresses: ['{address}'], location: MESH_INTERNAL, resolution: DNS, ports: [{number: 80, name: main, protocol: HTTP}], endpoints: [{address: '{named}', ports: {main: {port1}}}]}"),
     entry("entry: outside of the mesh, whatever account it has",
         "{hosts: ['{host}'], addresses: ['{address}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: HTTP}], endpoints: [{address: '{servers}', ports: {main: {port1}}, serviceAccount: somebody}]}"),
+    entry("entry: an endpoint of another network",
+        "{hosts: ['{host}'], addresses: ['{address}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: HTTP}], endpoints: [{address: '{servers}', ports: {main: {port1}}, network: elsewhere}]}"),
+    entry("entry: a workload with an account and of another network",
+        "{hosts: ['{host}'], addresses: ['{address}'], location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: HTTP, targetPort: {port1}}], workloadSelector: {labels: {app: '{name}'}}}")
+        .with("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: {name}, namespace: default}\nspec: {address: \"{servers}\", labels: {app: \"{name}\"}, serviceAccount: somebody, network: elsewhere}\n"),
     entry("entry: workloads that are selected",
         "{hosts: ['{host}'], addresses: ['{address}'], location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: HTTP, targetPort: {port1}}], workloadSelector: {labels: {app: '{name}'}}}")
         .with("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: {name}, namespace: default}\nspec: {address: \"{servers}\", labels: {app: \"{name}\"}, weight: 2, locality: r1/z1}\n"),
