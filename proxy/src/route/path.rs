@@ -36,7 +36,8 @@ static ODD: [bool; 256] = {
     odd
 };
 
-/// Each byte in the one way it should be written.
+/// Each byte in the one way it should be written. What was escaped makes no escape together with what is beside it, which
+/// whoever reads the path next would take for one: the percent sign before it is escaped.
 fn spelled(path: &str) -> Result<Cow<'_, str>, InvalidPath> {
     let bytes = path.as_bytes();
     if !bytes.iter().any(|b| ODD[usize::from(*b)]) {
@@ -44,6 +45,8 @@ fn spelled(path: &str) -> Result<Cow<'_, str>, InvalidPath> {
     }
     let digit = |at: usize| bytes.get(at).and_then(|b| (*b as char).to_digit(16));
     let mut out = String::with_capacity(path.len() + 16);
+    // Behind the last letter that was escaped.
+    let mut fresh = 0;
     let mut chars = path.char_indices();
     while let Some((at, c)) = chars.next() {
         match (c, digit(at + 1), digit(at + 2)) {
@@ -52,6 +55,7 @@ fn spelled(path: &str) -> Result<Cow<'_, str>, InvalidPath> {
                 let byte = (high << 4 | low) as u8;
                 if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
                     out.push(byte.into());
+                    fresh = out.len();
                     chars.nth(1);
                 } else {
                     out.push('%');
@@ -64,6 +68,15 @@ fn spelled(path: &str) -> Result<Cow<'_, str>, InvalidPath> {
                 out.extend(['%', hex(c as u8 >> 4), hex(c as u8)]);
             }
             (c, ..) => out.push(c),
+        }
+        if fresh > 0
+            && fresh + 1 >= out.len()
+            && let [.., b'%', high, low] = out.as_bytes()
+            && high.is_ascii_hexdigit()
+            && low.is_ascii_hexdigit()
+        {
+            out.insert_str(out.len() - 2, "25");
+            fresh = 0;
         }
     }
     Ok(out.into())
@@ -129,6 +142,12 @@ mod tests {
             ("/%61dm%69n", Ok("/admin")),
             ("/a%2Fb%20c%c3%a9", Ok("/a%2Fb%20c%c3%a9")),
             ("/%2561", Ok("/%2561")),
+            ("/%2%65%2%65/b", Ok("/%252e%252e/b")),
+            ("/%%32e/b", Ok("/%252e/b")),
+            ("/%%32%65/b", Ok("/%252e/b")),
+            ("/%%333", Ok("/%2533")),
+            ("/%2F%61%2Fb", Ok("/%2Fa%2Fb")),
+            ("/%61%2F%2f", Ok("/a%2F%2f")),
             ("/a%zz%", Ok("/a%zz%")),
             ("/<a>{b}", Ok("/%3Ca%3E%7Bb%7D")),
             ("/a%2e", Ok("/a.")),

@@ -77,7 +77,7 @@ pub(crate) const CASES: &[Case] = &[
     case("tunnel: CONNECT", "hello{read 5}{close}").port("TCP").serve(&["HTTP/1.1 200 OK\n\n{echo}"]).with(policy!("tunnel: {protocol: CONNECT, targetHost: far.test, targetPort: 443}")),
     case("tunnel: by default", "hello{read 5}{close}").port("TCP").serve(&["HTTP/1.1 200 OK\n\n{echo}"]).with(policy!("tunnel: {targetHost: 192.0.2.7, targetPort: 8443}")),
     case("tunnel: POST", "hello{read 5}{eof}").port("TCP").serve(&["{early}HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n{pause}5\nworld\n{read}0\n\n"]).with(policy!("tunnel: {protocol: POST, targetHost: far.test, targetPort: 443}")),
-    case("tunnel: as HTTP/2", "hello{read 5}{close}").port("TCP").serve(&[":status: 200\n\nworld{open}"]).with(concat!(
+    case("tunnel: as HTTP/2", "hello{read 5}{close}").port("TCP").serve(&["{early}:status: 200\n\nworld{open}"]).with(concat!(
         "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: {name}-far, namespace: default}\n",
         "spec: {hosts: [far.{name}.test], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 3128, name: main, protocol: HTTP2}], endpoints: [{address: {servers}, ports: {main: {port1}}}]}\n",
         "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: {name}-far, namespace: default}\n",
