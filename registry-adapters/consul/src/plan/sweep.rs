@@ -32,7 +32,7 @@ impl Sweep {
     }
 
     /// When the pace allows the next read, if something was read before that moment.
-    pub(super) fn due_at(&self, before: Option<Instant>) -> Option<Instant> {
+    fn due_at(&self, before: Option<Instant>) -> Option<Instant> {
         let (since, _) = self.resting.first()?;
         before.is_some_and(|before| *since < before).then_some(self.next)
     }
