@@ -261,6 +261,9 @@ pub fn listener(address: IpAddr, port: u16) -> String {
     format!("{address}_{port}")
 }
 
+/// The most listeners that a Sidecar may have bound: each is a socket a worker.
+pub const MOST_BOUND: usize = 256;
+
 /// A listener that a Sidecar has a hawser-proxy really bind, and the route of its requests: `bound_<address>_<port>`.
 pub fn bound(at: SocketAddr) -> String {
     format!("{BOUND}{}_{}", at.ip(), at.port())

@@ -27,11 +27,34 @@ pub fn choose<'c>(
     now: u64,
     tried: &Tried,
     hash: Option<u64>,
-    mut chance: impl FnMut() -> u32,
+    chance: impl FnMut() -> u32,
 ) -> Option<&'c Arc<Endpoint>> {
     let none = Tried::new();
     let among = [tried, &none];
     let among = if tried.is_empty() { &among[1..] } else { &among };
+    choose_among(cluster, now, among, hash, chance)
+}
+
+/// Chooses an endpoint that was not tried, of the first tier that has one which is not ejected: nothing was said to those that
+/// were, so it costs nothing to leave them.
+pub fn choose_other<'c>(
+    cluster: &'c Cluster,
+    now: u64,
+    tried: &Tried,
+    hash: Option<u64>,
+    chance: impl FnMut() -> u32,
+) -> Option<&'c Arc<Endpoint>> {
+    choose_among(cluster, now, &[tried], hash, chance)
+}
+
+/// Chooses an endpoint that is not among those tried; in each tier the first list counts, where it leaves none the next.
+fn choose_among<'c>(
+    cluster: &'c Cluster,
+    now: u64,
+    among: &[&Tried],
+    hash: Option<u64>,
+    mut chance: impl FnMut() -> u32,
+) -> Option<&'c Arc<Endpoint>> {
     if !panics(cluster, now) {
         for tier in &cluster.tiers {
             for tried in among {
@@ -46,27 +69,6 @@ pub fn choose<'c>(
         let untried = |e: &Endpoint| is_untried(e, tried);
         cluster.tiers.iter().find_map(|tier| choose_in(cluster, tier, (now, hash), &mut chance, untried))
     })
-}
-
-/// Chooses an endpoint that was not tried, of the first tier that has one which is not ejected: nothing was said to those that
-/// were, so it costs nothing to leave them.
-pub fn choose_other<'c>(
-    cluster: &'c Cluster,
-    now: u64,
-    tried: &Tried,
-    hash: Option<u64>,
-    mut chance: impl FnMut() -> u32,
-) -> Option<&'c Arc<Endpoint>> {
-    let usable = |e: &Endpoint| !is_ejected(e, now) && is_untried(e, tried);
-    if !panics(cluster, now) {
-        for tier in &cluster.tiers {
-            if let Some(found) = choose_in(cluster, tier, (now, hash), &mut chance, usable) {
-                return Some(found);
-            }
-        }
-    }
-    let untried = |e: &Endpoint| is_untried(e, tried);
-    cluster.tiers.iter().find_map(|tier| choose_in(cluster, tier, (now, hash), &mut chance, untried))
 }
 
 /// Chooses an endpoint of a tier behind those that were tried, if there is one that is usable.

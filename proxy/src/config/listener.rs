@@ -22,8 +22,6 @@ use crate::access_log::AccessLog;
 /// How long the first bytes of a connection are waited for where they decide, unless the listener says.
 const DETECT: Duration = Duration::from_secs(1);
 const LONGEST_DETECT: Duration = Duration::from_secs(15);
-/// The most listeners that are bound for one Sidecar.
-const MOST_BOUND: usize = 256;
 const TCP_IDLE: Duration = Duration::from_secs(3600);
 
 /// A listener.
@@ -165,8 +163,8 @@ fn bound(said: Option<&core::Metadata>) -> Result<Vec<Arc<str>>, Refused> {
     let Some(Kind::ListValue(all)) = metadata_value(said, metadata::HAWSER, metadata::BOUND) else {
         return Ok(Vec::new());
     };
-    if all.values.len() > MOST_BOUND {
-        refuse!("metadata: {} listeners are to be bound, {MOST_BOUND} are the most", all.values.len());
+    if all.values.len() > names::MOST_BOUND {
+        refuse!("metadata: {} listeners are to be bound, {} are the most", all.values.len(), names::MOST_BOUND);
     }
     let mut names = Vec::new();
     for value in &all.values {

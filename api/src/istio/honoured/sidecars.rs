@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Report, Unhonoured};
 use crate::istio::sidecar::{CaptureMode, IstioIngressListener};
 use crate::istio::{FieldPath, Segment, Sidecar};
-use crate::names::ports;
+use crate::names::{MOST_BOUND, ports};
 
 const TLS: &str = "TLS that ends here is not honoured; say in a PeerAuthentication what ports take";
 const CAPTURED: &str = "without captureMode: NONE nothing is bound; leave it out, or say captureMode: NONE";
@@ -34,6 +34,14 @@ pub(super) fn look(sidecar: &Sidecar, path: &FieldPath, report: &mut Report) {
     };
     let number =
         |port: &Option<crate::istio::sidecar::SidecarPort>| port.as_ref().and_then(|port| port.number.number());
+    let of_ingress = sidecar.ingress.iter().map(|listener| listener.capture_mode);
+    let of_egress = sidecar.egress.iter().map(|listener| listener.capture_mode);
+    let bound = of_ingress.chain(of_egress).filter(|mode| *mode == CaptureMode::None).count();
+    if bound > MOST_BOUND {
+        // A proxy would refuse all that comes in with them, policies too.
+        let why = format!("{bound} listeners with captureMode: NONE, {MOST_BOUND} are the most; capture the others");
+        refuse(path.clone(), &why);
+    }
     for (index, listener) in sidecar.ingress.iter().enumerate() {
         if listener.tls.is_some() {
             refuse(at("ingress", index, "tls"), TLS);
@@ -142,6 +150,17 @@ mod tests {
         assert_eq!(refused, None);
         assert_eq!(told.len(), 1);
         assert!(told[0].starts_with("spec.ingress[0].bind: "), "{told:?}");
+    }
+
+    #[test]
+    fn a_sidecar_has_no_more_bound_than_a_proxy_takes() {
+        let many = |count: u16| {
+            let each =
+                |n| format!("{{hosts: ['./*'], captureMode: NONE, port: {{number: {n}, protocol: HTTP, name: a}}}}");
+            look(&format!("egress: [{}]", (1024..1024 + count).map(each).collect::<Vec<_>>().join(", "))).0
+        };
+        assert_eq!(many(256), None);
+        assert!(many(257).is_some_and(|why| why.contains("257 listeners")));
     }
 
     #[test]
