@@ -104,11 +104,9 @@ impl<'a> Context<'a> {
         port: u16,
         fits: impl Fn(&VirtualService) -> bool,
     ) -> Option<(&'a str, &'a VirtualService)> {
-        let scope = self.view.scope.as_ref();
-        state.rules.virtual_service(&self.view.namespace, |object, rule| {
-            let domain = &self.settings().domain;
-            fits(rule) && scope.is_none_or(|scope| scope.counts(&state.service, port, (object, rule), domain))
-        })
+        let caller = (&*self.view.namespace, self.view.scope.as_deref());
+        let found = state.virtual_service(caller, port, &self.settings().domain, fits);
+        found.map(|(object, rule)| (object.namespace.as_str(), rule))
     }
 
     /// Services behind a listener that the Sidecar has proxies bind, by name.

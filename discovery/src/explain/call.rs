@@ -335,11 +335,8 @@ impl<'a> Journey<'a> {
     ) -> Vec<ObjectRef> {
         let settings = &self.snapshot.settings;
         let scope = self.snapshot.rules.scope(&self.client.namespace, &self.client.labels, settings);
-        let counts = |object: &hawser_api::istio::ObjectRef, rule: &hawser_api::istio::VirtualService| {
-            let scope = scope.as_ref();
-            fits(rule) && scope.is_none_or(|s| s.counts(&state.service, port, (object, rule), &settings.domain))
-        };
-        let found = state.rules.virtual_service_by_name(&self.client.namespace, counts);
+        let caller = (&*self.client.namespace, scope.as_deref());
+        let found = state.virtual_service(caller, port, &settings.domain, fits);
         found.map(|(object, _)| reference(object)).into_iter().collect()
     }
 

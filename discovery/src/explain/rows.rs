@@ -17,8 +17,8 @@ use super::words::{action, chain_match, route_match, shares};
 use super::{callee, reference};
 use crate::ads::Asked;
 use crate::compiler::Sight;
+use crate::registry::Snapshot;
 use crate::registry::model::Member;
-use crate::registry::{Scope, Snapshot};
 use crate::view::Client;
 
 /// What may be asked for.
@@ -137,11 +137,8 @@ impl Reader<'_> {
                     Some((self.snapshot.service(&name.parse::<Hostname>().ok()?)?, port))
                 });
                 let rule = found.and_then(|(state, port)| {
-                    state.rules.virtual_service_by_name(&self.client.namespace, |object, rule| {
-                        let (service, domain) = (&state.service, &settings.domain);
-                        let counts = |scope: &Arc<Scope>| scope.counts(service, port, (object, rule), domain);
-                        !rule.http.is_empty() && scope.as_ref().is_none_or(counts)
-                    })
+                    let caller = (&*self.client.namespace, scope.as_deref());
+                    state.virtual_service(caller, port, &settings.domain, |rule| !rule.http.is_empty())
                 });
                 let decided_by: Vec<ObjectRef> = rule.map(|(object, _)| reference(object)).into_iter().collect();
                 rows.extend(host.routes.iter().map(|route| ProxyConfigRow {

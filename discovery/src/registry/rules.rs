@@ -38,18 +38,8 @@ pub struct HostRules {
 }
 
 impl HostRules {
-    /// The VirtualService that counts for callers of a namespace, with its own namespace; `fits` says what it must
-    /// have.
-    pub fn virtual_service(
-        &self,
-        namespace: &str,
-        fits: impl Fn(&ObjectRef, &VirtualService) -> bool,
-    ) -> Option<(&str, &VirtualService)> {
-        self.virtual_service_by_name(namespace, fits).map(|(object, rule)| (object.namespace.as_str(), rule))
-    }
-
-    /// The same with its whole name.
-    pub fn virtual_service_by_name(
+    /// The first VirtualService that callers of a namespace see, of those that fit.
+    pub(super) fn virtual_service(
         &self,
         namespace: &str,
         fits: impl Fn(&ObjectRef, &VirtualService) -> bool,

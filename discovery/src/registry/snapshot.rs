@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hawser_api::istio::{ObjectRef, VirtualService};
 use hawser_mesh::{Hostname, InstanceRef};
 
 use super::Settings;
 use super::model::{ConfigState, Endpoint, Instance, Member, RegistryStatus, Service, WorkloadId};
-use super::rules::{HostRules, Rules};
+use super::rules::{HostRules, Rules, Scope};
 use super::shards::ShardMap;
 use crate::keys::Fetched;
 
@@ -33,6 +34,22 @@ pub struct ServiceState {
     pub defined: u64,
     /// Revision of the last change to its instances.
     pub populated: u64,
+}
+
+impl ServiceState {
+    /// The VirtualService that counts for calls to a port: of those that callers of that namespace see, and whose Sidecar lets
+    /// count, if they have one. `fits` says what it must have; `domain` is the mesh's.
+    pub fn virtual_service(
+        &self,
+        (namespace, scope): (&str, Option<&Scope>),
+        port: u16,
+        domain: &str,
+        fits: impl Fn(&VirtualService) -> bool,
+    ) -> Option<(&ObjectRef, &VirtualService)> {
+        self.rules.virtual_service(namespace, |object, rule| {
+            fits(rule) && scope.is_none_or(|scope| scope.counts(&self.service, port, (object, rule), domain))
+        })
+    }
 }
 
 /// What changed between two snapshots; old and new values both counted.
