@@ -37,6 +37,8 @@ pub struct LoadReport {
     pub first_failures: Vec<String>,
     /// Answers by status.
     pub statuses: BTreeMap<String, u64>,
+    /// The first answer of each status: when, and its headers.
+    pub first: BTreeMap<String, String>,
     /// Good answers by who gave them.
     pub served_by: BTreeMap<String, u64>,
     /// Longest wait.

@@ -164,16 +164,22 @@ fn to_listener(family: Family, on_failure: OnProxyFailure) -> Chain {
     let mut rules = vec![
         Rule::new("for another host", elsewhere, vec![Action::Return]),
         Rule::new("on its way into a container since before us", vec![Match::Translated], vec![Action::Return]),
-        Rule::new(
-            "to the proxy",
-            vec![Match::Family(family), Match::Tcp(Equality::Is)],
-            vec![Action::Tproxy(family, ports::INBOUND), Action::Accept],
-        ),
     ];
-    if on_failure == OnProxyFailure::Closed {
+    let tcp = vec![Match::Family(family), Match::Tcp(Equality::Is)];
+    let to_proxy = Action::Tproxy(family, ports::INBOUND);
+    if on_failure == OnProxyFailure::Open {
+        rules.push(Rule::new("to the proxy", tcp, vec![to_proxy, Action::Accept]));
+    } else {
+        let goes_on = [&tcp[..], &[Match::Syn(Equality::IsNot)]].concat();
+        rules.push(Rule::new("to the proxy", goes_on, vec![to_proxy.clone(), Action::Accept]));
+        // From a port that was used a moment ago, the kernel leads it to the connection that it remembers (TIME-WAIT)
+        // where nobody listens any more, and from there to whoever listens on the port: the application.
+        rules.push(Rule::new("to the proxy, if it is there", tcp, vec![to_proxy]));
+        let there = vec![Match::Syn(Equality::Is), Match::Transparent, Match::WholeSocket];
+        rules.push(Rule::new("it is", there, vec![Action::Accept]));
         rules.push(Rule::new(
             "nobody there to take it: closed",
-            vec![Match::Syn],
+            vec![Match::Syn(Equality::Is)],
             vec![Action::Count(COUNTER_CLOSED), Action::Drop],
         ));
     }
@@ -296,7 +302,7 @@ fn input(intent: &Intent) -> Chain {
     let own = own.into_iter().chain([(ports::OUTBOUND_FIRST, ports::OUTBOUND_LAST)]).collect();
     let lost = || vec![Action::Count(COUNTER_DROPPED), Action::Drop];
     // What answers a call of the host's own from such a port comes in too: only who begins is turned away.
-    let begins = vec![Match::TcpPorts(Equality::Is, own), Match::Syn];
+    let begins = vec![Match::TcpPorts(Equality::Is, own), Match::Syn(Equality::Is)];
     rules.push(Rule::new("nobody connects to capture directly", begins, lost()));
     // Of UDP the host's own questions are told by who spoke first.
     rules.push(Rule::new("nor asks us for names", vec![Match::UdpPort(ports::DNS), Match::Begun], lost()));

@@ -206,10 +206,13 @@ fn condition(m: &Match) -> Statement<'static> {
             with(payload("tcp", "dport"), op(equality), some(ports.iter().map(port_range).collect()))
         }
         Match::UdpPort(port) => with(payload("udp", "dport"), Operator::EQ, Expression::Number((*port).into())),
-        Match::Syn => {
+        Match::Syn(equality) => {
             let flags = Expression::List(["fin", "syn", "rst", "ack"].map(string).into());
-            with(masked(payload("tcp", "flags"), flags), Operator::EQ, string("syn"))
+            with(masked(payload("tcp", "flags"), flags), op(equality), string("syn"))
         }
+        Match::Transparent => with(socket(expr::SocketAttr::Transparent), Operator::EQ, Expression::Number(1)),
+        // Any mark, where there can be one.
+        Match::WholeSocket => with(socket(expr::SocketAttr::Mark), Operator::GEQ, Expression::Number(0)),
         Match::Begun => {
             let direction = expr::CT { key: "direction".into(), family: None, dir: None };
             with(Expression::Named(NamedExpression::CT(direction)), Operator::EQ, string("original"))
@@ -230,10 +233,7 @@ fn condition(m: &Match) -> Statement<'static> {
             with(bits, Operator::EQ, Expression::Number(mark.value))
         }
         // A ruleset with this match is loaded as text: see `Ruleset::needs_text`.
-        Match::Cgroup(path) => {
-            let socket = expr::Socket { key: std::borrow::Cow::Owned(expr::SocketAttr::Cgroupv2) };
-            with(Expression::Named(NamedExpression::Socket(socket)), Operator::EQ, string(path))
-        }
+        Match::Cgroup(path) => with(socket(expr::SocketAttr::Cgroupv2), Operator::EQ, string(path)),
     }
 }
 
@@ -276,6 +276,10 @@ fn set_ref(name: &str) -> Expression<'static> {
 
 fn meta(key: MetaKey) -> Expression<'static> {
     Expression::Named(NamedExpression::Meta(Meta { key }))
+}
+
+fn socket(key: expr::SocketAttr) -> Expression<'static> {
+    Expression::Named(NamedExpression::Socket(expr::Socket { key: std::borrow::Cow::Owned(key) }))
 }
 
 fn payload(protocol: &'static str, field: &'static str) -> Expression<'static> {

@@ -128,8 +128,12 @@ pub(super) enum Match {
     TcpPorts(Equality, Vec<(u16, u16)>),
     /// Its UDP port.
     UdpPort(u16),
-    /// It opens a connection.
-    Syn,
+    /// It opens a connection, or does not.
+    Syn(Equality),
+    /// Its socket may take connections to any address.
+    Transparent,
+    /// Its socket listens or is connected, instead of being about to, or remembered only.
+    WholeSocket,
     /// It comes from whoever spoke first.
     Begun,
     /// Its connection's destination was changed by a translation.

@@ -104,7 +104,11 @@ fn condition(m: &Match) -> String {
             format!("tcp dport {}{}", not(equality), some(ports.iter().map(port_range)))
         }
         Match::UdpPort(port) => format!("udp dport {port}"),
-        Match::Syn => "tcp flags & (fin | syn | rst | ack) == syn".into(),
+        Match::Syn(Equality::Is) => "tcp flags & (fin | syn | rst | ack) == syn".into(),
+        Match::Syn(Equality::IsNot) => "tcp flags & (fin | syn | rst | ack) != syn".into(),
+        Match::Transparent => "socket transparent 1".into(),
+        // Any mark, where there can be one.
+        Match::WholeSocket => "socket mark >= 0".into(),
         Match::Begun => "ct direction original".into(),
         Match::Translated => "ct status dnat".into(),
         Match::SourceIsNot(address) => {

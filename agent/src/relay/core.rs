@@ -77,6 +77,9 @@ struct Subscription {
     names: BTreeSet<String>,
     /// What the client has, by the version it took.
     held: BTreeMap<String, String>,
+    /// What it claimed to have at first and the cache lacks in that version, lost when the agent died: discovery is told
+    /// no version of it, so that it is sent, and kept, once more.
+    unkept: BTreeSet<String>,
     /// Asked upstream and not answered, since when.
     waiting: BTreeMap<String, Instant>,
     /// The same for the wildcard.
@@ -90,7 +93,9 @@ struct Subscription {
 #[derive(Debug)]
 struct InFlight {
     ty: TypeUrl,
-    /// `None` if the relay itself answered, or the stream it came on is gone.
+    /// Of discovery, and to be kept; what the relay itself answered is kept already.
+    news: bool,
+    /// What discovery is told when the client answers. `None` once the stream it came on is gone.
     upstream: Option<String>,
     resources: Vec<Arc<Resource>>,
     removed: Vec<String>,
@@ -145,11 +150,16 @@ impl Core {
         let answered = self.take_answer(&ty, &request, &mut acts);
         let open = self.upstream == Upstream::Open;
         let subscription = self.types.entry(ty.clone()).or_default();
+        if !subscription.opened {
+            let kept = |name: &str, version: &str| kept.get(&ty, name).is_some_and(|it| it.version == version);
+            let claimed = request.initial_resource_versions.iter().filter(|(name, version)| !kept(name, version));
+            subscription.unkept = claimed.map(|(name, _)| name.clone()).collect();
+        }
         let asked = subscription.take(&request, open, now)?;
 
         if open {
             let first = !std::mem::replace(&mut subscription.opened_upstream, true);
-            let initial = if first { request.initial_resource_versions } else { BTreeMap::new() };
+            let initial = if first { subscription.known() } else { BTreeMap::new() };
             let mut up = DeltaDiscoveryRequest {
                 type_url: request.type_url,
                 resource_names_subscribe: request.resource_names_subscribe,
@@ -211,7 +221,7 @@ impl Core {
                 node: (!std::mem::replace(&mut self.node_sent, true)).then(|| self.node.clone()),
                 type_url: ty.as_str().to_owned(),
                 resource_names_subscribe: subscribe,
-                initial_resource_versions: subscription.held.clone(),
+                initial_resource_versions: subscription.known(),
                 ..DeltaDiscoveryRequest::default()
             }));
         }
@@ -276,15 +286,17 @@ impl Core {
         } else {
             let subscription = self.types.entry(ty.clone()).or_default();
             for resource in in_flight.resources {
+                subscription.unkept.remove(&resource.name);
                 subscription.held.insert(resource.name.clone(), resource.version.clone());
-                if in_flight.upstream.is_some() {
+                if in_flight.news {
                     acts.push(Act::Keep(ty.clone(), resource));
                 }
             }
             for name in in_flight.removed {
+                subscription.unkept.remove(&name);
                 subscription.held.remove(&name);
                 // Only discovery knows that something is gone; we may just not have it.
-                if in_flight.upstream.is_some() {
+                if in_flight.news {
                     acts.push(Act::Forget(ty.clone(), name));
                 }
             }
@@ -344,7 +356,7 @@ impl Core {
             nonce: nonce.clone(),
             removed_resources: removed.clone(),
         };
-        self.in_flight.insert(nonce, InFlight { ty, upstream, resources, removed });
+        self.in_flight.insert(nonce, InFlight { ty, news: upstream.is_some(), upstream, resources, removed });
         Act::Down(response)
     }
 
@@ -373,6 +385,12 @@ struct Asked {
 }
 
 impl Subscription {
+    /// What the client has, as discovery is told: what it need not send again, and what may be gone meanwhile.
+    fn known(&self) -> BTreeMap<String, String> {
+        let version = |name: &str, held: &str| if self.unkept.contains(name) { "" } else { held }.to_owned();
+        self.held.iter().map(|(name, held)| (name.clone(), version(name, held))).collect()
+    }
+
     fn take(&mut self, request: &DeltaDiscoveryRequest, open: bool, now: Instant) -> Result<Asked, TooMuch> {
         let first = !std::mem::replace(&mut self.opened, true);
         for name in request.resource_names_subscribe.iter().chain(request.initial_resource_versions.keys()) {
@@ -411,6 +429,7 @@ impl Subscription {
             self.waiting.remove(name);
             if !self.wildcard {
                 self.held.remove(name);
+                self.unkept.remove(name);
             }
         }
         if self.names.len() > MOST_NAMES || self.held.len() > MOST_NAMES {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hawser_agent::redirect::{InboundMode, Intent, OnProxyFailure};
 
-use crate::net::Net;
+use crate::net::{Net, SOON};
 use crate::{Host, intent};
 
 const OWN: [&str; 2] = ["10.9.0.1", "[fd09::1]"];
@@ -72,6 +72,30 @@ fn without_a_proxy_closed_drops_and_open_passes() {
     host.apply(&Intent { on_proxy_failure: OnProxyFailure::Open, ..intent() });
     for own in OWN {
         assert!(host.neighbour.ask(&format!("{own}:9080")).is_some_and(|a| a.starts_with("app")), "open");
+    }
+}
+
+#[test]
+fn closed_is_closed_for_who_calls_again_from_the_same_port() {
+    let host = Host::new();
+    let _application = application(&host.net, 9080);
+    host.apply(&intent());
+    for (own, port) in OWN.into_iter().zip([40_404, 40_406]) {
+        let to = format!("{own}:9080");
+        let listeners = proxy(&host.net);
+        let call = || host.neighbour.connect_from(port, &to);
+        let mut first = call().unwrap();
+        assert!(first.line().unwrap().starts_with("proxy"));
+        // The host ends it first, and remembers it for a minute.
+        assert_eq!(first.echo("bye"), None);
+        drop(first);
+        let remembers = || host.net.sh("ss -Htan state time-wait").contains(&format!(":{port}"));
+        crate::net::eventually("the connection is in TIME-WAIT", SOON, remembers);
+        drop(listeners);
+        assert!(call().is_none(), "{to}: nobody is there to take it");
+        let _listeners = proxy(&host.net);
+        let mut again = call().unwrap();
+        assert!(again.line().unwrap().starts_with("proxy"));
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockopt, listen, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, listen, setsockopt, socket, sockopt,
 };
+use nix::sys::time::TimeVal;
 
 /// How long anything may take that should happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(2);
@@ -82,6 +83,23 @@ impl Net {
         self.on(|| TcpStream::connect_timeout(&to, SOON).ok()).map(Talk::new)
     }
 
+    /// From a port of the caller's choice, as happens to be one that was used before.
+    pub(crate) fn connect_from(&self, port: u16, to: &str) -> Option<Talk> {
+        let to: SocketAddr = to.parse().expect("an address");
+        let (family, any): (_, IpAddr) = match to {
+            SocketAddr::V4(_) => (AddressFamily::Inet, Ipv4Addr::UNSPECIFIED.into()),
+            SocketAddr::V6(_) => (AddressFamily::Inet6, Ipv6Addr::UNSPECIFIED.into()),
+        };
+        self.on(|| {
+            let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+            setsockopt(&fd, sockopt::ReuseAddr, &true).expect("a socket");
+            setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(SOON.as_secs().cast_signed(), 0)).expect("a socket");
+            bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port))).expect("a free port");
+            connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).ok()?;
+            Some(Talk::new(TcpStream::from(fd)))
+        })
+    }
+
     /// The same by a program of that user.
     pub(crate) fn ask_as(&self, uid: u32, address: &str, port: u16) -> Option<String> {
         let script = format!("exec 3<>/dev/tcp/{address}/{port}; head -1 <&3");
@@ -106,7 +124,7 @@ impl Net {
         })
     }
 
-    /// A program that says its name, where the connection was going and who asked, then echoes.
+    /// A program that says its name, where the connection was going and who asked, then echoes, but for `bye`.
     pub(crate) fn serve(&self, name: &str, at: &str, transparent: bool) -> Server {
         let at: SocketAddr = at.parse().expect("an address");
         let (name, stop) = (name.to_owned(), Arc::new(AtomicBool::new(false)));
@@ -211,7 +229,7 @@ fn answer(name: &str, mut stream: TcpStream) {
     }
     let mut buffer = [0; 1000];
     while let Ok(length) = stream.read(&mut buffer) {
-        if length == 0 || stream.write_all(&buffer[..length]).is_err() {
+        if length == 0 || buffer.starts_with(b"bye") || stream.write_all(&buffer[..length]).is_err() {
             return;
         }
     }
@@ -228,7 +246,6 @@ fn listener(at: SocketAddr, transparent: bool) -> TcpListener {
         // IP_TRANSPARENT holds for a socket of either family.
         setsockopt(&fd, sockopt::IpTransparent, &true).expect("CAP_NET_ADMIN");
     }
-    use std::os::fd::AsRawFd;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(at)).expect("a free port");
     listen(&fd, nix::sys::socket::Backlog::new(100).expect("a length")).expect("a socket");
     TcpListener::from(fd)

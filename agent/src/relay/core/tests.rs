@@ -132,6 +132,18 @@ fn a_stream_that_breaks_answers_whoever_waits() {
 }
 
 #[test]
+fn what_the_client_takes_after_its_stream_broke_is_kept_all_the_same() {
+    let (mut core, kept, now) = (Core::new(), Memory::with(&["a", "b"]), Instant::now());
+    core.on_up(now);
+    core.on_request(subscribe(&["a", "b"]), &kept, now).unwrap();
+    let nonce = down(&core.on_response(response("up-1", vec![resource("a", "2")], &["b"])).unwrap()).nonce.clone();
+    core.on_away(&kept, now);
+    let acts = core.on_request(ack(&nonce), &kept, now).unwrap();
+    let (ty, news) = (TypeUrl::LISTENER, Arc::new(resource("a", "2")));
+    assert_eq!(acts, [Act::Keep(ty.clone(), news), Act::Forget(ty, "b".into())]);
+}
+
+#[test]
 fn a_silent_discovery_does_not_hide_the_cache() {
     let (mut core, kept, now) = (Core::new(), Memory::with(&["kept"]), Instant::now());
     core.on_up(now);
@@ -155,14 +167,32 @@ fn a_wildcard_is_served_from_the_cache_and_survives_a_reconnect() {
 
 #[test]
 fn what_a_client_claims_is_resumed_without_being_subscribed() {
-    let (mut core, kept, now) = (Core::new(), Memory::default(), Instant::now());
+    let (mut core, kept, now) = (Core::new(), Memory::with(&["brought"]), Instant::now());
     core.on_away(&kept, now);
     let mut claim = subscribe(&[]);
-    claim.initial_resource_versions.insert("brought".into(), "4".into());
+    claim.initial_resource_versions.insert("brought".into(), "1".into());
     assert!(core.on_request(claim, &kept, now).unwrap().is_empty());
     let acts = core.on_up(now);
     assert!(ups(&acts)[0].resource_names_subscribe.is_empty());
-    assert_eq!(ups(&acts)[0].initial_resource_versions["brought"], "4");
+    assert_eq!(ups(&acts)[0].initial_resource_versions["brought"], "1");
+}
+
+#[test]
+fn what_a_client_has_and_the_cache_lost_is_asked_for_once_more() {
+    let (mut core, kept, now) = (Core::new(), Memory::with(&["good", "stale"]), Instant::now());
+    core.on_up(now);
+    let has = |all: &[(&str, &str)]| all.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let all = [("good", "1"), ("stale", "2"), ("lost", "1")];
+    let request =
+        DeltaDiscoveryRequest { initial_resource_versions: has(&all), ..subscribe(&["good", "stale", "lost"]) };
+    let acts = core.on_request(request, &kept, now).unwrap();
+    assert_eq!(ups(&acts)[0].initial_resource_versions, has(&[("good", "1"), ("stale", ""), ("lost", "")]));
+    // Until it came, whatever becomes of the stream.
+    assert_eq!(ups(&core.on_up(now))[0].initial_resource_versions["stale"], "");
+    let acts = core.on_response(response("up-1", vec![resource("stale", "2")], &["lost"])).unwrap();
+    let acts = core.on_request(ack(&down(&acts).nonce.clone()), &kept, now).unwrap();
+    assert!(acts.contains(&Act::Keep(TypeUrl::LISTENER, resource("stale", "2").into())));
+    assert_eq!(ups(&core.on_up(now))[0].initial_resource_versions, has(&[("good", "1"), ("stale", "2")]));
 }
 
 #[test]

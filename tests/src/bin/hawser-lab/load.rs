@@ -92,8 +92,13 @@ fn work(args: &Args, start: Instant, end: &AtomicBool, next: &AtomicU64, report:
         let report = &mut shared.0;
         report.requests += 1;
         match outcome {
-            Ok((status, by)) => {
-                *report.statuses.entry(status.to_string()).or_default() += 1;
+            Ok((status, headers, by)) => {
+                let count = report.statuses.entry(status.to_string()).or_default();
+                *count += 1;
+                if *count == 1 {
+                    let first = format!("at {} ms after {took} ms: {headers}", start.elapsed().as_millis());
+                    report.first.insert(status.to_string(), first);
+                }
                 if status < 500 {
                     *report.served_by.entry(by).or_default() += 1;
                 } else {
@@ -115,7 +120,7 @@ fn fail(report: &mut LoadReport, text: String, start: Instant) {
     }
 }
 
-fn request(args: &Args, connection: &mut Option<Connection>) -> Result<(u16, String)> {
+fn request(args: &Args, connection: &mut Option<Connection>) -> Result<(u16, String, String)> {
     let limit = Duration::from_millis(args.limit);
     if let Some(address) = args.url.strip_prefix("tcp://") {
         let to = address.to_socket_addrs()?.next().context("no address")?;
@@ -124,7 +129,7 @@ fn request(args: &Args, connection: &mut Option<Connection>) -> Result<(u16, Str
         let mut first = [0; 64];
         let n = stream.read(&mut first)?;
         anyhow::ensure!(n > 0, "nothing was said");
-        return Ok((200, String::from_utf8_lossy(&first[..n]).trim().to_owned()));
+        return Ok((200, String::new(), String::from_utf8_lossy(&first[..n]).trim().to_owned()));
     }
     let url = Url::parse(&args.url)?;
     let headers: Vec<_> = (args.headers.iter())
@@ -142,5 +147,5 @@ fn request(args: &Args, connection: &mut Option<Connection>) -> Result<(u16, Str
     }
     let by = answer.headers.get("x-served-by").cloned();
     let by = by.unwrap_or_else(|| answer.body.chars().take(120).collect());
-    Ok((answer.status, by))
+    Ok((answer.status, format!("{:?}", answer.headers), by))
 }
