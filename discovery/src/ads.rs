@@ -13,7 +13,7 @@ mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -35,6 +35,7 @@ use self::interest::Watched;
 pub use self::metrics::Metrics;
 use self::stream::Shared;
 use crate::compiler::Compiler;
+use crate::identity::accounts::Accounts;
 use crate::peer::Peer;
 use crate::registry::{Snapshot, Snapshots};
 use crate::view::Client;
@@ -93,8 +94,28 @@ impl Server {
                 clients: Clients::default(),
                 metrics,
                 watched: Watched::default(),
+                accounts: OnceLock::new(),
             }),
         }
+    }
+
+    /// Clients without a certificate may show the token of one of these service accounts.
+    pub fn trust(&self, accounts: Accounts) {
+        _ = self.shared.accounts.set(accounts);
+    }
+
+    /// Who asks. One that shows no certificate, over TLS, may show a token.
+    async fn peer<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let mut peer = peer.ok_or_else(|| Status::unauthenticated("the connection has no peer"))?;
+        if peer.identity.is_none()
+            && !peer.plaintext
+            && let Some(accounts) = self.shared.accounts.get()
+        {
+            let domain = self.shared.snapshots.borrow().settings.trust_domain.clone();
+            peer.identity = accounts.caller(request.metadata(), &domain).await?;
+        }
+        Ok(peer)
     }
 
     /// As a gRPC service. Each request must carry its [`Peer`].
@@ -164,7 +185,7 @@ impl AggregatedDiscoveryService for Server {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        let peer = peer(&request)?;
+        let peer = self.peer(&request).await?;
         let open = |_: &Client| SotwServer::new(Limits::default());
         Ok(Response::new(stream::serve(self.shared.clone(), peer, request.into_inner(), open)))
     }
@@ -173,7 +194,7 @@ impl AggregatedDiscoveryService for Server {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let peer = peer(&request)?;
+        let peer = self.peer(&request).await?;
         let open = |client: &Client| {
             let closure = match client.class {
                 crate::view::Class::Hawser(_) => Closure::On,
@@ -183,9 +204,4 @@ impl AggregatedDiscoveryService for Server {
         };
         Ok(Response::new(stream::serve(self.shared.clone(), peer, request.into_inner(), open)))
     }
-}
-
-fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let peer = request.extensions().get::<Peer>().cloned();
-    peer.ok_or_else(|| Status::unauthenticated("the connection has no peer"))
 }

@@ -4,6 +4,7 @@
 //! Out: chains with one critical URI SAN. Invariant: the caller's proof decides the identity, never its request;
 //! discovery's own identity is never signed for a caller; a private key never leaves its file and this memory.
 
+pub mod accounts;
 mod authority;
 mod istio;
 mod profile;

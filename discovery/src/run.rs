@@ -33,6 +33,7 @@ use crate::admin::{AdminService, ApiSource, Parts};
 use crate::ads;
 use crate::args::Serve;
 use crate::hosts::{self, HostService, Hosts};
+use crate::identity::accounts::{Accounts, DEFAULT_AUDIENCE};
 use crate::identity::{Authority, CertificateService, Serving, Signer};
 use crate::keys::Keeper;
 use crate::metrics::Metrics;
@@ -132,8 +133,14 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     });
     let host_service =
         HostServer::new(HostService::new(hosts.clone(), ads.clone())).max_decoding_message_size(HOST_MESSAGE);
-    let certificates = IstioCertificateServiceServer::new(CertificateService::new(authority.clone(), metrics.clone()))
-        .max_decoding_message_size(CSR_MESSAGE);
+    let accounts = Accounts::new(DEFAULT_AUDIENCE);
+    ads.trust(accounts.clone());
+    let certificates = IstioCertificateServiceServer::new(CertificateService::new(
+        authority.clone(),
+        accounts.clone(),
+        metrics.clone(),
+    ))
+    .max_decoding_message_size(CSR_MESSAGE);
     let secure =
         Routes::new(host_service).add_service(certificates).add_service(ads.service()).prepare().into_axum_router();
     let plaintext = Routes::new(ads.service()).prepare().into_axum_router();

@@ -3,7 +3,7 @@
 //! In: a peer's requests. Out: responses. Invariant: the task ends with its stream; a client that reads nothing holds
 //! two responses and a snapshot, and not for longer than [`PATIENCE`].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hawser_xds::{Changes, Source as _, TypeUrl};
@@ -17,6 +17,7 @@ use super::interest::Watched;
 use super::session::Session;
 use super::{Hosts, Metrics, Responses};
 use crate::compiler::{Compiler, Sight};
+use crate::identity::accounts::Accounts;
 use crate::peer::Peer;
 use crate::registry::{Snapshot, Snapshots};
 use crate::view::Client;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) clients: Clients,
     pub(super) metrics: Metrics,
     pub(super) watched: Watched,
+    pub(super) accounts: OnceLock<Accounts>,
 }
 
 /// Serves a stream; `open` makes its session.

@@ -1,6 +1,7 @@
 //! The certificate service of Istio's clients, on the TLS port.
 //!
-//! The caller's proof decides the identity. A proof is a current client certificate that is no joined host's.
+//! The caller's proof decides the identity. A proof is a current client certificate that is no joined host's, or else a
+//! token of a service account of a Kubernetes cluster that is followed.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,6 +11,7 @@ use hawser_api::proto::istio::v1::auth::istio_certificate_service_server::IstioC
 use hawser_api::proto::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
 use tonic::{Request, Response, Status};
 
+use super::accounts::Accounts;
 use super::authority::SignError;
 use super::{Authority, CheckedRequest, Holder, Subject};
 use crate::metrics::{CertificateKind, Metrics};
@@ -19,13 +21,14 @@ use crate::peer::Peer;
 #[derive(Clone, Debug)]
 pub struct CertificateService {
     authority: Arc<Authority>,
+    accounts: Accounts,
     metrics: Metrics,
 }
 
 impl CertificateService {
     /// The service of an authority.
-    pub fn new(authority: Arc<Authority>, metrics: Metrics) -> Self {
-        Self { authority, metrics }
+    pub fn new(authority: Arc<Authority>, accounts: Accounts, metrics: Metrics) -> Self {
+        Self { authority, accounts, metrics }
     }
 }
 
@@ -35,19 +38,24 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let id = match request.extensions().get::<Peer>() {
+        let shown = match request.extensions().get::<Peer>() {
             Some(peer) if peer.joined_workload => {
                 return Err(Status::permission_denied(
                     "a workload certificate of a joined host is no proof here: its agent renews it with the host's own",
                 ));
             }
-            Some(Peer { identity: Some(id), .. }) => id.clone(),
-            _ if request.metadata().contains_key("authorization") => {
-                return Err(Status::unauthenticated(
-                    "this discovery takes no JSON Web Tokens as proof: show a current client certificate of the mesh",
-                ));
+            Some(peer) => peer.identity.clone(),
+            None => None,
+        };
+        let id = match shown {
+            Some(id) => id,
+            None => {
+                self.accounts.caller(request.metadata(), self.authority.trust_domain()).await?.ok_or_else(|| {
+                    Status::unauthenticated(
+                        "no proof of identity: show a current client certificate, or the token of a service account",
+                    )
+                })?
             }
-            _ => return Err(Status::unauthenticated("no proof of identity: show a current client certificate")),
         };
         if !matches!(id.path(), Path::Workload { .. }) {
             return Err(Status::permission_denied(format!("{id} is no workload: this service signs for workloads")));

@@ -7,14 +7,23 @@ mod support;
 use std::time::Duration;
 
 use hawser_api::names::reasons;
+use hawser_api::proto::core::Node;
+use hawser_api::proto::discovery::DeltaDiscoveryRequest;
+use hawser_api::proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use hawser_api::proto::host::session_request::Kind as Say;
 use hawser_api::proto::host::session_response::Kind as Hear;
 use hawser_api::proto::host::{
     Drain, Goodbye, Health, Heartbeat, PortHealth, SessionOpen, SessionRequest, SignRequest, WorkloadCsr,
     WorkloadHealth,
 };
+use hawser_api::proto::istio::v1::auth::IstioCertificateRequest;
+use hawser_api::proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
+use hawser_discovery::identity::accounts::{NoReview, Review, Reviewer, User};
 use hawser_mesh as mesh;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use support::{Discovery, HostKeys, reason};
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -157,4 +166,70 @@ async fn certificates_are_renewed_by_certificate_and_by_key_until_the_host_is_re
     let mut host = discovery.host(&keys, &joined, "10.9.0.1").await;
     let refused = host.sign(request("reviews", keys.workload_csr())).await.unwrap_err();
     assert_eq!(reason(&refused), reasons::HOST_REVOKED);
+}
+
+struct Reviewing;
+
+#[tonic::async_trait]
+impl Reviewer for Reviewing {
+    async fn review(&self, token: &str, audience: &str) -> Result<Review, NoReview> {
+        let user = User {
+            username: "system:serviceaccount:shop:web".into(),
+            groups: vec!["system:serviceaccounts".into()],
+            ..User::default()
+        };
+        let audiences = vec![audience.to_owned()];
+        Ok(Review { authenticated: token.ends_with(".good"), user, audiences, error: "[invalid bearer token]".into() })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_who_the_api_server_says_its_token_is_for_certificates_and_for_xds() {
+    let discovery = Discovery::start(LEASE).await;
+    // A claim of its end in the year 2100, and a signature.
+    let token = |signature: &str| format!("Bearer e30.eyJleHAiOjQxMDI0NDQ4MDB9.{signature}");
+    let shown = |token: Option<String>, csr: String| {
+        let mut request = tonic::Request::new(IstioCertificateRequest { csr, ..IstioCertificateRequest::default() });
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", token.parse().unwrap());
+        }
+        request
+    };
+    let keys = HostKeys::new();
+    let csr = keys.request_for("spiffe://cluster.local/ns/kube-system/sa/admin");
+    let mut signer = IstioCertificateServiceClient::new(discovery.stranger().await);
+    // No cluster is followed.
+    let refused = signer.create_certificate(shown(Some(token("good")), csr.clone())).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    discovery.accounts.follow("one", std::sync::Arc::new(Reviewing));
+    for bad in [None, Some(token("bad")), Some("Basic good".into()), Some("Bearer good".into())] {
+        let refused = signer.create_certificate(shown(bad, csr.clone())).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused}");
+    }
+    let mut elsewhere = shown(Some(token("good")), csr.clone());
+    elsewhere.metadata_mut().insert("clusterid", "two".parse().unwrap());
+    assert!(signer.create_certificate(elsewhere).await.unwrap_err().message().contains("\"two\""));
+    let chain = signer.create_certificate(shown(Some(token("good")), csr)).await.unwrap().into_inner().cert_chain;
+    let leaf = CertificateDer::from_pem_slice(chain[0].as_bytes()).unwrap();
+    let names: Vec<_> = webpki::EndEntityCert::try_from(&leaf).unwrap().valid_uri_names().map(str::to_owned).collect();
+    assert_eq!(names, ["spiffe://cluster.local/ns/shop/sa/web"]);
+
+    let mut xds = AggregatedDiscoveryServiceClient::new(discovery.stranger().await);
+    let mut open = async |token: Option<String>, namespace: &str| {
+        let id = format!("sidecar~10.1.0.1~web-0.{namespace}~{namespace}.svc.cluster.local");
+        let node = Some(Node { id, ..Node::default() });
+        let type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned();
+        let first = DeltaDiscoveryRequest { node, type_url, ..DeltaDiscoveryRequest::default() };
+        let mut request = tonic::Request::new(tokio_stream::once(first).chain(tokio_stream::pending()));
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", token.parse().unwrap());
+        }
+        xds.delta_aggregated_resources(request).await?.into_inner().message().await
+    };
+    assert!(open(Some(token("good")), "shop").await.unwrap().is_some());
+    let refused = open(Some(token("good")), "pay").await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
+    for bad in [None, Some(token("bad"))] {
+        assert_eq!(open(bad, "shop").await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    }
 }

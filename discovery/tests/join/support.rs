@@ -28,6 +28,7 @@ use hawser_daemon::readiness::Readiness;
 use hawser_discovery::admin::{AdminService, ApiSource, Parts};
 use hawser_discovery::ads;
 use hawser_discovery::hosts::{self, Binding, EXPORTER, HostService, Hosts, signed_text};
+use hawser_discovery::identity::accounts::{Accounts, DEFAULT_AUDIENCE};
 use hawser_discovery::identity::{Authority, CertificateService, Serving, Signer};
 use hawser_discovery::metrics::Metrics;
 use hawser_discovery::registry::{self, Settings, Snapshots};
@@ -49,6 +50,7 @@ use tower::service_fn;
 
 pub(crate) struct Discovery {
     pub(crate) hosts: Hosts,
+    pub(crate) accounts: Accounts,
     snapshots: Snapshots,
     server: TlsServer<Router>,
     admin: AdminClient<Channel>,
@@ -84,11 +86,14 @@ impl Discovery {
         let source = ApiSource::new(events);
         source.start(&store, &settings).await.unwrap();
         let ads = ads::Server::new(snapshots.clone(), Arc::new(hosts.clone()));
+        let accounts = Accounts::new(DEFAULT_AUDIENCE);
+        ads.trust(accounts.clone());
         let serving = Serving::new(&authority).unwrap();
         let tls = Arc::new(serving.tls(&authority).unwrap());
-        let certificates = CertificateService::new(authority.clone(), metrics.clone());
+        let certificates = CertificateService::new(authority.clone(), accounts.clone(), metrics.clone());
         let routes = Routes::new(HostServer::new(HostService::new(hosts.clone(), ads.clone())))
             .add_service(IstioCertificateServiceServer::new(certificates))
+            .add_service(ads.service())
             .prepare()
             .into_axum_router();
         let server = TlsServer::new(tls, domain, hosts.clone(), metrics, Limits::default(), routes);
@@ -109,7 +114,7 @@ impl Discovery {
             started: SystemTime::now(),
         });
         let admin = admin_client(admin).await;
-        Self { hosts, snapshots, server, admin, roots, drain, _trigger: trigger, _dir: dir }
+        Self { hosts, accounts, snapshots, server, admin, roots, drain, _trigger: trigger, _dir: dir }
     }
 
     pub(crate) async fn token(&self, group: &str, uses: u32) -> JoinToken {
@@ -234,6 +239,11 @@ impl Discovery {
         Ok(IstioCertificateServiceClient::new(channel).create_certificate(request).await?.into_inner())
     }
 
+    /// A connection without a certificate.
+    pub(crate) async fn stranger(&self) -> Channel {
+        self.connect("10.9.0.7", None).await.0
+    }
+
     /// A connection from an address, and its exporter.
     async fn connect(&self, from: &str, certificate: Option<(&[String], &KeyPair)>) -> (Channel, [u8; 32])
     where
@@ -320,6 +330,13 @@ impl HostKeys {
 
     pub(crate) fn workload_csr(&self) -> Vec<u8> {
         CertificateParams::default().serialize_request(&self.workload).unwrap().der().to_vec()
+    }
+
+    /// A request that names somebody.
+    pub(crate) fn request_for(&self, uri: &str) -> String {
+        let mut asked = CertificateParams::default();
+        asked.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
+        asked.serialize_request(&self.workload).unwrap().pem().unwrap()
     }
 
     fn public_key(&self) -> Vec<u8> {
