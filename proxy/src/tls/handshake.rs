@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use hawser_api::names::alpn;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -93,8 +94,8 @@ enum Next {
     Fail(Error),
 }
 
-/// `prompt`: the other end waits for our last words; if not, they go with the first data.
-async fn shake<P: Process>(mut conn: P, mut plain: Plain, prompt: bool) -> io::Result<Established> {
+/// Our last words go with our first data where nobody waits for them, or where those follow at once.
+async fn shake<P: Process>(mut conn: P, mut plain: Plain, is_client: bool) -> io::Result<Established> {
     let mut wire = Buffer::default();
     let mut words = Vec::new();
     let mut early = Vec::new();
@@ -147,8 +148,9 @@ async fn shake<P: Process>(mut conn: P, mut plain: Plain, prompt: bool) -> io::R
     let known = conn.known();
     let version = known.protocol_version();
     let is_ours = version == Some(ProtocolVersion::TLSv1_3);
-    // A server of TLS 1.3 has tickets left, which nobody waits for.
-    if prompt || closed || !is_ours {
+    // A server of TLS 1.3 has tickets left; a client its proof, and it is the client that speaks first in HTTP/2.
+    let may_wait = !is_client || known.alpn_protocol().is_some_and(speaks_at_once);
+    if !may_wait || closed || !is_ours {
         plain.write_all(&words).await?;
         words.clear();
     }
@@ -163,6 +165,11 @@ async fn shake<P: Process>(mut conn: P, mut plain: Plain, prompt: bool) -> io::R
     wire.settle();
     let stream = Stream::tls(TlsStream::new(plain, layer, wire, words, closed)).unread(early.into());
     Ok(Established { stream, version, protocol, certificate })
+}
+
+/// Whether a client that agreed on this protocol has something to say before anything else happens.
+fn speaks_at_once(protocol: &[u8]) -> bool {
+    [alpn::HAWSER_H2, alpn::HAWSER_TUNNEL, alpn::HTTP2[0]].iter().any(|of| of.as_bytes() == protocol)
 }
 
 /// What rustls has to say after an error. It is asked no further: it may still refer to what it read.

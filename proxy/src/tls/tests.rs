@@ -229,6 +229,38 @@ async fn what_comes_with_the_last_words_of_the_handshake_is_not_lost() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_speaks_first_says_its_last_words_with_its_first() {
+    for (protocol, waits) in [("hawser-h2", true), ("istio-h2", true), ("h2", false), ("istio", false)] {
+        let (mut client, mut server) = Pki::new().configs(&TLS13, None);
+        client.alpn_protocols = vec![protocol.into()];
+        server.alpn_protocols = vec![protocol.into()];
+        let (ours, theirs) = duplex(1 << 16);
+        let mut serving = Box::pin(serve(Arc::new(server), Plain::memory(theirs)));
+        let connecting = connect(Arc::new(client), name(), Plain::memory(ours));
+        let mut ours = tokio::select! {
+            biased;
+            ours = connecting => ours.unwrap(),
+            _ = &mut serving => panic!("{protocol}: the server is done before the client"),
+        };
+        let done = futures_util::poll!(&mut serving);
+        assert_eq!(done.is_pending(), waits, "{protocol}");
+        ours.stream.write_all(b"first").await.unwrap();
+        let mut theirs = match done {
+            std::task::Poll::Ready(done) => done.unwrap(),
+            std::task::Poll::Pending => serving.await.unwrap(),
+        };
+        let mut heard = [0; 5];
+        theirs.stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, *b"first", "{protocol}");
+        theirs.stream.write_all(b"answer").await.unwrap();
+        theirs.stream.flush().await.unwrap();
+        let mut heard = [0; 6];
+        ours.stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, *b"answer", "{protocol}");
+    }
+}
+
 mod rustls_no_tickets {
     /// Gives no ticket.
     #[derive(Debug)]
