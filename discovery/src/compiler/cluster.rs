@@ -49,7 +49,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An outbound cluster.
 pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Option<Compiled> {
-    let state = context.service(&cluster.host)?;
+    let state = context.reached(&cluster.host, cluster.port)?;
     let service = &state.service;
     let port = service.port(cluster.port).filter(|p| p.protocol != Protocol::Udp)?;
     let (policy, _) = context.policy(state, cluster.port, &cluster.subset)?;
