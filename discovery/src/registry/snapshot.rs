@@ -257,8 +257,12 @@ impl Snapshot {
     /// Services that a workload is an instance of.
     pub fn services_of(&self, id: &WorkloadId) -> impl Iterator<Item = &ServiceState> {
         let hosts = self.memberships.get(id).into_iter().flat_map(|hosts| hosts.iter());
-        let all = hosts.flat_map(|host| self.definitions(host));
-        all.filter(|state| state.instances.iter().any(|instance| instance.member.id == *id))
+        hosts.flat_map(|host| {
+            let states = self.definitions(host);
+            // Of several definitions it need not be in each.
+            let is = |state: &&ServiceState| state.instances.iter().any(|instance| instance.member.id == *id);
+            states.iter().filter(move |state| states.len() == 1 || is(state))
+        })
     }
 
     /// The workload of a joined host.
