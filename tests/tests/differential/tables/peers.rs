@@ -38,7 +38,9 @@ const OTHERS: &[Case] = &[
     get("HTTP of another trust domain").who("spiffe://other.test/ns/default/sa/caller"),
     get("TCP of an alias").who("spiffe://old.test/ns/default/sa/caller").port("TCP"),
     get("TCP of another account of an alias").who("spiffe://old.test/ns/default/sa/another").port("TCP"),
-    get("TCP of another trust domain").who("spiffe://other.test/ns/default/sa/caller").port("TCP"),
+    get("TCP of another trust domain").who("spiffe://other.test/ns/default/sa/caller").port("TCP").kept("failed-tls",
+        "+ log: 0 - - - - - sent 0 details - ended - audit - ext - - asked - deny - - allow - -",
+    ),
 ];
 
 pub(crate) const SETS: &[Set] = &[

@@ -79,8 +79,8 @@ pub(crate) const SETS: &[Set] = &[
     Set { name: "sidecar: what no service has goes to one", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: '{0.host}', port: {number: 80}}}}"), tries: &[
         case("sidecar: an egress proxy", GET).at(At::Second),
     ] },
-    Set { name: "sidecar: what no service has goes to a part of one", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: '{0.host}', port: {number: 80}, subset: v2}}}"), tries: &[
-        case("sidecar: an egress proxy, a subset", GET).to(Servers::Two).at(At::Range).with("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: {name}, namespace: default}\nspec: {host: '{host}', subsets: [{name: v2, labels: {version: v2}}]}\n"),
+    Set { name: "sidecar: what no service has goes to a part of one", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: '{0.host}', port: {number: 80}, subset: v1}}}"), tries: &[
+        case("sidecar: an egress proxy, a subset", GET).to(Servers::Two).at(At::Second).with("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: {name}, namespace: default}\nspec: {host: '{host}', subsets: [{name: v1, labels: {version: v1}}]}\n"),
     ] },
     Set { name: "sidecar: a port brings no other", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{port: {number: {0.port1}, protocol: HTTP, name: http}, hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"), tries: &[
         web("sidecar: a port, and routes to another one of the service").entry(TWO_PORTS).with(TO_THE_OTHER),
