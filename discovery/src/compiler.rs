@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hawser_api::names::{OutboundCluster, clusters, listeners};
-use hawser_mesh::Protocol;
+use hawser_mesh::{Protocol, ServicePort};
 use hawser_xds::{Resource, Source, TypeUrl, Version};
 use prost::Message;
 
@@ -209,7 +209,8 @@ fn names(context: &Context<'_>, ty: &TypeUrl) -> Vec<String> {
             for state in context.all().into_iter().chain(context.inferred()) {
                 let subsets = context.destination_rule(state).into_iter().flat_map(|rule| &rule.subsets);
                 let subsets: Vec<&str> = std::iter::once("").chain(subsets.map(|s| s.name.as_str())).collect();
-                for port in state.service.ports.iter().filter(|p| p.protocol != Protocol::Udp) {
+                let brought = |p: &&ServicePort| p.protocol != Protocol::Udp && context.brings(state, p.port);
+                for port in state.service.ports.iter().filter(brought) {
                     let host = &state.service.host;
                     let name =
                         |subset: &&str| OutboundCluster::with_subset(host.clone(), port.port, *subset).to_string();

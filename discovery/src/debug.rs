@@ -20,8 +20,8 @@ pub fn registry(snapshot: &Snapshot) -> Value {
         .map(|state| {
             let mut shown = service(&state.service);
             shown["subsets"] = state.rules.subsets().into_iter().collect();
-            shown["endpoints"] = snapshot
-                .endpoints_of(&state.service.host)
+            shown["endpoints"] = state
+                .endpoints()
                 .into_iter()
                 .map(|endpoint| {
                     json!({

@@ -7,6 +7,7 @@
 mod access_logging;
 mod addresses;
 mod authorization;
+mod choice;
 mod convert;
 mod merge;
 pub mod model;
@@ -28,6 +29,7 @@ use crate::keys::Fetched;
 pub use access_logging::{AccessLogging, LogFormat};
 pub use addresses::{AddressBook, AddressBookError, AddressRecord, MemoryBook, VirtualRanges};
 pub use authorization::{Asks, AuthzProvider, AuthzProviders};
+pub(crate) use choice::of as choice;
 pub(crate) use merge::selects;
 pub(crate) use rules::resolve;
 pub(crate) use rules::spoken;

@@ -11,6 +11,7 @@ use hawser_api::istio::mesh_config::AccessLogEncoding;
 use hawser_api::proto::core::Node;
 use hawser_discovery::compiler::{Compiler, Sight};
 use hawser_discovery::debug::text;
+use hawser_discovery::explain::{Call, why};
 use hawser_discovery::registry::{self, AccessLogging, AuthzProvider, LogFormat, MemoryBook, Settings, Snapshot};
 use hawser_discovery::view::{Class, Client};
 use hawser_mesh::{
@@ -236,6 +237,55 @@ async fn a_sidecar_leaves_of_the_mesh_what_it_names() {
         let sight = Sight::new(&compiler, &all, &snapshot);
         assert!(sight.get(&TypeUrl::CLUSTER, "outbound|9080||two.example").is_some(), "it is for others");
     }
+}
+
+/// One name, defined by two namespaces: neither is that of all callers.
+const TWICE: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: x, namespace: default}
+spec: {hosts: [x.test], addresses: [203.0.113.1], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: [{address: 10.4.0.1}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: x, namespace: another}
+spec: {hosts: [x.test], addresses: [203.0.113.2], ports: [{number: 80, name: http, protocol: HTTP}, {number: 81, name: more, protocol: HTTP}], resolution: STATIC, endpoints: [{address: 10.4.0.2}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: all, namespace: narrow}
+spec: {egress: [{hosts: ['default/*']}]}
+";
+
+#[tokio::test]
+async fn a_caller_has_one_definition_of_a_name_with_its_addresses_ports_and_endpoints() {
+    let mut first = config(TWICE);
+    first.push(Event::Synced);
+    let mut second = members();
+    second.push(Event::Synced);
+    let snapshot = snapshot(vec![(files(), first), (hosts(), second)]).await;
+    let compiler = Compiler::default();
+    for (namespace, own, other) in [("default", 1, 2), ("another", 2, 1), ("third", 2, 1), ("narrow", 1, 2)] {
+        let id = format!("sidecar~10.9.9.9~w.{namespace}~{namespace}.svc.cluster.local");
+        let client = Client { class: Class::Hawser(1), ..Client::from_node(&Node { id, ..Node::default() }, false) };
+        let sight = Sight::new(&compiler, &client, &snapshot);
+        let shown = |ty: TypeUrl, name: &str| sight.get(&ty, name).map(|found| text(ty.as_str(), &found.body));
+        let endpoints = shown(TypeUrl::ENDPOINTS, "outbound|80||x.test").unwrap();
+        assert!(endpoints.contains(&format!("10.4.0.{own}")), "{namespace}: {endpoints}");
+        assert!(!endpoints.contains(&format!("10.4.0.{other}")), "{namespace}: {endpoints}");
+        assert!(shown(TypeUrl::NAME, "x.test").unwrap().contains(&format!("203.0.113.{own}")), "{namespace}");
+        assert!(shown(TypeUrl::LISTENER, &format!("203.0.113.{own}_80")).is_some(), "{namespace}");
+        assert!(shown(TypeUrl::LISTENER, &format!("203.0.113.{other}_80")).is_none(), "{namespace}");
+        assert_eq!(shown(TypeUrl::CLUSTER, "outbound|81||x.test").is_some(), own == 2, "{namespace}");
+    }
+    let call = Call { from: "default/ratings-0000001f".to_owned(), to: "x.test:80".to_owned(), ..Call::default() };
+    let told = why(&compiler, &snapshot, &call).unwrap();
+    let says = &told.steps.iter().find(|step| step.what == "service").unwrap().says;
+    assert!(
+        says.contains("the definition of namespace default counts (ServiceEntry default/x), not that of another"),
+        "{says}"
+    );
+    assert_eq!(told.endpoints.iter().map(|e| e.address.as_str()).collect::<Vec<_>>(), ["10.4.0.1:80"]);
 }
 
 #[tokio::test]

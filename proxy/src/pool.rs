@@ -31,7 +31,7 @@ pub struct Key {
     pub to: To,
     /// The transport, with the identity that we show; 0 is plaintext.
     pub transport: u64,
-    /// Whom it was said to be for; 0 where nothing is said.
+    /// Whom it was said to be for, and which host was asked for; 0 where nothing is said.
     pub announced: u64,
     /// What is spoken.
     pub offer: Offer,
@@ -131,11 +131,12 @@ pub struct Shared {
 }
 
 impl Pool {
-    /// Whom a connection to a target is said to be for: no other's request goes on it.
+    /// Whom a connection to a target is said to be for, and which host it asks for: no other's request goes on it.
     pub fn announced(&self, target: &Target<'_>) -> u64 {
-        match target.cluster.spec.header {
-            None => 0,
-            Some(_) => self.callers.hash_one(target.caller) | 1,
+        let caller = target.cluster.spec.header.map(|_| target.caller);
+        match (caller, target.host) {
+            (None, None) => 0,
+            said => self.callers.hash_one(said) | 1,
         }
     }
 

@@ -218,7 +218,7 @@ async fn reach(worker: &Rc<Worker>, came: Came<'_>) -> Option<Reached> {
             break;
         };
         let caller = came.arrival.peer.as_ref().map(|peer| (peer, &came.arrival.to));
-        let target = Target { cluster, to, caller };
+        let target = Target { cluster, to, caller, host: None };
         let (way, said) = match tunnels::way(worker.shared.tcp_tunnels, &config, &target) {
             Way::Hbone => (Way::Hbone, hbone::said(&config, came.arrival.peer)),
             way => (way, Fields::default()),

@@ -30,6 +30,8 @@ pub struct Target<'c> {
     pub to: To<'c>,
     /// Whom it is for, and where that one was going; absent of what comes from within this process.
     pub caller: Option<(&'c SocketAddr, &'c SocketAddr)>,
+    /// The host that a request names, where servers are asked for that; its port is not part of it.
+    pub host: Option<&'c str>,
 }
 
 /// An endpoint, or a bare address.

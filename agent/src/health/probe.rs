@@ -61,3 +61,70 @@ async fn get(probe: &HttpProbe, target: SocketAddr) -> Result<(), String> {
         ended = connection => Err(ended.err().map_or("it closed the connection".into(), |error| error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hawser_api::proto::host::TcpProbe;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn of(kind: Kind) -> Probe {
+        Probe { kind: Some(kind), ..Probe::default() }
+    }
+
+    /// What an application that answers so is asked, and what came of it.
+    async fn asked(http: HttpProbe, answer: &'static str) -> (String, Result<(), String>) {
+        let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serves = async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            (String::from_utf8(head).unwrap(), stream)
+        };
+        let kind = of(Kind::Http(http));
+        let ((head, _), result) = tokio::join!(serves, probe(&kind, port.into(), HERE, LONG));
+        (head, result)
+    }
+
+    #[tokio::test]
+    async fn a_probe_of_http_asks_for_its_path_with_its_fields_and_a_status_below_400_is_healthy() {
+        let headers = [("x-probe".to_owned(), "yes".to_owned())].into();
+        let said = HttpProbe { path: "/ready?now".into(), host: "app.test".into(), headers, ..HttpProbe::default() };
+        let (head, result) = asked(said, "HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(head.starts_with("GET /ready?now HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("host: app.test\r\n") && head.contains("x-probe: yes\r\n"), "{head}");
+        assert_eq!(result, Ok(()));
+        let (head, result) = asked(HttpProbe::default(), "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(head.starts_with("GET / HTTP/1.1\r\n") && head.contains("host: 127.0.0.1:"), "{head}");
+        assert_eq!(result, Err("HTTP 503".to_owned()));
+        let own = HttpProbe { headers: [("Host".to_owned(), "b.test".to_owned())].into(), ..HttpProbe::default() };
+        let (head, _) = asked(own, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(head.contains("b.test") && !head.contains("127.0.0.1"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn a_probe_of_tcp_connects_and_who_does_not_answer_in_time_is_not_healthy() {
+        let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+        let port = u32::from(listener.local_addr().unwrap().port());
+        let tcp = of(Kind::Tcp(TcpProbe { port }));
+        assert_eq!(probe(&tcp, 1, HERE, LONG).await, Ok(()), "its own port goes before the declared one");
+        let silent = of(Kind::Http(HttpProbe::default()));
+        let short = Duration::from_millis(20);
+        assert_eq!(probe(&silent, port, HERE, short).await, Err("no answer in 20 ms".to_owned()));
+        let https = of(Kind::Http(HttpProbe { scheme: "HTTPS".into(), ..HttpProbe::default() }));
+        assert!(probe(&https, port, HERE, LONG).await.unwrap_err().contains("HTTPS"));
+        drop(listener);
+        assert!(probe(&tcp, 1, HERE, LONG).await.is_err(), "nobody listens");
+    }
+}

@@ -165,10 +165,10 @@ impl AdminService {
         }
         let Ok(host) = Hostname::service(&group.name, &group.namespace, &settings.domain) else { return };
         let snapshot = self.inner.snapshots.borrow().clone();
-        let Some(service) = snapshot.service(&host).map(|state| state.service.clone()) else { return };
-        let others: Vec<String> = service
-            .sources
+        let others: Vec<String> = snapshot
+            .definitions(&host)
             .iter()
+            .flat_map(|state| &state.service.sources)
             .filter(|s| Rank::of(s.registry.kind) != Rank::Group && !s.origin.starts_with("WorkloadGroup"))
             .map(|s| if s.origin.is_empty() { s.registry.to_string() } else { s.origin.clone() })
             .collect();

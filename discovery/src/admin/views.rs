@@ -23,7 +23,7 @@ impl AdminService {
         wanted
             .map(|state| {
                 let service = &state.service;
-                let endpoints = snapshot.endpoints_of(&service.host);
+                let endpoints = state.endpoints();
                 let own = service.addresses.iter().map(|net| match net.prefix_len() == net.max_prefix_len() {
                     true => net.addr().to_string(),
                     false => net.to_string(),
@@ -61,7 +61,7 @@ impl AdminService {
         for state in snapshot.services() {
             let named = host.is_empty() || matches_host(state.service.host.as_str(), host);
             if named && in_namespace(&state.service.namespace, namespace) {
-                infos.extend(snapshot.endpoints_of(&state.service.host).iter().map(endpoint_info));
+                infos.extend(state.endpoints().iter().map(endpoint_info));
             }
         }
         infos

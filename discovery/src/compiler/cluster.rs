@@ -49,7 +49,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An outbound cluster.
 pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Option<Compiled> {
-    let state = context.service(&cluster.host)?;
+    let state = context.reached(&cluster.host, cluster.port)?;
     let service = &state.service;
     let port = service.port(cluster.port).filter(|p| p.protocol != Protocol::Udp)?;
     let (policy, _) = context.policy(state, cluster.port, &cluster.subset)?;
@@ -86,12 +86,11 @@ pub(super) fn outbound(context: &Context<'_>, cluster: &OutboundCluster) -> Opti
         made.common_lb_config = None;
         made.metadata = None;
     } else {
-        speak(&policy, port.protocol, &mut made);
         let foreign = policy.tls.filter(|tls| matches!(tls.mode(), ClientTlsMode::Simple | ClientTlsMode::Mutual));
+        speak(&policy, port.protocol, foreign.map(tls::by_host), &mut made);
         if let Some(settings) = foreign {
             let http2 = speaks_http2(&policy, port.protocol);
-            made.transport_socket =
-                Some(tls::foreign(settings, cluster.host.as_str(), &service.subject_alt_names, port.protocol, http2));
+            made.transport_socket = Some(tls::foreign(settings, &service.subject_alt_names, http2));
         } else if !context.view.plaintext {
             secure(context, state, cluster, port.protocol, &policy, &mut made);
         }
@@ -319,7 +318,12 @@ fn describe(state: &ServiceState) -> core::Metadata {
 }
 
 /// HTTP versions, keepalive, limits of a connection.
-fn speak(policy: &Policy<'_>, protocol: Protocol, made: &mut Cluster) {
+fn speak(
+    policy: &Policy<'_>,
+    protocol: Protocol,
+    names: Option<core::UpstreamHttpProtocolOptions>,
+    made: &mut Cluster,
+) {
     let http = policy.pool.and_then(|p| p.http.as_ref());
     made.upstream_connection_options = keepalive(policy);
     let common = lasting(policy);
@@ -333,7 +337,7 @@ fn speak(policy: &Policy<'_>, protocol: Protocol, made: &mut Cluster) {
         }
         Protocol::Auto => Some(as_received()),
         Protocol::Http if http.is_some_and(|h| h.use_client_protocol) => Some(as_received()),
-        Protocol::Http if common.is_some() || errors.is_some() => {
+        Protocol::Http if common.is_some() || errors.is_some() || names.is_some_and(|names| names.auto_sni) => {
             Some(explicit(ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())))
         }
         _ => None,
@@ -341,6 +345,7 @@ fn speak(policy: &Policy<'_>, protocol: Protocol, made: &mut Cluster) {
     if version.is_some() {
         let options = HttpProtocolOptions {
             common_http_protocol_options: common,
+            upstream_http_protocol_options: names.filter(|names| names.auto_sni),
             upstream_protocol_options: version,
             outlier_detection: errors,
         };

@@ -15,7 +15,7 @@ use hawser_mesh::Hostname;
 
 use super::policy::Policy;
 use crate::registry::model::Instance;
-use crate::registry::{Fnv, ServiceState, Settings, Snapshot, Unknown};
+use crate::registry::{Fnv, ServiceState, Settings, Snapshot, Unknown, choice};
 use crate::view::{Class, View};
 
 /// Something that was read.
@@ -79,7 +79,25 @@ impl<'a> Context<'a> {
     /// A service that the view may see.
     pub(super) fn service(&self, host: &Hostname) -> Option<&'a ServiceState> {
         self.note(Read::Defined(host.clone()));
-        self.snapshot.service(host).filter(|state| self.is_visible(state) && (self.selects(state) || self.infers(host)))
+        let states = self.snapshot.definitions(host);
+        self.seen(states).or_else(|| self.led_to(states))
+    }
+
+    /// A service's port of which the view has clusters: one that the Sidecar names, or that routes lead to.
+    pub(super) fn reached(&self, host: &Hostname, port: u16) -> Option<&'a ServiceState> {
+        self.service(host).filter(|state| self.brings(state, port))
+    }
+
+    /// Whether the view has clusters of a port of a service that it may see.
+    pub(super) fn brings(&self, state: &ServiceState, port: u16) -> bool {
+        let Some(scope) = &self.view.scope else { return true };
+        let host = &state.service.host;
+        let led = |(reader, ports): (&Hostname, &BTreeSet<Option<u16>>)| {
+            self.reader(reader).is_some_and(|reader| scope.infers(&reader.service, ports, port))
+        };
+        scope.brings(&state.service, port)
+            || matches!(&scope.unknown, Some(Unknown::Sent { host: to, .. }) if to == host)
+            || self.snapshot.rules.readers_of(host).any(led)
     }
 
     /// A service that callers of the view may call by itself: one that only routes lead to is not.
@@ -89,7 +107,8 @@ impl<'a> Context<'a> {
 
     /// A service that callers of the view see at some port.
     pub(super) fn named(&self, host: &Hostname) -> Option<&'a ServiceState> {
-        self.service(host).filter(|state| self.selects(state))
+        self.note(Read::Defined(host.clone()));
+        self.seen(self.snapshot.definitions(host))
     }
 
     /// Whether callers of the view see a service's port.
@@ -113,8 +132,8 @@ impl<'a> Context<'a> {
     pub(super) fn behind(&self, at: SocketAddr) -> Vec<&'a ServiceState> {
         let Some(scope) = &self.view.scope else { return Vec::new() };
         self.note(Read::Port(at.port()));
-        let all = self.snapshot.on_port(at.port());
-        all.filter(|state| self.is_visible(state) && scope.leads(at, &state.service)).collect()
+        let all = self.snapshot.on_port(at.port()).filter_map(|states| self.seen(states));
+        all.filter(|state| state.service.port(at.port()).is_some() && scope.leads(at, &state.service)).collect()
     }
 
     /// Such listeners that lead somewhere.
@@ -132,7 +151,8 @@ impl<'a> Context<'a> {
     /// Services at an address that the view may see, by name.
     pub(super) fn at_address(&self, address: IpAddr) -> Vec<&'a ServiceState> {
         self.note(Read::Address(address));
-        self.snapshot.at_address(address).filter(|state| self.sees(state)).collect()
+        let all = self.snapshot.at_address(address).filter_map(|states| self.seen(states));
+        all.filter(|state| state.service.dialled().contains(&address)).collect()
     }
 
     /// Services with a port of that number that callers reach at addresses which are not theirs alone.
@@ -143,13 +163,14 @@ impl<'a> Context<'a> {
     /// Services with a port of that number that the view may see, by name.
     pub(super) fn on_port(&self, port: u16) -> Vec<&'a ServiceState> {
         self.note(Read::Port(port));
-        self.snapshot.on_port(port).filter(|state| self.sees(state) && self.admits(state, port)).collect()
+        let all = self.snapshot.on_port(port).filter_map(|states| self.seen(states));
+        all.filter(|state| self.admits(state, port)).collect()
     }
 
     /// All services that the view may see, by name; for what depends on the whole.
     pub(super) fn all(&self) -> Vec<&'a ServiceState> {
         self.note(Read::Addresses);
-        self.snapshot.services().into_iter().filter(|state| self.sees(state)).collect()
+        self.snapshot.names().into_iter().filter_map(|states| self.seen(states)).collect()
     }
 
     /// Services that only routes lead to, by name.
@@ -158,8 +179,10 @@ impl<'a> Context<'a> {
             return Vec::new();
         }
         self.note(Read::Addresses);
-        let only = |s: &&ServiceState| self.is_visible(s) && !self.selects(s) && self.infers(&s.service.host);
-        self.snapshot.services().into_iter().filter(only).collect()
+        let only = |states: &'a [ServiceState]| {
+            if self.seen(states).is_some() { None } else { self.led_to(states) }
+        };
+        self.snapshot.names().into_iter().filter_map(only).collect()
     }
 
     /// The DestinationRule that counts for a service.
@@ -183,28 +206,31 @@ impl<'a> Context<'a> {
         Some((Policy::of(rule, port, part), part))
     }
 
-    fn sees(&self, state: &'a ServiceState) -> bool {
-        self.is_visible(state) && self.selects(state)
+    /// The definition of a name that counts for the view, of those that its Sidecar names.
+    fn seen(&self, states: &'a [ServiceState]) -> Option<&'a ServiceState> {
+        let found = self.counting(states)?;
+        let named = self.view.scope.as_ref().is_none_or(|scope| scope.sees(&found.service));
+        Some(found).filter(|state| named && self.reaches(state))
     }
 
-    fn is_visible(&self, state: &'a ServiceState) -> bool {
-        state.service.visible_from(&self.view.namespace) && self.reaches(state)
+    /// The same, where only routes lead to it of a service that the Sidecar names, or the Sidecar sends there what no service has.
+    fn led_to(&self, states: &'a [ServiceState]) -> Option<&'a ServiceState> {
+        let scope = self.view.scope.as_ref()?;
+        let host = &states.first()?.service.host;
+        let led = matches!(&scope.unknown, Some(Unknown::Sent { host: to, .. }) if to == host)
+            || self.snapshot.rules.readers_of(host).any(|(reader, _)| self.reader(reader).is_some());
+        choice(states, &self.view.namespace, None).filter(|state| led && self.reaches(state))
     }
 
-    /// Whether the Sidecar names it.
-    fn selects(&self, state: &ServiceState) -> bool {
-        self.view.scope.as_ref().is_none_or(|scope| scope.sees(&state.service))
+    /// A service that the Sidecar names, whose routes lead elsewhere.
+    fn reader(&self, host: &Hostname) -> Option<&'a ServiceState> {
+        self.note(Read::Defined(host.clone()));
+        self.counting(self.snapshot.definitions(host))
     }
 
-    /// Whether routes of a service that the Sidecar names lead to it, or the Sidecar sends there what no service has.
-    fn infers(&self, host: &Hostname) -> bool {
-        let Some(scope) = &self.view.scope else { return false };
-        let named = |reader: &Hostname| {
-            self.note(Read::Defined(reader.clone()));
-            self.snapshot.service(reader).is_some_and(|state| scope.sees(&state.service))
-        };
-        matches!(&scope.unknown, Some(Unknown::Sent { host: to, .. }) if to == host)
-            || self.snapshot.rules.readers_of(host).any(named)
+    /// Of those that the Sidecar names.
+    fn counting(&self, states: &'a [ServiceState]) -> Option<&'a ServiceState> {
+        choice(states, &self.view.namespace, self.view.scope.as_deref())
     }
 
     /// A gRPC program gets endpoints from us alone: a service whose instances are known by name only is none of its
@@ -242,19 +268,36 @@ impl Note {
 }
 
 fn state(read: &Read, snapshot: &Snapshot) -> u64 {
-    let all = |states: &mut dyn Iterator<Item = &ServiceState>| {
+    let hash = |states: &mut dyn Iterator<Item = &ServiceState>, of: fn(&ServiceState) -> u64| {
         let mut hash = Fnv::default();
         for state in states {
-            hash.write_u64(state.defined);
+            hash.write_u64(of(state));
             hash.write(state.service.host.as_str().as_bytes());
         }
         hash.finish()
     };
+    let defined = |state: &ServiceState| state.defined;
     match read {
-        Read::Defined(host) => snapshot.service(host).map_or(0, |s| s.defined),
-        Read::Populated(host) => snapshot.service(host).map_or(0, |s| s.populated),
-        Read::Address(address) => all(&mut snapshot.at_address(*address)),
-        Read::Port(port) => all(&mut snapshot.on_port(*port)),
-        Read::Addresses => all(&mut snapshot.services().into_iter()),
+        Read::Defined(host) => one(snapshot.definitions(host), defined),
+        Read::Populated(host) => one(snapshot.definitions(host), |state| state.populated),
+        Read::Address(address) => hash(&mut snapshot.at_address(*address).flatten(), defined),
+        Read::Port(port) => hash(&mut snapshot.on_port(*port).flatten(), defined),
+        Read::Addresses => hash(&mut snapshot.services().into_iter(), defined),
+    }
+}
+
+/// A revision of what defines one name; of several definitions their order counts too.
+fn one(states: &[ServiceState], of: fn(&ServiceState) -> u64) -> u64 {
+    match states {
+        [] => 0,
+        [only] => of(only),
+        all => {
+            let mut hash = Fnv::default();
+            for state in all {
+                hash.write_u64(of(state));
+                hash.write(state.service.namespace.as_bytes());
+            }
+            hash.finish()
+        }
     }
 }

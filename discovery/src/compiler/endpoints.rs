@@ -25,7 +25,7 @@ use crate::view::Class;
 
 /// The endpoints of a cluster; `None` if it has none to be asked for.
 pub(super) fn compile(context: &Context<'_>, cluster: &OutboundCluster) -> Option<Compiled> {
-    let state = context.service(&cluster.host)?;
+    let state = context.reached(&cluster.host, cluster.port)?;
     if !by_eds(context, state) {
         return None;
     }

@@ -125,10 +125,6 @@ pub(super) fn prefix(text: &str) -> StringMatcher {
     StringMatcher { ignore_case: false, match_pattern: Some(string_matcher::MatchPattern::Prefix(text.to_owned())) }
 }
 
-pub(super) fn suffix(text: &str) -> StringMatcher {
-    StringMatcher { ignore_case: false, match_pattern: Some(string_matcher::MatchPattern::Suffix(text.to_owned())) }
-}
-
 pub(super) fn regex(text: &str) -> RegexMatcher {
     RegexMatcher { regex: text.to_owned() }
 }

@@ -14,7 +14,7 @@ use hawser_api::proto::tls::{
 };
 use hawser_mesh::{Protocol, TrustDomain};
 
-use super::proto::{ads, any, exact, name, prefix, suffix, transport_socket};
+use super::proto::{ads, any, exact, name, prefix, transport_socket};
 use crate::view::Class;
 
 /// A client's TLS towards endpoints of a cluster, whose identity is one of `identities`; with none, any of the mesh.
@@ -38,25 +38,14 @@ pub(super) fn upstream(
 
 /// A client's TLS towards servers outside of the mesh, with what files of its host hold. `names` are those of the service,
 /// one of which a server must have if the settings say none.
-pub(super) fn foreign(
-    settings: &ClientTlsSettings,
-    host: &str,
-    names: &[String],
-    protocol: Protocol,
-    http2: bool,
-) -> core::TransportSocket {
+pub(super) fn foreign(settings: &ClientTlsSettings, names: &[String], http2: bool) -> core::TransportSocket {
     let file = |path: &str| {
         let specifier = core::data_source::Specifier::Filename(path.to_owned());
         (!path.is_empty()).then_some(core::DataSource { specifier: Some(specifier) })
     };
     let unchecked = settings.insecure_skip_verify == Some(true);
     let names = if settings.subject_alt_names.is_empty() { names } else { &settings.subject_alt_names };
-    let mut names: Vec<StringMatcher> = names.iter().map(|name| exact(name)).collect();
-    let http = protocol.is_http();
-    if names.is_empty() && settings.sni.is_empty() && !unchecked && http {
-        // As in Istio: a certificate for somebody else is not one for whom is called. (Of TCP it knows no name.)
-        names.push(host.strip_prefix('*').map_or_else(|| exact(host), suffix));
-    }
+    let names: Vec<StringMatcher> = names.iter().map(|name| exact(name)).collect();
     let names = names.into_iter().flat_map(|name| {
         [SanType::Dns, SanType::Uri]
             .map(|kind| SubjectAltNameMatcher { san_type: kind as i32, matcher: Some(name.clone()) })
@@ -82,10 +71,18 @@ pub(super) fn foreign(
             validation_context_type: Some(common_tls_context::ValidationContextType::ValidationContext(validation)),
             ..CommonTlsContext::default()
         }),
-        sni: if settings.sni.is_empty() { host.to_owned() } else { settings.sni.clone() },
+        sni: settings.sni.clone(),
         max_session_keys: None,
     };
     transport_socket("envoy.transport_sockets.tls", any(name::UPSTREAM_TLS, &context))
+}
+
+/// As in Istio, of requests the host that they name is asked for where the settings say nothing, and a certificate for somebody
+/// else is not one for whom is called. (Connections name nobody.)
+pub(super) fn by_host(settings: &ClientTlsSettings) -> core::UpstreamHttpProtocolOptions {
+    let auto_sni = settings.sni.is_empty();
+    let checked = settings.insecure_skip_verify != Some(true) && settings.subject_alt_names.is_empty();
+    core::UpstreamHttpProtocolOptions { auto_sni, auto_san_validation: auto_sni && checked }
 }
 
 /// A server's TLS: the certificate of `secret`, clients of the mesh.

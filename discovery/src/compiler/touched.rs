@@ -28,8 +28,8 @@ pub(super) fn of(
     };
     // Which addresses clients have asked for that such a service may take, they alone know.
     let is_wide = |host: &Hostname| {
-        let states = [before, after].into_iter().filter_map(|s| s.service(host));
-        states.into_iter().any(|state| state.service.is_wide())
+        let mut states = [before, after].into_iter().flat_map(|s| s.definitions(host));
+        states.any(|state| state.service.is_wide())
     };
     if matches!(view.class, Class::Hawser(_)) && changes.defined.iter().any(is_wide) {
         return Changes::all();
@@ -41,14 +41,12 @@ pub(super) fn of(
     let shared = compiler.touched(view, (before.revision, after.revision), || {
         let mut all = Changes::default();
         for host in &changes.defined {
-            let mut versions = [before, after].into_iter().filter_map(|s| s.service(host)).peekable();
-            if versions.peek().is_some() {
-                versions.for_each(|state| definition(state, view, before, &mut all));
-            }
+            let versions = [before, after].into_iter().flat_map(|s| s.definitions(host));
+            versions.for_each(|state| definition(state, view, before, &mut all));
             all.add(TypeUrl::NAME, host.as_str());
         }
         for host in changes.populated.difference(&changes.defined) {
-            for state in [before, after].into_iter().filter_map(|s| s.service(host)) {
+            for state in [before, after].into_iter().flat_map(|s| s.definitions(host)) {
                 population(state, view, &mut all);
             }
         }
@@ -64,10 +62,10 @@ pub(super) fn of(
                 .addresses
                 .iter()
                 .flat_map(|address| before.at_address(*address).chain(after.at_address(*address)))
-                .map(|state| &state.service.host)
+                .filter_map(|states| states.first().map(|state| &state.service.host))
                 .collect();
             for host in sharers.into_iter().filter(|host| !changes.defined.contains(*host)) {
-                for state in [before, after].into_iter().filter_map(|s| s.service(host)) {
+                for state in [before, after].into_iter().flat_map(|s| s.definitions(host)) {
                     for port in &state.service.ports {
                         all.add(TypeUrl::ROUTE, names::route(host, port.port));
                     }

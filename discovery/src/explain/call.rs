@@ -196,9 +196,10 @@ impl<'a> Journey<'a> {
         let protocol = state.service.port(port).map_or(Protocol::Auto, |p| p.protocol);
         let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let says = format!(
-            "{} on port {port}, at {}",
+            "{} on port {port}, at {}{}",
             protocol.as_str(),
-            if list.is_empty() { "no address".to_owned() } else { list.join(", ") }
+            if list.is_empty() { "no address".to_owned() } else { list.join(", ") },
+            self.one_of_several(state),
         );
         let name = state.service.host.to_string();
         self.step("service", name.clone(), says, Vec::new());
@@ -262,11 +263,10 @@ impl<'a> Journey<'a> {
 
     /// The service that a caller means by a name or an address.
     fn service(&self, host: &str, port: u16) -> Option<&'a ServiceState> {
-        let sees = |state: &&ServiceState| {
-            state.service.visible_from(&self.client.namespace) && state.service.port(port).is_some()
-        };
+        let sees = |state: &&ServiceState| state.service.port(port).is_some();
         if let Ok(address) = host.parse::<IpAddr>() {
-            return self.snapshot.at_address(address).find(sees);
+            let all = self.snapshot.at_address(address).filter_map(|states| self.counting(states));
+            return all.filter(sees).find(|state| state.service.dialled().contains(&address));
         }
         let domain = &self.snapshot.settings.domain;
         let whole = || resolve(host, &self.client.namespace, domain);
@@ -274,7 +274,30 @@ impl<'a> Journey<'a> {
         let longest =
             || host.strip_suffix(".svc").and_then(|rest| format!("{rest}.svc.{domain}").parse::<Hostname>().ok());
         let names = [whole(), longer(), longest()];
-        names.into_iter().flatten().find_map(|name| self.snapshot.service(&name).filter(sees))
+        names.into_iter().flatten().find_map(|name| self.counting(self.snapshot.definitions(&name)).filter(sees))
+    }
+
+    fn counting(&self, states: &'a [ServiceState]) -> Option<&'a ServiceState> {
+        find::counting(self.snapshot, self.client, states)
+    }
+
+    /// Whose definition counts, where several namespaces have one.
+    fn one_of_several(&self, state: &ServiceState) -> String {
+        let all = self.snapshot.definitions(&state.service.host);
+        let others: Vec<&str> = all
+            .iter()
+            .map(|other| &*other.service.namespace)
+            .filter(|other| *other != &*state.service.namespace)
+            .collect();
+        let Some(said) = state.service.sources.first().filter(|_| !others.is_empty()) else { return String::new() };
+        let said = if said.origin.is_empty() { said.registry.to_string() } else { said.origin.clone() };
+        let own = state.service.namespace == self.client.namespace;
+        let because = if own { "it is the caller's own" } else { "the caller's namespace has none that it sees" };
+        let others = others.join(", ");
+        format!(
+            "; the definition of namespace {} counts ({said}), not that of {others}: {because}",
+            state.service.namespace
+        )
     }
 
     /// The listener that takes a connection to one of the addresses, and which one it is.
@@ -318,7 +341,7 @@ impl<'a> Journey<'a> {
     /// The VirtualService that the routes of a virtual host are from.
     fn rule_of(&self, host: &VirtualHost) -> Vec<ObjectRef> {
         let service = host.name.rsplit_once(':').and_then(|(name, _)| name.parse::<Hostname>().ok());
-        match service.and_then(|name| self.snapshot.service(&name)) {
+        match service.and_then(|name| self.counting(self.snapshot.definitions(&name))) {
             Some(state) => {
                 let port = host.name.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
                 self.virtual_service_of(state, port, |rule| !rule.http.is_empty())
@@ -357,7 +380,7 @@ impl<'a> Journey<'a> {
 
     fn cluster(&mut self, name: &str, share: u32) -> &'static str {
         let parsed = OutboundCluster::parse(name);
-        let state = parsed.as_ref().and_then(|parsed| self.snapshot.service(&parsed.host));
+        let state = parsed.as_ref().and_then(|parsed| self.counting(self.snapshot.definitions(&parsed.host)));
         let rule = state.and_then(|state| self.destination_of(state));
         let Some(cluster) = get::<Cluster>(&self.sight, &TypeUrl::CLUSTER, name) else {
             let says = match &parsed {
@@ -378,7 +401,7 @@ impl<'a> Journey<'a> {
         if parsed.is_none() {
             return "served";
         }
-        let all = targets(&self.sight, self.snapshot, &cluster);
+        let all = targets(&self.sight, &cluster, state);
         let usable: Vec<&Target> = all.iter().filter(|target| target.takes_calls()).collect();
         let first = usable.iter().map(|target| target.priority).min().unwrap_or_default();
         let chosen: Vec<&Target> = usable.into_iter().filter(|target| target.priority == first).collect();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hawser_api::names::HAWSER_XDS;
 
-use crate::registry::Snapshot;
 use crate::registry::model::Member;
+use crate::registry::{ServiceState, Snapshot, choice};
 use crate::view::{Class, Client};
 
 /// Workloads that a name means, by name: `namespace/name`, `namespace/group`, the name of a host, an instance id.
@@ -52,4 +52,14 @@ pub fn client_of(member: &Member) -> Client {
 /// As the third part of a node id says it.
 pub fn node_name(member: &Member) -> String {
     format!("{}.{}", member.workload.key.name, member.workload.key.namespace)
+}
+
+/// The definition of a name that counts for a client: of those that its Sidecar names, else of those that routes may lead to.
+pub(super) fn counting<'a>(
+    snapshot: &Snapshot,
+    client: &Client,
+    states: &'a [ServiceState],
+) -> Option<&'a ServiceState> {
+    let scope = snapshot.rules.scope(&client.namespace, &client.labels, &snapshot.settings);
+    choice(states, &client.namespace, scope.as_deref()).or_else(|| choice(states, &client.namespace, None))
 }

@@ -14,11 +14,11 @@ use hawser_xds::{Source as _, TypeUrl};
 use super::resource::{Serves, get, tunnel};
 use super::upstream::{describe, foreign_tls, targets, tls};
 use super::words::{action, chain_match, route_match, shares};
-use super::{callee, reference};
+use super::{callee, find, reference};
 use crate::ads::Asked;
 use crate::compiler::Sight;
-use crate::registry::Snapshot;
 use crate::registry::model::Member;
+use crate::registry::{ServiceState, Snapshot};
 use crate::view::Client;
 
 /// What may be asked for.
@@ -133,9 +133,8 @@ impl Reader<'_> {
         for table in self.all::<RouteConfiguration>(&TypeUrl::ROUTE) {
             for host in &table.virtual_hosts {
                 let named = host.name.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok()?)));
-                let found = named.and_then(|(name, port): (&str, u16)| {
-                    Some((self.snapshot.service(&name.parse::<Hostname>().ok()?)?, port))
-                });
+                let found = named
+                    .and_then(|(name, port): (&str, u16)| Some((self.service(&name.parse::<Hostname>().ok()?)?, port)));
                 let rule = found.and_then(|(state, port)| {
                     let caller = (&*self.client.namespace, scope.as_deref());
                     state.virtual_service(caller, port, &settings.domain, |rule| !rule.http.is_empty())
@@ -157,10 +156,15 @@ impl Reader<'_> {
         rows
     }
 
+    /// A service as the client has it.
+    fn service(&self, host: &Hostname) -> Option<&ServiceState> {
+        find::counting(self.snapshot, self.client, self.snapshot.definitions(host))
+    }
+
     fn clusters(&self) -> Vec<ProxyConfigRow> {
         let row = |cluster: Cluster| {
             let parsed = OutboundCluster::parse(&cluster.name);
-            let state = parsed.as_ref().and_then(|parsed| self.snapshot.service(&parsed.host));
+            let state = parsed.as_ref().and_then(|parsed| self.service(&parsed.host));
             let root = &self.snapshot.settings.root_namespace;
             let rule = state.and_then(|state| {
                 let (namespace, labels) = (&self.client.namespace, &self.client.labels);
@@ -168,7 +172,7 @@ impl Reader<'_> {
             });
             ProxyConfigRow {
                 r#match: describe(&cluster),
-                to: format!("{} endpoints", targets(self.sight, self.snapshot, &cluster).len()),
+                to: format!("{} endpoints", targets(self.sight, &cluster, state).len()),
                 detail: tls(&cluster),
                 decided_by: rule.map(|(object, _)| reference(object)).into_iter().collect(),
                 name: cluster.name,
@@ -180,7 +184,9 @@ impl Reader<'_> {
     fn endpoints(&self) -> Vec<ProxyConfigRow> {
         let mut rows = Vec::new();
         for cluster in self.all::<Cluster>(&TypeUrl::CLUSTER) {
-            for target in targets(self.sight, self.snapshot, &cluster) {
+            let parsed = OutboundCluster::parse(&cluster.name);
+            let state = parsed.and_then(|parsed| self.service(&parsed.host));
+            for target in targets(self.sight, &cluster, state) {
                 let mut detail = vec![target.health.to_owned(), format!("weight {}", target.weight)];
                 detail.extend((target.priority > 0).then(|| format!("priority {}", target.priority)));
                 detail.extend((!target.locality.is_empty()).then(|| target.locality.clone()));

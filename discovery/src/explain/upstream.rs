@@ -17,7 +17,7 @@ use prost_types::value::Kind;
 
 use super::resource::get;
 use crate::compiler::Sight;
-use crate::registry::Snapshot;
+use crate::registry::ServiceState;
 use crate::registry::model::Member;
 
 /// One endpoint, as the caller has it.
@@ -53,7 +53,7 @@ impl Target {
 }
 
 /// The endpoints of a cluster, in the order in which they are sent.
-pub(super) fn targets(sight: &Sight<'_>, snapshot: &Snapshot, cluster: &Cluster) -> Vec<Target> {
+pub(super) fn targets(sight: &Sight<'_>, cluster: &Cluster, state: Option<&ServiceState>) -> Vec<Target> {
     let sent = get::<ClusterLoadAssignment>(sight, &TypeUrl::ENDPOINTS, &cluster.name);
     let Some(all) = sent.or_else(|| cluster.load_assignment.clone()) else { return Vec::new() };
     let mut targets = Vec::new();
@@ -67,7 +67,7 @@ pub(super) fn targets(sight: &Sight<'_>, snapshot: &Snapshot, cluster: &Cluster)
                 locality: group.locality.as_ref().map(locality).unwrap_or_default(),
                 mtls: speaks_mtls(cluster, endpoint.metadata.as_ref()),
                 identity: text(endpoint.metadata.as_ref(), metadata::HAWSER, "identity").unwrap_or_default().to_owned(),
-                member: whose(snapshot, cluster, &address, port),
+                member: state.and_then(|state| whose(state, cluster, &address, port)),
                 address,
                 port,
             });
@@ -123,7 +123,8 @@ pub(super) fn foreign_tls(cluster: &Cluster) -> bool {
 fn foreign(context: &UpstreamTlsContext) -> String {
     let certificates = context.common_tls_context.as_ref().is_some_and(|common| !common.tls_certificates.is_empty());
     let with = if certificates { ", with a certificate of the caller's host" } else { "" };
-    format!("TLS for {}{with}", context.sni)
+    let asked = if context.sni.is_empty() { "the host that is called" } else { &context.sni };
+    format!("TLS for {asked}{with}")
 }
 
 fn speaks_mtls(cluster: &Cluster, of: Option<&core::Metadata>) -> bool {
@@ -159,9 +160,8 @@ fn unpack<M: Message + Name + Default>(socket: &core::TransportSocket) -> Option
     (any.type_url == M::type_url()).then(|| M::decode(&any.value[..]).ok()).flatten()
 }
 
-fn whose(snapshot: &Snapshot, cluster: &Cluster, address: &str, port: u16) -> Option<Arc<Member>> {
+fn whose(state: &ServiceState, cluster: &Cluster, address: &str, port: u16) -> Option<Arc<Member>> {
     let parsed = OutboundCluster::parse(&cluster.name)?;
-    let state = snapshot.service(&parsed.host)?;
     let declared = state.service.port(parsed.port)?;
     let is = |i: &&crate::registry::model::Instance| {
         state.service.target(declared, i) == Some(port)

@@ -190,4 +190,28 @@ spec:
         assert_eq!(group.locality, ("eu".into(), "eu-1".into(), String::new()));
         assert_eq!((group.weight, group.service_account.as_str()), (7, "reviews"));
     }
+    #[test]
+    fn a_probe_is_told_with_all_that_is_said_of_it() {
+        let yaml = "
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: reviews, namespace: shop}
+spec:
+  template: {ports: {http: 9080}}
+  probe:
+    initialDelaySeconds: 1
+    timeoutSeconds: 2
+    periodSeconds: 3
+    successThreshold: 4
+    failureThreshold: 5
+    httpGet: {path: /ready, port: 9080, host: app.test, scheme: HTTP, httpHeaders: [{name: x-a, value: b}]}
+";
+        let parsed = parse_documents("group.yaml", yaml).remove(0).unwrap();
+        let probe = Group::of(&parsed.resource).unwrap().ports[0].probe.clone().unwrap();
+        let seconds = [&probe.initial_delay, &probe.timeout, &probe.period].map(|d| d.as_ref().unwrap().seconds);
+        assert_eq!((seconds, probe.success_threshold, probe.failure_threshold), ([1, 2, 3], 4, 5));
+        let Some(probe::Kind::Http(http)) = probe.kind else { panic!("it is HTTP") };
+        assert_eq!((http.path.as_str(), http.port, http.host.as_str()), ("/ready", 9080, "app.test"));
+        assert_eq!((http.scheme.as_str(), http.headers["x-a"].as_str()), ("HTTP", "b"));
+    }
 }

@@ -19,12 +19,18 @@ use super::merge::{Definition, DefinitionKey};
 use super::model::{Rank, WorkloadId};
 
 /// The key of what a resource defines.
-pub(super) fn definition_key(object: &ObjectRef, registry: &RegistryId, precedence: u8) -> DefinitionKey {
+pub(super) fn definition_key(
+    object: &ObjectRef,
+    resource: &Resource,
+    registry: &RegistryId,
+    precedence: u8,
+) -> DefinitionKey {
     let rank = match object.kind {
         Kind::WorkloadGroup => Rank::Group,
         _ => Rank::ServiceEntry,
     };
-    DefinitionKey { rank, precedence, registry: registry.clone(), origin: object.to_string() }
+    let age = resource.metadata.creation_timestamp.clone();
+    DefinitionKey { rank, precedence, registry: registry.clone(), age, origin: object.to_string() }
 }
 
 /// The name of the workload that a WorkloadEntry is.

@@ -1,7 +1,7 @@
 //! One service from all that define it.
 //!
-//! In: the definitions of one host name, best first. Out: the service, and what was kept apart and why. Invariant:
-//! nobody takes over a service that is not theirs: a definition joins others only if it may.
+//! In: the definitions of one host name, best first. Out: the service of each namespace that defines it, the best first, and what
+//! was kept apart and why. Invariant: nobody takes over a service that is not theirs: a definition joins others only if it may.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub(super) struct DefinitionKey {
     /// Files before the API before Kubernetes, for resources of the configuration.
     pub(super) precedence: u8,
     pub(super) registry: RegistryId,
+    /// When it was made, as far as somebody says: the oldest first.
+    pub(super) age: String,
     /// `ServiceEntry default/reviews`, or empty for a service that the registry says itself.
     pub(super) origin: String,
 }
@@ -37,30 +39,56 @@ pub(super) type Merged = (Service, Vec<DefinitionKey>);
 /// Definitions that do not count, and why.
 pub(super) type Apart = Vec<(DefinitionKey, String)>;
 
-/// Merges; no service if no definition counts.
+/// A definition with what sorts it.
+type Said<'a> = (&'a DefinitionKey, &'a Definition);
+
+/// Merges what each namespace says; no service if no definition counts.
 pub(super) fn merge(
     host: &Hostname,
     definitions: &BTreeMap<DefinitionKey, Definition>,
     settings: &Settings,
-) -> (Option<Merged>, Apart) {
+) -> (Vec<Merged>, Apart) {
     let mut apart = Vec::new();
-    let mut used: Vec<(&DefinitionKey, &Definition)> = Vec::new();
+    let mut used: Vec<Said<'_>> = Vec::new();
+    let mut parts: BTreeMap<&str, Vec<Said<'_>>> = BTreeMap::new();
     for (key, definition) in definitions {
+        let part = parts.entry(namespace(host, key, definition, settings)).or_default();
         // An instance keeps its sources as bits of a u32.
-        let reason = if used.len() == 32 {
+        let reason = if part.len() == 32 {
             Some("it is the 33rd definition of this host".to_owned())
         } else {
             refusal(host, key, definition, &used, settings)
         };
         match reason {
             Some(reason) => apart.push((key.clone(), reason)),
-            None => used.push((key, definition)),
+            None => {
+                used.push((key, definition));
+                part.push((key, definition));
+            }
         }
     }
-    let Some((_, first)) = used.first() else { return (None, apart) };
+    let mut parts: Vec<(&str, Vec<Said<'_>>)> = parts.into_iter().filter(|(_, part)| !part.is_empty()).collect();
+    // As in Istio: of the rank that knows most, the oldest, the first namespace by name.
+    parts.sort_by_key(|(namespace, part)| part.first().map(|(key, _)| (key.rank, key.age.as_str(), *namespace)));
+    let merged = parts.iter().filter_map(|part| one(host, part, &parts, &apart)).collect();
+    (merged, apart)
+}
+
+/// The service that one namespace defines.
+fn one(
+    host: &Hostname,
+    (namespace, used): &(&str, Vec<Said<'_>>),
+    parts: &[(&str, Vec<Said<'_>>)],
+    apart: &Apart,
+) -> Option<Merged> {
+    let (_, first) = used.first()?;
     let mut conflicts: Vec<String> =
         apart.iter().map(|(key, why)| format!("{} is kept apart: {why}", name(key))).collect();
-    let ports = merge_ports(&used, &mut conflicts);
+    conflicts.extend(parts.iter().filter(|(other, _)| other != namespace).filter_map(|(other, part)| {
+        let (key, _) = part.first()?;
+        Some(format!("{}: namespace {other} defines it too, and its callers have that definition", name(key)))
+    }));
+    let ports = merge_ports(used, &mut conflicts);
     for (key, definition) in &used[1..] {
         let (a, b) = (&first.service, &definition.service);
         if a.resolution != b.resolution {
@@ -78,14 +106,14 @@ pub(super) fn merge(
     names.dedup();
     let service = Service {
         host: host.clone(),
-        namespace: first.service.namespace.as_str().into(),
+        namespace: (*namespace).into(),
         name: first.service.name.as_str().into(),
         ports,
         addresses,
         virtual_addresses: Vec::new(),
         resolution: first.service.resolution,
         location: first.service.location,
-        export_to: exported(&used),
+        export_to: exported(used),
         subject_alt_names: names,
         labels: first.service.labels.clone(),
         sources: used
@@ -98,8 +126,14 @@ pub(super) fn merge(
             .collect(),
         conflicts,
     };
-    let used = used.into_iter().map(|(key, _)| key.clone()).collect();
-    (Some((service, used)), apart)
+    Some((service, used.iter().map(|(key, _)| (*key).clone()).collect()))
+}
+
+/// The namespace that a definition is of. Registries outside are of the namespace that a name of the mesh's has in it: they were
+/// told one for all they say.
+fn namespace<'a>(host: &'a Hostname, key: &DefinitionKey, definition: &'a Definition, settings: &Settings) -> &'a str {
+    let outside = key.registry.kind.is_outside();
+    owner(host, &settings.domain).filter(|_| outside).unwrap_or(&definition.service.namespace)
 }
 
 /// Why a definition may not join those before it.
@@ -107,7 +141,7 @@ fn refusal(
     host: &Hostname,
     key: &DefinitionKey,
     definition: &Definition,
-    used: &[(&DefinitionKey, &Definition)],
+    used: &[Said<'_>],
     settings: &Settings,
 ) -> Option<String> {
     let namespace = &definition.service.namespace;
@@ -143,7 +177,7 @@ fn owner<'a>(host: &'a Hostname, domain: &str) -> Option<&'a str> {
     rest.rsplit('.').next().filter(|namespace| namespace.len() < rest.len())
 }
 
-fn merge_ports(used: &[(&DefinitionKey, &Definition)], conflicts: &mut Vec<String>) -> Vec<ServicePort> {
+fn merge_ports(used: &[Said<'_>], conflicts: &mut Vec<String>) -> Vec<ServicePort> {
     let mut ports: Vec<ServicePort> = Vec::new();
     for (key, definition) in used {
         for port in &definition.service.ports {
@@ -173,7 +207,7 @@ fn merge_ports(used: &[(&DefinitionKey, &Definition)], conflicts: &mut Vec<Strin
 }
 
 /// Namespaces that may see the service, with `.` spelled out; empty is all.
-fn exported(used: &[(&DefinitionKey, &Definition)]) -> Vec<String> {
+fn exported(used: &[Said<'_>]) -> Vec<String> {
     let mut all = Vec::new();
     for (_, definition) in used {
         let service = &definition.service;

@@ -103,8 +103,8 @@ pub struct Rules {
     policies: Policies,
     security: SecurityRules,
     sidecars: Sidecars,
-    /// Hosts whose routes lead to a host.
-    readers: HashMap<Hostname, BTreeSet<Hostname>>,
+    /// Hosts whose routes lead to a host, and to which of its ports; none is the one that they are called at.
+    readers: HashMap<Hostname, BTreeMap<Hostname, BTreeSet<Option<u16>>>>,
     label_keys: BTreeSet<String>,
     /// Some rule looks at where callers are.
     reads_locality: bool,
@@ -239,8 +239,8 @@ impl Rules {
         Intake::of(self.sidecars.of(namespace, labels, root))
     }
 
-    /// Hosts whose routes lead to this one.
-    pub(crate) fn readers_of(&self, host: &Hostname) -> impl Iterator<Item = &Hostname> {
+    /// Hosts whose routes lead to this one, and to which of its ports.
+    pub(crate) fn readers_of(&self, host: &Hostname) -> impl Iterator<Item = (&Hostname, &BTreeSet<Option<u16>>)> {
         self.readers.get(host).into_iter().flatten()
     }
 
@@ -296,7 +296,8 @@ impl Rules {
         let tls = rule.tls.iter().flat_map(|route| &route.route).map(|to| &to.destination);
         for destination in http.chain(tcp).chain(tls) {
             if let Some(to) = resolve(&destination.host, namespace, &settings.domain).filter(|to| to != host) {
-                self.readers.entry(to).or_default().insert(host.clone());
+                let port = destination.port.as_ref().and_then(|port| port.number.number());
+                self.readers.entry(to).or_default().entry(host.clone()).or_default().insert(port);
             }
         }
     }

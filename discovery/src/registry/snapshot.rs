@@ -21,7 +21,7 @@ const LOG: usize = 64;
 /// Changes that are not told one by one.
 const MANY: usize = 20_000;
 
-/// A service with its instances and the rules that name it.
+/// A service as one namespace defines it, with its instances and the rules that name it.
 #[derive(Clone, Debug)]
 pub struct ServiceState {
     /// The service.
@@ -37,6 +37,27 @@ pub struct ServiceState {
 }
 
 impl ServiceState {
+    /// Endpoints: of each port, each instance that serves it.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let mut endpoints = Vec::new();
+        for port in &self.service.ports {
+            for instance in self.instances.iter() {
+                let Some(target_port) = self.service.target(port, instance) else { continue };
+                let Some(address) = instance.member.address("") else { continue };
+                endpoints.push(Endpoint {
+                    host: self.service.host.clone(),
+                    port: port.port,
+                    address: address.to_owned(),
+                    target_port,
+                    health: instance.member.workload.health_of(target_port),
+                    transport: instance.member.transport(target_port),
+                    member: instance.member.clone(),
+                });
+            }
+        }
+        endpoints
+    }
+
     /// The VirtualService that counts for calls to a port: of those that callers of that namespace see, and whose Sidecar lets
     /// count, if they have one. `fits` says what it must have; `domain` is the mesh's.
     pub fn virtual_service(
@@ -109,7 +130,8 @@ pub struct Snapshot {
     pub registries: Vec<RegistryStatus>,
     /// When the oldest event that this snapshot is the first to show was taken.
     pub since: std::time::Instant,
-    pub(super) services: ShardMap<Hostname, ServiceState>,
+    /// Those that define a name, one a namespace, the best first.
+    pub(super) services: ShardMap<Hostname, Arc<[ServiceState]>>,
     pub(super) workloads: ShardMap<WorkloadId, Arc<Member>>,
     pub(super) memberships: ShardMap<WorkloadId, Arc<[Hostname]>>,
     pub(super) by_address: ShardMap<IpAddr, BTreeSet<Hostname>>,
@@ -177,24 +199,29 @@ impl Snapshot {
         Some(all)
     }
 
-    /// All services, by name.
+    /// All services, by name; of those that several namespaces define, each definition.
     pub fn services(&self) -> Vec<&ServiceState> {
-        self.services.sorted().into_iter().map(|(_, state)| state).collect()
+        self.names().into_iter().flatten().collect()
     }
 
-    /// One service.
-    pub fn service(&self, host: &Hostname) -> Option<&ServiceState> {
-        self.services.get(host)
+    /// The definitions of each name, by name.
+    pub fn names(&self) -> Vec<&[ServiceState]> {
+        self.services.sorted().into_iter().map(|(_, states)| &**states).collect()
     }
 
-    /// Number of services.
+    /// The definitions of a name, one a namespace, the best first.
+    pub fn definitions(&self, host: &Hostname) -> &[ServiceState] {
+        self.services.get(host).map(|states| &**states).unwrap_or_default()
+    }
+
+    /// Number of names of services.
     pub fn service_count(&self) -> usize {
         self.services.len()
     }
 
-    /// Services that have this address, by name.
-    pub fn at_address(&self, address: IpAddr) -> impl Iterator<Item = &ServiceState> {
-        self.by_address.get(&address).into_iter().flatten().filter_map(|host| self.services.get(host))
+    /// Definitions of each name that has this address in one of them, by name.
+    pub fn at_address(&self, address: IpAddr) -> impl Iterator<Item = &[ServiceState]> {
+        self.by_address.get(&address).into_iter().flatten().map(|host| self.definitions(host))
     }
 
     /// Addresses that services have.
@@ -202,9 +229,9 @@ impl Snapshot {
         self.by_address.iter().map(|(address, _)| *address).collect()
     }
 
-    /// Services that have a port of this number, by name.
-    pub fn on_port(&self, port: u16) -> impl Iterator<Item = &ServiceState> {
-        self.by_port.get(&port).into_iter().flat_map(|hosts| hosts.iter()).filter_map(|host| self.services.get(host))
+    /// Definitions of each name that has a port of this number in one of them, by name.
+    pub fn on_port(&self, port: u16) -> impl Iterator<Item = &[ServiceState]> {
+        self.by_port.get(&port).into_iter().flat_map(|hosts| hosts.iter()).map(|host| self.definitions(host))
     }
 
     /// Numbers of all ports of services.
@@ -229,7 +256,13 @@ impl Snapshot {
 
     /// Services that a workload is an instance of.
     pub fn services_of(&self, id: &WorkloadId) -> impl Iterator<Item = &ServiceState> {
-        self.memberships.get(id).into_iter().flat_map(|hosts| hosts.iter()).filter_map(|host| self.services.get(host))
+        let hosts = self.memberships.get(id).into_iter().flat_map(|hosts| hosts.iter());
+        hosts.flat_map(|host| {
+            let states = self.definitions(host);
+            // Of several definitions it need not be in each.
+            let is = |state: &&ServiceState| state.instances.iter().any(|instance| instance.member.id == *id);
+            states.iter().filter(move |state| states.len() == 1 || is(state))
+        })
     }
 
     /// The workload of a joined host.
@@ -242,30 +275,8 @@ impl Snapshot {
         self.by_workload_address.get(address).into_iter().flatten().filter_map(|id| self.workloads.get(id))
     }
 
-    /// Endpoints of a service: of each port, each instance that serves it.
-    pub fn endpoints_of(&self, host: &Hostname) -> Vec<Endpoint> {
-        let Some(state) = self.services.get(host) else { return Vec::new() };
-        let mut endpoints = Vec::new();
-        for port in &state.service.ports {
-            for instance in state.instances.iter() {
-                let Some(target_port) = state.service.target(port, instance) else { continue };
-                let Some(address) = instance.member.address("") else { continue };
-                endpoints.push(Endpoint {
-                    host: host.clone(),
-                    port: port.port,
-                    address: address.to_owned(),
-                    target_port,
-                    health: instance.member.workload.health_of(target_port),
-                    transport: instance.member.transport(target_port),
-                    member: instance.member.clone(),
-                });
-            }
-        }
-        endpoints
-    }
-
     /// Endpoints of all services, by service, port and workload.
     pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> + '_ {
-        self.services().into_iter().flat_map(|state| self.endpoints_of(&state.service.host))
+        self.services().into_iter().flat_map(ServiceState::endpoints)
     }
 }

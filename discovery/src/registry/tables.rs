@@ -152,6 +152,7 @@ impl Tables {
                     rank: Rank::of(registry.kind),
                     precedence: 0,
                     registry: registry.clone(),
+                    age: String::new(),
                     origin: String::new(),
                 };
                 self.define(service.host.clone(), key, Definition { service, endpoints, group: None });
@@ -174,6 +175,7 @@ impl Tables {
                     rank: Rank::of(registry.kind),
                     precedence: 0,
                     registry: registry.clone(),
+                    age: String::new(),
                     origin: String::new(),
                 };
                 self.undefine(host, &key);

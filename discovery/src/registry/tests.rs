@@ -10,7 +10,7 @@ use hawser_mesh::{
 };
 
 use super::model::{ConfigOutcome, TlsMode};
-use super::{EventSender, MemoryBook, Settings, Snapshot, Snapshots, spawn};
+use super::{EventSender, MemoryBook, ServiceState, Settings, Snapshot, Snapshots, choice, spawn};
 
 fn id(kind: RegistryKind) -> RegistryId {
     RegistryId::only(kind)
@@ -94,7 +94,8 @@ async fn until(snapshots: &mut Snapshots, wanted: impl Fn(&Snapshot) -> bool) ->
 }
 
 fn endpoints(snapshot: &Snapshot, host: &str) -> Vec<String> {
-    let endpoints = snapshot.endpoints_of(&host.parse().unwrap());
+    let endpoints =
+        snapshot.definitions(&host.parse().unwrap()).iter().flat_map(ServiceState::endpoints).collect::<Vec<_>>();
     endpoints.iter().map(|e| format!("{} {}:{} {:?}", e.port, e.member.id.key.name, e.target_port, e.health)).collect()
 }
 
@@ -116,7 +117,7 @@ async fn one_name_in_two_registries_is_one_service() {
     ];
     events.send((id(Kubernetes), kubernetes)).await.unwrap();
     let snapshot = until(&mut snapshots, Snapshot::ready).await;
-    let merged = &snapshot.service(&REVIEWS.parse().unwrap()).unwrap().service;
+    let merged = &snapshot.definitions(&REVIEWS.parse().unwrap())[0].service;
     assert_eq!(merged.ports.iter().map(|p| p.port).collect::<Vec<_>>(), [80, 7000]);
     // Consul's port of that name is port 80 to callers, and nobody is asked for a port that is not theirs.
     assert_eq!(endpoints(&snapshot, REVIEWS), ["80 pod1:9080 Healthy", "80 c1:8081 Healthy", "7000 c1:7000 Healthy"]);
@@ -150,7 +151,7 @@ async fn a_group_does_not_take_over_a_service_whose_selector_does_not_take_it() 
     until(&mut snapshots, |s| endpoints(s, REVIEWS) == ["9080 vm1:9080 Draining"]).await;
     let gone = Event::Delete(ObjectKey::Service(REVIEWS.parse().unwrap()));
     events.send((id(Kubernetes), vec![gone])).await.unwrap();
-    let alone = |s: &Snapshot| s.service(&REVIEWS.parse().unwrap()).is_some_and(|s| s.service.sources.len() == 1);
+    let alone = |s: &Snapshot| s.definitions(&REVIEWS.parse().unwrap())[0].service.sources.len() == 1;
     let snapshot = until(&mut snapshots, alone).await;
     assert_eq!(endpoints(&snapshot, REVIEWS), ["9080 vm1:9080 Draining"]);
 }
@@ -250,10 +251,122 @@ async fn what_consul_says_of_a_joined_host_is_the_host_until_it_leaves() {
     until(&mut snapshots, |s| is(s, "c1:8081 Healthy")).await;
     events.send((id(Hosts), vec![upsert(joined.clone())])).await.unwrap();
     let snapshot = until(&mut snapshots, |s| is(s, "vm:8081 Healthy")).await;
-    assert_eq!(snapshot.endpoints_of(&host)[0].transport, Transport::Mtls);
+    assert_eq!(snapshot.definitions(&host)[0].endpoints()[0].transport, Transport::Mtls);
     joined.health = Health::Unhealthy;
     events.send((id(Hosts), vec![upsert(joined.clone())])).await.unwrap();
     until(&mut snapshots, |s| is(s, "vm:8081 Unhealthy")).await;
     events.send((id(Hosts), vec![Event::Delete(ObjectKey::Workload(joined.key))])).await.unwrap();
     until(&mut snapshots, |s| is(s, "c1:8081 Healthy")).await;
+}
+
+/// An entry of one name, with an endpoint that tells it apart.
+fn entry(namespace: &str, endpoint: &str, more: &str) -> Vec<Event> {
+    yaml(&format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+         metadata: {{name: x, namespace: {namespace}, creationTimestamp: '{more}'}}\n\
+         spec: {{hosts: [x.test], ports: [{{number: 80, name: http}}], resolution: STATIC, \
+         endpoints: [{{address: {endpoint}}}]}}"
+    ))
+}
+
+fn said(kind: RegistryKind, namespace: &str, export_to: &[&str]) -> Event {
+    let Event::Upsert(Object::Service(made)) = service("x.test", &[("http", 80, 80)], None) else { unreachable!() };
+    let mut made = (*made).clone();
+    made.namespace = namespace.to_owned();
+    made.export_to = export_to.iter().map(|to| (*to).to_owned()).collect();
+    made.endpoints = vec![workload(&format!("{kind:?}"), "x", Health::Healthy)];
+    Event::Upsert(Object::Service(Arc::new(made)))
+}
+
+/// The namespace whose definition of x.test callers of another one have.
+fn counts(snapshot: &Snapshot, from: &str) -> Option<String> {
+    let states = snapshot.definitions(&"x.test".parse().unwrap());
+    choice(states, from, None).map(|state| state.service.namespace.to_string())
+}
+
+#[tokio::test]
+async fn a_name_that_two_namespaces_define_is_the_callers_own_else_the_oldest() {
+    let (events, mut snapshots) = start(&[RegistryKind::Api]);
+    let first = [entry("b", "10.0.0.2", "2020-01-01T00:00:00Z"), entry("a", "10.0.0.1", "2021-01-01T00:00:00Z")];
+    events.send((id(RegistryKind::Api), [first.concat(), vec![Event::Synced]].concat())).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    let shown = |snapshot: &Snapshot, from: &str| {
+        let states = snapshot.definitions(&"x.test".parse().unwrap());
+        choice(states, from, None).unwrap().endpoints().iter().map(|e| e.address.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&snapshot, "a"), ["10.0.0.1"]);
+    assert_eq!(shown(&snapshot, "b"), ["10.0.0.2"]);
+    assert_eq!(shown(&snapshot, "c"), ["10.0.0.2"], "the oldest");
+    let conflicts: Vec<_> = snapshot.services().iter().flat_map(|s| s.service.conflicts.clone()).collect();
+    assert!(conflicts[0].contains("ServiceEntry a/x (api): namespace a defines it too"), "{conflicts:?}");
+    // The same age: the first namespace by name.
+    events.send((id(RegistryKind::Api), entry("a", "10.0.0.1", "2020-01-01T00:00:00Z"))).await.unwrap();
+    let snapshot = until(&mut snapshots, |s| counts(s, "c").as_deref() == Some("a")).await;
+    assert_eq!(shown(&snapshot, "b"), ["10.0.0.2"]);
+    assert!(snapshot.changes_since(0).unwrap().defined.contains(&"x.test".parse().unwrap()));
+    // One that is gone leaves the other to all.
+    let gone = yaml(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: x, namespace: a}\nspec: {hosts: [x.test]}",
+    );
+    let Event::Upsert(Object::Config(resource, _)) = &gone[0] else { unreachable!() };
+    let gone = Event::Delete(ObjectKey::Config(resource.object_ref()));
+    events.send((id(RegistryKind::Api), vec![gone])).await.unwrap();
+    let snapshot = until(&mut snapshots, |s| counts(s, "a").as_deref() == Some("b")).await;
+    assert_eq!(shown(&snapshot, "a"), ["10.0.0.2"]);
+}
+
+#[tokio::test]
+async fn kubernetes_goes_before_entries_of_others_and_what_is_hidden_does_not_count() {
+    use RegistryKind::{Api, Consul, Kubernetes};
+    let (events, mut snapshots) = start(&[Api, Consul, Kubernetes]);
+    let first = [entry("a", "10.0.0.1", ""), vec![Event::Synced]].concat();
+    events.send((id(Api), first)).await.unwrap();
+    events.send((id(Kubernetes), vec![said(Kubernetes, "k", &[]), Event::Synced])).await.unwrap();
+    events.send((id(Consul), vec![said(Consul, "z", &["z", "y"]), Event::Synced])).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    for (from, of) in [("a", "a"), ("k", "k"), ("other", "k"), ("z", "z"), ("y", "k")] {
+        assert_eq!(counts(&snapshot, from).as_deref(), Some(of), "from {from}");
+    }
+    events.send((id(Kubernetes), vec![said(Kubernetes, "k", &["."])])).await.unwrap();
+    let snapshot = until(&mut snapshots, |s| counts(s, "other").as_deref() == Some("a")).await;
+    assert_eq!(counts(&snapshot, "y").as_deref(), Some("z"), "what is exported to it by name, before what all see");
+    assert_eq!(counts(&snapshot, "k").as_deref(), Some("k"));
+}
+
+#[tokio::test]
+async fn registries_of_one_namespace_are_one_definition_and_who_names_it_means_its_own_namespace() {
+    use RegistryKind::{Api, Consul};
+    let (events, mut snapshots) = start(&[Api, Consul]);
+    let mut named = workload("named", "x", Health::Healthy);
+    (named.services, named.key.namespace) = (vec!["x.test".parse().unwrap()], "b".into());
+    let said = [entry("a", "10.0.0.1", ""), entry("b", "10.0.0.2", ""), vec![Event::Synced]].concat();
+    events.send((id(Api), said)).await.unwrap();
+    events.send((id(Consul), vec![said_in("b"), upsert(named), Event::Synced])).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    let all: Vec<(String, usize)> = snapshot
+        .services()
+        .iter()
+        .map(|state| (state.service.namespace.to_string(), state.endpoints().len()))
+        .collect();
+    assert_eq!(all, [("a".to_owned(), 1), ("b".to_owned(), 3)]);
+}
+
+fn said_in(namespace: &str) -> Event {
+    said(RegistryKind::Consul, namespace, &[])
+}
+
+#[tokio::test]
+async fn registries_outside_say_a_name_of_the_mesh_for_the_namespace_that_it_names() {
+    use RegistryKind::{FileSd, Hosts};
+    let (events, mut snapshots) = start(&[Hosts, FileSd]);
+    let Event::Upsert(Object::Service(made)) = service(REVIEWS, &[("http", 9080, 9080)], None) else { unreachable!() };
+    let mut made = (*made).clone();
+    made.namespace = "elsewhere".to_owned();
+    let made = Event::Upsert(Object::Service(Arc::new(made)));
+    events.send((id(Hosts), [group("reviews", "{app: reviews}"), vec![Event::Synced]].concat())).await.unwrap();
+    events.send((id(FileSd), vec![made, Event::Synced])).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    let states = snapshot.definitions(&REVIEWS.parse().unwrap());
+    let sources: Vec<_> = states.iter().map(|s| (&*s.service.namespace, s.service.sources.len())).collect();
+    assert_eq!(sources, [("default", 2)]);
 }

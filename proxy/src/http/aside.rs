@@ -60,7 +60,8 @@ pub(super) async fn call(
     let _in_flight = InFlight::begin(cluster, |c| &c.state.requests, cluster.spec.limits.requests)?;
     let endpoint = balance::choose(cluster, crate::clock::now_ms(), &Tried::new(), None, chance)?;
     let _active = Active::new(endpoint);
-    let target = Target { cluster, to: To::Endpoint(endpoint), caller: None };
+    let host = cluster.spec.options.asks_for_host.then(|| head.host().to_owned());
+    let target = Target { cluster, to: To::Endpoint(endpoint), caller: None, host: host.as_deref() };
     let offer = offer(&target, aside.shape, &head);
     let mut limits = Limits::default();
     limits.end_by(aside.until, &answer::TIMEOUT);

@@ -234,6 +234,7 @@ impl Call<'_> {
             policies => exchange.hashes(policies),
         };
         self.shape(&mut exchange, &weighted.ops);
+        let host = cluster.spec.options.asks_for_host.then(|| exchange.head.host().to_owned());
         let limits = self.limits(&exchange, server.is_received());
         let mut tries = Tries::new(self.forward.retry.as_ref(), &exchange.head.method);
         let mut body = held.map_or_else(|| Pump::new(server.is_received()), Pump::of_held);
@@ -255,7 +256,7 @@ impl Call<'_> {
         loop {
             // A try that failed may have taken of it, or given it up.
             body.restart(server.is_received());
-            let Some(target) = self.target(cluster, hash, &tried) else {
+            let Some(target) = self.target(cluster, hash, &tried, host.as_deref()) else {
                 return self.refuse(server, exchange, cluster, answer::NO_ENDPOINT).await;
             };
             exchange.tries(&target);
@@ -478,7 +479,13 @@ impl Call<'_> {
         limits
     }
 
-    fn target<'t>(&'t self, cluster: &'t Arc<Cluster>, hash: Option<u64>, tried: &Tried) -> Option<Target<'t>> {
+    fn target<'t>(
+        &'t self,
+        cluster: &'t Arc<Cluster>,
+        hash: Option<u64>,
+        tried: &Tried,
+        host: Option<&'t str>,
+    ) -> Option<Target<'t>> {
         let caller = self.connection.from.as_ref().map(|from| (from, &self.connection.to));
         if cluster.spec.discovery == Discovery::Original {
             if self.connection.bound {
@@ -488,6 +495,7 @@ impl Call<'_> {
                 cluster,
                 to: To::Address(cluster.spec.original_address(self.connection.to)),
                 caller,
+                host,
             });
         }
         let now = crate::clock::now_ms();
@@ -495,7 +503,7 @@ impl Call<'_> {
         let farther = tried.len() >= 2 && self.forward.retry.as_ref().is_some_and(|r| r.other_priorities);
         let found = if farther { balance::choose_farther(cluster, now, tried, hash, chance) } else { None };
         let endpoint = found.or_else(|| balance::choose(cluster, now, tried, hash, chance))?;
-        Some(Target { cluster, to: To::Endpoint(endpoint), caller })
+        Some(Target { cluster, to: To::Endpoint(endpoint), caller, host })
     }
 
     /// Takes an endpoint's answer or silence into account.

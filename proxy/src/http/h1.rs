@@ -44,7 +44,14 @@ impl Default for Limits {
     }
 }
 
-/// What a status is called.
+/// What a status is called, in Envoy's words.
 pub(super) fn reason(status: u16) -> &'static str {
-    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default()
+    match status {
+        203 => "Non-Authoritative Information",
+        418 | 451 => UNKNOWN,
+        _ => http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or(UNKNOWN),
+    }
 }
+
+/// Of a status that has no name.
+const UNKNOWN: &str = "Unknown";

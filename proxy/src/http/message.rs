@@ -77,6 +77,15 @@ impl RequestHead {
         self.fields.text(self.authority)
     }
 
+    /// The host that it names, without its port, and without the brackets of an address.
+    pub fn host(&self) -> &str {
+        let authority = self.authority();
+        match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _)) => address,
+            None => authority.split_once(':').map_or(authority, |(host, _)| host),
+        }
+    }
+
     /// As [`RequestHead::authority`], for who writes it.
     pub(super) fn authority_bytes(&self) -> &[u8] {
         self.fields.span(self.authority)

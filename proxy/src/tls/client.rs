@@ -41,17 +41,21 @@ struct Key {
     roots: u64,
     expected: Expected,
     offer: Option<Offer>,
+    /// Of servers outside of the mesh: their certificate must be for the name that is asked for.
+    by_host: bool,
 }
 
 impl ClientConfigs {
     /// The configuration of a connection; `None` while its secrets are not there, or nobody good could answer.
-    /// `offer` absent: what the context lists; of servers outside of the mesh that goes before it.
+    /// `offer` absent: what the context lists; of servers outside of the mesh that goes before it. `by_host`: their certificate must
+    /// be for the name that is asked for.
     pub fn get(
         &mut self,
         config: &Config,
         tls: &UpstreamTls,
         expected: Expected,
         offer: Option<Offer>,
+        by_host: bool,
     ) -> Option<Arc<ClientConfig>> {
         if let Some(foreign) = &tls.foreign {
             // Where the context names none, what is spoken is offered.
@@ -60,14 +64,14 @@ impl ClientConfigs {
                 Some(Offer::Http2 | Offer::HawserHttp2) => Some("h2"),
                 _ => None,
             };
-            let key = Key { credentials: 0, roots: 0, expected, offer };
+            let key = Key { credentials: 0, roots: 0, expected, offer, by_host };
             if let Some(made) = self.made.get(&key) {
                 return Some(made.clone());
             }
             let listed = tls.alpn.iter().map(String::as_str);
             let protocols =
                 listed.chain(spoken.filter(|_| tls.alpn.is_empty())).map(|p| p.as_bytes().to_vec()).collect();
-            let verifier = Arc::new(ForeignVerifier::new(foreign.clone()));
+            let verifier = Arc::new(ForeignVerifier::new(foreign.clone(), by_host));
             let made = Arc::new(client_config(foreign.key.as_ref(), verifier, protocols)?);
             self.insert(key, &made);
             return Some(made);
@@ -77,8 +81,8 @@ impl ClientConfigs {
             None => None,
         };
         let roots = config.roots.get(&tls.roots)?;
-        let key =
-            Key { credentials: credentials.map_or(0, |c| c.generation), roots: roots.generation, expected, offer };
+        let generation = credentials.map_or(0, |c| c.generation);
+        let key = Key { credentials: generation, roots: roots.generation, expected, offer, by_host: false };
         if let Some(made) = self.made.get(&key) {
             return Some(made.clone());
         }

@@ -110,17 +110,22 @@ fn check(
     }
 }
 
+/// A certificate of somebody else.
+const NOT_THE_ONE: Error = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+
 /// Verifies servers outside of the mesh.
 #[derive(Debug)]
 pub struct ForeignVerifier {
     foreign: Arc<Foreign>,
+    /// The certificate must be for the name that was asked for, too.
+    by_host: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ForeignVerifier {
     /// A verifier.
-    pub fn new(foreign: Arc<Foreign>) -> Self {
-        Self { foreign, algorithms: aws_lc_rs::default_provider().signature_verification_algorithms }
+    pub fn new(foreign: Arc<Foreign>, by_host: bool) -> Self {
+        Self { foreign, by_host, algorithms: aws_lc_rs::default_provider().signature_verification_algorithms }
     }
 }
 
@@ -129,7 +134,7 @@ impl ServerCertVerifier for ForeignVerifier {
         &self,
         leaf: &CertificateDer<'_>,
         chain: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
+        asked: &ServerName<'_>,
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
@@ -143,13 +148,17 @@ impl ServerCertVerifier for ForeignVerifier {
         entity
             .verify_for_usage(self.algorithms.all, &roots.anchors, chain, now, usage, revocation, None)
             .map_err(invalid)?;
+        if self.by_host {
+            // Names that are listed count besides, as in Envoy.
+            entity.verify_is_valid_for_subject_name(asked).map_err(|_| NOT_THE_ONE)?;
+        }
         let names = &self.foreign.names;
         let named = |name: &str| names.iter().any(|m| m.admits_name(name));
         let identified = |uri: &str| names.iter().any(|m| m.matches(uri));
         if names.is_empty() || entity.valid_dns_names().any(named) || entity.valid_uri_names().any(identified) {
             return Ok(ServerCertVerified::assertion());
         }
-        Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        Err(NOT_THE_ONE)
     }
 
     fn verify_tls12_signature(

@@ -1,7 +1,7 @@
 //! A new connection: TCP, then TLS if the endpoint takes it; or a pipe to our own inbound side.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -141,10 +141,12 @@ async fn dial(
         announce(target, &mut plain, ends).await.map_err(failed)?;
     }
     let Some((tls, tls_config)) = tls else { return Ok((Stream::plain(plain), None)) };
-    let name = match DnsName::try_from(tls.sni.clone()) {
+    let asked = target.host.filter(|_| tls.foreign.is_some());
+    let by_address = || asked.and_then(|host| host.parse::<IpAddr>().ok());
+    let name = match DnsName::try_from(asked.map_or_else(|| tls.sni.clone(), str::to_owned)) {
         Ok(name) if offer != Offer::Hbone => ServerName::DnsName(name),
         // No name is sent.
-        _ => ServerName::IpAddress(address.ip().into()),
+        _ => ServerName::IpAddress(by_address().unwrap_or(address.ip()).into()),
     };
     let made = tls::connect(tls_config, name, plain).await.map_err(|e| {
         tracing::debug!(%address, cluster = %target.cluster.spec.name, error = %e, "TLS failed");
@@ -182,7 +184,9 @@ fn tls_config(
         Some(identity) if tls.names.len() > 1 => Expected::Like(identity, tls.fingerprint),
         Some(identity) => Expected::Identity(identity),
     };
-    worker.client_tls.borrow_mut().get(config, tls, expected, (mesh || tls.foreign.is_some()).then_some(offer))
+    let offer = (mesh || tls.foreign.is_some()).then_some(offer);
+    let by_host = target.host.is_some() && target.cluster.spec.options.host_in_certificate;
+    worker.client_tls.borrow_mut().get(config, tls, expected, offer, by_host)
 }
 
 /// A program of this host that listens at a Unix socket; it is spoken to as it is.

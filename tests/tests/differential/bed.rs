@@ -79,7 +79,8 @@ pub(crate) struct Bed {
     nets: Nets,
     lanes: BTreeMap<u16, Lane>,
     authz: Authz,
-    mutual: Arc<ClientConfig>,
+    /// Of who calls over mTLS, by identity; of the caller's own host by none.
+    mutual: BTreeMap<&'static str, Arc<ClientConfig>>,
     log: PathBuf,
     _lab: Lab,
 }
@@ -163,7 +164,10 @@ impl Bed {
             close(host)?;
         }
         let envoy = envoy(&testbed, &ours, &theirs)?;
-        let mutual = mtls::config(&caller.state_dir())?;
+        let mut mutual = BTreeMap::from([("", mtls::config(&caller.state_dir())?)]);
+        for identity in cases.iter().map(|placed| placed.case.identity).filter(|identity| !identity.is_empty()) {
+            mutual.insert(identity, mtls::signed(&mesh.data_dir(), identity)?);
+        }
         let hosts = [theirs, servers];
         let lanes = BTreeMap::new();
         let mut bed = Self {
@@ -350,7 +354,8 @@ impl Bed {
         };
         let from = stream.local_addr()?;
         let stream = if mutual {
-            Stream::tls(stream, mtls::speaking(&self.mutual, placed.case.speaks), "workload.mesh".to_owned())?
+            let config = self.mutual.get(placed.case.identity).context("it has a certificate")?;
+            Stream::tls(stream, mtls::speaking(config, placed.case.speaks), "workload.mesh".to_owned())?
         } else if !placed.case.asks_for.is_empty() {
             let name = placed.case.asks_for.replace("{host}", &host(&placed.name)).replace("{name}", &placed.name);
             Stream::tls(stream, mtls::anybody()?, name)?

@@ -9,6 +9,8 @@ pub(crate) struct Case {
     pub(crate) send: &'static str,
     /// Where it goes in.
     pub(crate) via: Via,
+    /// Who the client is, in a certificate of the mesh's root; none: a host that has joined.
+    pub(crate) identity: &'static str,
     /// What the client speaks.
     pub(crate) speaks: Speaks,
     /// How many final answers it waits for.
@@ -117,6 +119,7 @@ pub(crate) const fn case(name: &'static str, send: &'static str) -> Case {
         name,
         send,
         via: Via::Outbound,
+        identity: "",
         speaks: Speaks::Http1,
         answers: 1,
         protocol: "HTTP",
@@ -141,6 +144,12 @@ pub(crate) const fn http2(name: &'static str, send: &'static str) -> Case {
 }
 
 impl Case {
+    /// The client sends this.
+    pub(crate) const fn sends(mut self, send: &'static str) -> Self {
+        self.send = send;
+        self
+    }
+
     /// The server answers so.
     pub(crate) const fn serve(mut self, tries: &'static [&'static str]) -> Self {
         self.serve = tries;
@@ -186,6 +195,13 @@ impl Case {
     /// It comes to the server's proxy over mTLS.
     pub(crate) const fn mutual(mut self) -> Self {
         self.via = Via::Mutual;
+        self
+    }
+
+    /// The same, with a certificate of somebody else.
+    pub(crate) const fn who(mut self, identity: &'static str) -> Self {
+        self.via = Via::Mutual;
+        self.identity = identity;
         self
     }
 

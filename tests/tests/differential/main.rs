@@ -3,7 +3,7 @@
 //!
 //! The cases are tables, in `tables/`; the next is one line to add. What is meant to differ is written in the case, with the
 //! entry of docs/envoy.md that says why, and must differ exactly so. `HAWSER_CASES=words` plays only the cases whose names
-//! have them, and shows all that was seen; of policies the sets, several with `|` between.
+//! have them, and shows all that was seen; of policies the sets, several with `|` between. `HAWSER_TIMES=n` plays them so often.
 #![allow(clippy::unwrap_used)]
 
 mod authz;
@@ -71,6 +71,8 @@ fn hawser_proxy_does_what_envoy_does() {
         let chosen = tables::all().filter(|case| only.as_ref().is_none_or(|words| case.name.contains(words.as_str())));
         // By a plain request it is seen that both have their configuration.
         let plain = only.as_ref().map(|_| tables::OUTBOUND);
+        let times = std::env::var("HAWSER_TIMES").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+        let chosen = chosen.flat_map(|case| std::iter::repeat_n(case, times));
         let cases = bed::place(plain.into_iter().chain(chosen));
         ensure!(cases.len() > 1, "no case has such a name");
         let bed = Bed::start(&cases, "")?;

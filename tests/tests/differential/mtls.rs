@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
@@ -18,7 +19,24 @@ pub(crate) fn config(state: &Path) -> Result<Arc<ClientConfig>> {
     let file = files.next().context("a host that has joined has a workload")??.path();
     let pem = std::fs::read(&file)?;
     let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(&pem)?;
+    with(chain, PrivateKeyDer::from_pem_slice(&pem)?)
+}
+
+/// An identity that the mesh's own root signs for, whatever its trust domain. `data` is discovery's directory.
+pub(crate) fn signed(data: &Path, identity: &str) -> Result<Arc<ClientConfig>> {
+    let root = KeyPair::from_pem(&std::fs::read_to_string(data.join("ca.key"))?)?;
+    let issuer = Issuer::from_ca_cert_pem(&std::fs::read_to_string(data.join("ca.pem"))?, root)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::URI(identity.try_into()?)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate()?;
+    let leaf = params.signed_by(&key, &issuer)?;
+    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+    with(vec![leaf.der().clone()], key)
+}
+
+fn with(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<ClientConfig>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?

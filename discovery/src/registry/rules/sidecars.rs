@@ -3,7 +3,7 @@
 //! In: Sidecars of namespaces. Out: the one that counts for a workload, read once. Invariant: one that names labels goes before
 //! one that is for all, the oldest before others, a namespace's own before the root namespace's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -86,6 +86,28 @@ impl Scope {
         service.ports.iter().any(|port| {
             self.admits(service, port.port) || bound().any(|e| e.port == Some(port.port) && e.takes(service))
         })
+    }
+
+    /// How many parts of `egress` there are.
+    pub(in crate::registry) fn parts(&self) -> usize {
+        self.egress.len()
+    }
+
+    /// Whether a part takes a service at any of its ports.
+    pub(in crate::registry) fn part_takes(&self, part: usize, service: &Service) -> bool {
+        self.egress.get(part).is_some_and(|egress| egress.takes_some(service))
+    }
+
+    /// Whether a part brings a service's port: a part with a port brings that one alone.
+    pub fn brings(&self, service: &Service, port: u16) -> bool {
+        self.egress.iter().any(|egress| egress.is_for(port) && egress.takes(service))
+    }
+
+    /// Whether a part that takes `reader`, whose routes lead to those ports of another service, brings a port of that one.
+    pub fn infers(&self, reader: &Service, ports: &BTreeSet<Option<u16>>, port: u16) -> bool {
+        let led = ports.contains(&None) || ports.contains(&Some(port));
+        let brings = |egress: &&Egress| egress.port == Some(port) || egress.port.is_none() && led;
+        self.egress.iter().filter(brings).any(|egress| egress.takes_some(reader))
     }
 
     /// Listeners that proxies bind for calls, in the order of the Sidecar.
@@ -187,6 +209,16 @@ impl Egress {
             self.hosts.iter().filter(of).any(|wanted| fits(wanted, host))
                 && !self.excluded.iter().filter(of).any(|wanted| left_out(wanted, host))
         })
+    }
+
+    /// Whether it is about calls to that port.
+    fn is_for(&self, port: u16) -> bool {
+        self.port.is_none_or(|own| own == port)
+    }
+
+    /// Whether it takes a service at one of its ports.
+    fn takes_some(&self, service: &Service) -> bool {
+        service.ports.iter().any(|port| self.is_for(port.port)) && self.takes(service)
     }
 
     fn takes(&self, service: &Service) -> bool {
@@ -461,6 +493,23 @@ mod tests {
         assert_eq!(admitted("b"), (false, true));
         // What is not HTTP has listeners of its own addresses.
         assert!(seen.admits(&service("x.test", "b", &[(80, Protocol::Tcp)]), 80));
+    }
+
+    #[test]
+    fn a_part_with_a_port_brings_that_one_alone() {
+        let named = "{port: {number: 80, protocol: HTTP, name: http}, hosts: ['a/*']}";
+        let both = service("x.test", "a", &[(80, Protocol::Http), (81, Protocol::Http)]);
+        let (only, all) = (scope(named), scope(&format!("{named}, {{hosts: ['a/*']}}")));
+        assert!(only.brings(&both, 80) && !only.brings(&both, 81));
+        assert!(all.brings(&both, 80) && all.brings(&both, 81));
+        assert!(!only.part_takes(0, &service("y.test", "a", &[(81, Protocol::Http)])), "it has no such port");
+        // What routes of a service lead to comes along: of the part's own port, else of the ports they name.
+        let ports = |all: &[Option<u16>]| all.iter().copied().collect::<BTreeSet<Option<u16>>>();
+        assert!(only.infers(&both, &ports(&[None]), 80) && !only.infers(&both, &ports(&[Some(90)]), 90));
+        let rest = scope("{hosts: ['a/*']}");
+        assert!(rest.infers(&both, &ports(&[Some(90)]), 90) && !rest.infers(&both, &ports(&[Some(90)]), 91));
+        assert!(rest.infers(&both, &ports(&[Some(90), None]), 91), "whatever it is called at");
+        assert!(!rest.infers(&service("y.test", "b", &[(80, Protocol::Http)]), &ports(&[None]), 80), "not named");
     }
 
     #[test]

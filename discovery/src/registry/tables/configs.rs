@@ -16,6 +16,7 @@ use crate::keys::{self, Fetched};
 use crate::registry::merge::Apart;
 use crate::registry::model::{ConfigOutcome, ConfigState};
 use crate::registry::rules::Rules;
+use crate::registry::snapshot::ServiceState;
 use crate::registry::{AuthzProviders, convert};
 
 /// Sorts sources: whose resource wins first.
@@ -174,7 +175,8 @@ impl Tables {
 
     fn assert(&mut self, object: &ObjectRef, registry: &RegistryId, resource: &Resource) {
         for (host, definition) in convert::definitions(object, resource, &self.settings) {
-            self.define(host, convert::definition_key(object, registry, precedence(registry.kind)), definition);
+            let key = convert::definition_key(object, resource, registry, precedence(registry.kind));
+            self.define(host, key, definition);
         }
         if let Some(workload) = convert::workload(object, resource, &self.settings) {
             self.set_workload(convert::workload_id(object, registry), Some(Arc::new(workload)));
@@ -183,7 +185,7 @@ impl Tables {
 
     fn retract(&mut self, object: &ObjectRef, registry: &RegistryId, resource: &Resource, replaced: bool) {
         for (host, _) in convert::definitions(object, resource, &self.settings) {
-            self.undefine(&host, &convert::definition_key(object, registry, precedence(registry.kind)));
+            self.undefine(&host, &convert::definition_key(object, resource, registry, precedence(registry.kind)));
         }
         if object.kind == Kind::WorkloadEntry && !replaced {
             self.set_workload(convert::workload_id(object, registry), None);
@@ -200,7 +202,11 @@ impl Tables {
         self.changes.rules |= !rules.same_scope(&self.snapshot.rules);
         self.snapshot.rules = Arc::new(rules);
         let rules = self.snapshot.rules.clone();
-        let touched = self.snapshot.services.iter().filter(|(host, state)| rules.for_host(host) != *state.rules);
+        let stale = |host: &Hostname, states: &[ServiceState]| {
+            let rules = rules.for_host(host);
+            states.iter().any(|state| *state.rules != rules)
+        };
+        let touched = self.snapshot.services.iter().filter(|(host, states)| stale(host, states));
         self.dirty.extend(touched.map(|(host, _)| host.clone()));
         if policies {
             self.changes.policies = true;

@@ -8,11 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hawser_mesh::{Hostname, Resolution, WorkloadKey};
+use hawser_mesh::{Hostname, RegistryId, Resolution, WorkloadKey};
 
 use super::Tables;
-use crate::registry::merge::{Definition, DefinitionKey, merge};
+use crate::registry::merge::{Definition, DefinitionKey, Merged, merge};
 use crate::registry::model::{Instance, Member, Service, WorkloadId};
+use crate::registry::rules::HostRules;
 use crate::registry::snapshot::ServiceState;
 use crate::registry::twins::unite;
 
@@ -116,17 +117,19 @@ impl Tables {
         self.dirty.extend(listing.map(|(host, _)| host.clone()));
     }
 
-    /// Makes one service anew.
+    /// Makes the service of one name anew, of each namespace that defines it.
     pub(super) fn rebuild(&mut self, host: &Hostname, now: SystemTime, ready: bool) {
-        let old = self.snapshot.services.get(host).cloned();
+        let old = self.snapshot.services.get(host).cloned().unwrap_or_default();
         let none = BTreeMap::new();
         let definitions = self.definitions.get(host).unwrap_or(&none);
         let (merged, apart) = merge(host, definitions, &self.settings);
-        let new = merged.map(|(service, used)| {
-            let found = self.gather(host, definitions, &used);
-            let instances = unite(&service, found, |address| self.joined_at(address));
-            (service, instances)
-        });
+        let instances: Vec<Vec<Instance>> = merged
+            .iter()
+            .map(|part| {
+                let found = self.gather(host, definitions, part, &merged);
+                unite(&part.0, found, |address| self.joined_at(address))
+            })
+            .collect();
         if apart.is_empty() {
             if self.apart.remove(host).is_some() {
                 self.configs.touch();
@@ -135,106 +138,122 @@ impl Tables {
             self.apart.insert(host.clone(), apart);
             self.configs.touch();
         }
-        match new {
-            None => {
-                if old.is_some() && ready {
-                    self.allocator.release(host, now);
-                }
-                self.replace(host, old.as_ref(), None);
-            }
-            Some((mut service, instances)) => {
-                service.virtual_addresses = self.virtual_addresses(&service, now);
-                let revision = self.snapshot.revision + 1;
-                let rules = self.snapshot.rules.for_host(host);
-                let mut state = ServiceState {
-                    service: Arc::new(service),
-                    instances: Arc::new(instances),
-                    rules: Arc::new(rules),
-                    defined: revision,
-                    populated: revision,
-                };
-                if let Some(old) = &old {
-                    if old.service == state.service && old.rules == state.rules {
-                        (state.service, state.rules, state.defined) =
-                            (old.service.clone(), old.rules.clone(), old.defined);
-                    }
-                    if old.instances == state.instances {
-                        (state.instances, state.populated) = (old.instances.clone(), old.populated);
-                    }
-                }
-                self.replace(host, old.as_ref(), Some(state));
-            }
+        if merged.is_empty() && !old.is_empty() && ready {
+            self.allocator.release(host, now);
         }
+        let rules = Arc::new(self.snapshot.rules.for_host(host));
+        let mut new = Vec::new();
+        for ((mut service, _), instances) in merged.into_iter().zip(instances) {
+            service.virtual_addresses = self.virtual_addresses(&service, now);
+            let before = old.iter().find(|state| state.service.namespace == service.namespace);
+            new.push(self.renewed(before, service, instances, &rules));
+        }
+        self.replace(host, &old, new);
     }
 
-    /// Puts the new state in the place of the old one, in the snapshot and its indexes.
-    fn replace(&mut self, host: &Hostname, old: Option<&ServiceState>, new: Option<ServiceState>) {
-        let defined = old.map(|s| s.defined) != new.as_ref().map(|s| s.defined);
-        let populated = old.map(|s| s.populated) != new.as_ref().map(|s| s.populated);
+    /// A state of a service that shares with the one before what did not change.
+    fn renewed(
+        &self,
+        before: Option<&ServiceState>,
+        service: Service,
+        instances: Vec<Instance>,
+        rules: &Arc<HostRules>,
+    ) -> ServiceState {
+        let revision = self.snapshot.revision + 1;
+        let mut state = ServiceState {
+            service: Arc::new(service),
+            instances: Arc::new(instances),
+            rules: rules.clone(),
+            defined: revision,
+            populated: revision,
+        };
+        if let Some(old) = before {
+            if old.service == state.service && old.rules == state.rules {
+                (state.service, state.rules, state.defined) = (old.service.clone(), old.rules.clone(), old.defined);
+            }
+            if old.instances == state.instances {
+                (state.instances, state.populated) = (old.instances.clone(), old.populated);
+            }
+        }
+        state
+    }
+
+    /// Puts the new states in the place of the old ones, in the snapshot and its indexes.
+    fn replace(&mut self, host: &Hostname, old: &[ServiceState], new: Vec<ServiceState>) {
+        let all = |states: &[ServiceState], of: fn(&ServiceState) -> u64| -> Vec<(Arc<str>, u64)> {
+            states.iter().map(|state| (state.service.namespace.clone(), of(state))).collect()
+        };
+        let defined = all(old, |s| s.defined) != all(&new, |s| s.defined);
+        let populated = all(old, |s| s.populated) != all(&new, |s| s.populated);
         if defined {
-            let before = old.map(|s| s.service.dialled()).unwrap_or_default();
-            let after = new.as_ref().map(|s| s.service.dialled()).unwrap_or_default();
-            let ports = |s: &ServiceState| s.service.ports.iter().map(|p| p.port).collect::<BTreeSet<u16>>();
-            let ports_before = old.map(ports).unwrap_or_default();
-            let ports_after = new.as_ref().map(ports).unwrap_or_default();
+            let dialled = |states: &[ServiceState]| -> Vec<IpAddr> {
+                states.iter().flat_map(|state| state.service.dialled()).collect()
+            };
+            let ports = |states: &[ServiceState]| -> BTreeSet<u16> {
+                states.iter().flat_map(|state| state.service.ports.iter().map(|p| p.port)).collect()
+            };
+            let (before, after) = (dialled(old), dialled(&new));
+            let (ports_before, ports_after) = (ports(old), ports(&new));
             self.move_host(host, &before, &after, &ports_before, &ports_after);
             self.changes.addresses.extend(before.into_iter().chain(after));
             self.changes.ports.extend(ports_before.into_iter().chain(ports_after));
             self.changes.defined.insert(host.clone());
-            let readers = self.snapshot.rules.readers_of(host).cloned().collect::<Vec<_>>();
+            let readers: Vec<Hostname> =
+                self.snapshot.rules.readers_of(host).map(|(reader, _)| reader.clone()).collect();
             for reader in readers {
                 self.touch_reader(&reader);
             }
         }
         if populated {
-            let ids = |s: &ServiceState| s.instances.iter().map(|i| i.member.id.clone()).collect::<BTreeSet<_>>();
-            let same = |a: &ServiceState, b: &ServiceState| {
-                let ids = |s: &ServiceState| s.instances.len();
-                ids(a) == ids(b) && a.instances.iter().zip(b.instances.iter()).all(|(a, b)| a.member.id == b.member.id)
+            let ids = |states: &[ServiceState]| -> BTreeSet<WorkloadId> {
+                states.iter().flat_map(|s| s.instances.iter().map(|i| i.member.id.clone())).collect()
             };
-            if !old.zip(new.as_ref()).is_some_and(|(old, new)| same(old, new)) {
-                let before = old.map(ids).unwrap_or_default();
-                let after = new.as_ref().map(ids).unwrap_or_default();
-                for id in before.symmetric_difference(&after) {
-                    self.set_membership(id, host, after.contains(id));
-                }
+            let (before, after) = (ids(old), ids(&new));
+            for id in before.symmetric_difference(&after) {
+                self.set_membership(id, host, after.contains(id));
             }
             self.changes.populated.insert(host.clone());
         }
         // Inbound sides read the protocol of their ports from the services they belong to.
         if defined {
-            let both = old.into_iter().chain(new.as_ref());
+            let both = old.iter().chain(&new);
             self.changes.workloads.extend(both.flat_map(|s| s.instances.iter().map(|i| i.member.id.clone())));
         }
-        match new {
-            None => {
-                self.snapshot.services.remove(host);
-            }
-            Some(state) if defined || populated => {
-                self.snapshot.services.insert(host.clone(), state);
-            }
-            Some(_) => {}
+        if new.is_empty() {
+            self.snapshot.services.remove(host);
+        } else if defined || populated {
+            self.snapshot.services.insert(host.clone(), new.into());
         }
     }
 
     /// A service whose routes go to one that changed reads that one's ports.
     fn touch_reader(&mut self, reader: &Hostname) {
-        let Some(state) = self.snapshot.services.get(reader) else { return };
-        self.changes.addresses.extend(state.service.dialled());
-        self.changes.ports.extend(state.service.ports.iter().map(|p| p.port));
+        let states = self.snapshot.definitions(reader);
+        if states.is_empty() {
+            return;
+        }
+        self.changes.addresses.extend(states.iter().flat_map(|state| state.service.dialled()));
+        self.changes.ports.extend(states.iter().flat_map(|state| state.service.ports.iter().map(|p| p.port)));
         self.changes.defined.insert(reader.clone());
     }
 
+    /// The instances of a service as one namespace defines it; `all` is how each does.
     fn gather(
         &self,
         host: &Hostname,
         definitions: &BTreeMap<DefinitionKey, Definition>,
-        used: &[DefinitionKey],
+        (service, used): &Merged,
+        all: &[Merged],
     ) -> BTreeMap<WorkloadId, Instance> {
         let mut found: BTreeMap<WorkloadId, Instance> = BTreeMap::new();
         let mut add = |member: &Arc<Member>, index: usize| {
             let instance = found.entry(member.id.clone());
             instance.or_insert_with(|| Instance::new(member.clone())).via |= 1 << index;
+        };
+        // Who names a service means his own namespace's, if that defines it.
+        let meant = |member: &&Arc<Member>| {
+            let namespace = &member.id.key.namespace;
+            *namespace == service.namespace || all.iter().all(|(other, _)| other.namespace != *namespace)
         };
         for (index, key) in used.iter().enumerate() {
             let Some(definition) = definitions.get(key) else { continue };
@@ -255,12 +274,14 @@ impl Tables {
                     let chosen = self.members.selected(namespace, selector);
                     chosen.into_iter().filter(|m| !m.id.registry.kind.is_outside()).for_each(|m| add(m, index));
                 }
-                _ => self.members.naming(host, Some(&key.registry)).for_each(|member| add(member, index)),
+                _ => self.members.naming(host, Some(&key.registry)).filter(meant).for_each(|m| add(m, index)),
             }
         }
         // Who names a service that its own registry does not define is an instance of what there is.
-        for member in self.members.naming(host, None) {
-            if !used.iter().any(|key| key.registry == member.id.registry) {
+        let defines =
+            |registry: &RegistryId| all.iter().flat_map(|(_, used)| used).any(|key| key.registry == *registry);
+        for member in self.members.naming(host, None).filter(meant) {
+            if !defines(&member.id.registry) {
                 add(member, 0);
             }
         }

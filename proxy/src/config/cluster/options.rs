@@ -28,6 +28,10 @@ pub struct Options {
     pub pings: Option<(Duration, Duration)>,
     /// Probes of TCP, if they are not as always.
     pub keepalive: Option<Keepalive>,
+    /// In TLS with servers of others, the host that a request names is asked for.
+    pub asks_for_host: bool,
+    /// And their certificate must be for it.
+    pub host_in_certificate: bool,
 }
 
 /// Probes of TCP.
@@ -54,6 +58,8 @@ impl Options {
             streams: 0,
             pings: None,
             keepalive: None,
+            asks_for_host: false,
+            host_in_certificate: false,
         }
     }
 }
@@ -92,6 +98,8 @@ pub(super) fn options(cluster: &proto::Cluster) -> Result<(Options, Option<Outli
             options.requests_per_connection = common.max_requests_per_connection.unwrap_or(0);
             options.longest = timeout("max_connection_duration", common.max_connection_duration.as_ref())?;
         }
+        let names = message.upstream_http_protocol_options.unwrap_or_default();
+        (options.asks_for_host, options.host_in_certificate) = (names.auto_sni, names.auto_san_validation);
         errors = message.outlier_detection;
     }
     let keepalive = cluster.upstream_connection_options.as_ref().and_then(|o| o.tcp_keepalive.as_ref());

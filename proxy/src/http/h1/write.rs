@@ -2,9 +2,10 @@
 //!
 //! Invariant: no field can end its own line, whoever put it into a head.
 
-use http::{Method, StatusCode};
+use http::Method;
 
 use super::framing::tokens;
+use super::reason;
 use crate::http::message::{Fields, Known, Length, RequestHead, ResponseHead};
 
 /// What asks a client for the body it holds back.
@@ -60,8 +61,7 @@ pub(super) fn response(out: &mut Vec<u8>, head: &ResponseHead, http11: bool) -> 
     let digits = [status / 100, status / 10 % 10, status % 10].map(|d| b'0' + d as u8);
     out.extend_from_slice(&digits);
     out.push(b' ');
-    let reason = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
-    out.extend_from_slice(reason.unwrap_or("Unknown").as_bytes());
+    out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\r\n");
     fields(out, &head.fields)
 }

@@ -30,9 +30,11 @@ struct Said<'s> {
     certificate: bool,
     name: Option<&'s str>,
     unchecked: bool,
+    by_host: bool,
 }
 
-const PLAIN: Said<'static> = Said { roots: "root.pem", certificate: true, name: None, unchecked: false };
+const PLAIN: Said<'static> =
+    Said { roots: "root.pem", certificate: true, name: None, unchecked: false, by_host: false };
 
 fn file(directory: &Path, name: &str) -> Option<DataSource> {
     let path = directory.join(name).display().to_string();
@@ -86,8 +88,8 @@ async fn reaches(pki: &Pki, directory: &Path, said: &Said<'_>) -> Result<bool, S
     assert!(store.wanted().iter().all(|(kind, _)| *kind != Kind::Secret), "nobody is asked for secrets");
     let snapshot = store.snapshot();
     let Transport::Tls(tls) = &snapshot.clusters["c"].spec.transports[0].1 else { panic!("it is TLS") };
-    let client =
-        ClientConfigs::default().get(&Config::default(), tls, Expected::Context(tls.fingerprint), None).unwrap();
+    let expected = Expected::Context(tls.fingerprint);
+    let client = ClientConfigs::default().get(&Config::default(), tls, expected, None, said.by_host).unwrap();
     let (_, server) = pki.configs(&TLS13, None);
     let (left, right) = duplex(1 << 16);
     let accepting = TlsAcceptor::from(Arc::new(server)).accept(right);
@@ -112,6 +114,10 @@ async fn a_server_is_checked_by_the_roots_and_names_that_are_said() {
     assert!(reaches(PLAIN).await);
     assert!(reaches(Said { name: Some(IDENTITY), ..PLAIN }).await);
     assert!(!reaches(Said { name: Some("another.test"), ..PLAIN }).await, "it has another name");
+    assert!(
+        !reaches(Said { by_host: true, name: Some(IDENTITY), ..PLAIN }).await,
+        "it is not for the host that is asked for"
+    );
     assert!(!reaches(Said { roots: "other.pem", ..PLAIN }).await, "it comes from other roots");
     assert!(reaches(Said { unchecked: true, ..PLAIN }).await, "nobody asks");
     assert!(!reaches(Said { certificate: false, ..PLAIN }).await, "this server wants a certificate");

@@ -5,6 +5,16 @@ use crate::case::{Case, case};
 
 const GET: &str = "GET / HTTP/1.1\nhost: {host}\n\n";
 
+/// One of many requests.
+macro_rules! get {
+    () => { "GET / HTTP/1.1\nhost: {host}\n\n{read}" };
+}
+
+/// An answer of this status, called whatever.
+macro_rules! said {
+    ($status:literal) => { concat!("HTTP/1.1 ", $status, " Whatever\ncontent-length: 0\n\n") };
+}
+
 pub(crate) const CASES: &[Case] = &[
     case("an answer in chunks", GET).serve(&["HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n2\nok\n0\n\n"]),
     case("an answer with trailers", GET).serve(&["HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n2\nok\n0\nx-t: 1\n\n"]).kept("trailers", kept::TRAILERS),
@@ -51,6 +61,20 @@ pub(crate) const CASES: &[Case] = &[
     case("404", GET).serve(&["HTTP/1.1 404 Not Found\ncontent-length: 4\n\nnone"]),
     case("500", GET).serve(&["HTTP/1.1 500 Oops\ncontent-length: 4\n\noops"]),
     case("503 of the server's own", GET).serve(&["HTTP/1.1 503 Busy\nretry-after: 5\ncontent-length: 4\n\nbusy"]),
+    case("what statuses are called", concat!(
+        get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(),
+        get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(),
+        get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(), get!(),
+        get!(), get!(), get!(),
+    )).answers(51).serve(&[
+            said!("201"), said!("202"), said!("203"), said!("206"), said!("207"), said!("208"), said!("226"), said!("300"),
+            said!("301"), said!("302"), said!("303"), said!("305"), said!("307"), said!("308"), said!("400"), said!("401"),
+            said!("402"), said!("403"), said!("404"), said!("405"), said!("406"), said!("407"), said!("409"), said!("410"),
+            said!("411"), said!("412"), said!("413"), said!("414"), said!("415"), said!("416"), said!("417"), said!("418"),
+            said!("421"), said!("422"), said!("423"), said!("424"), said!("425"), said!("426"), said!("428"), said!("429"),
+            said!("431"), said!("451"), said!("501"), said!("502"), said!("504"), said!("505"), said!("506"), said!("507"),
+            said!("508"), said!("510"), said!("511"),
+    ]),
     case("a status that nobody knows", GET).serve(&["HTTP/1.1 299 Odd\ncontent-length: 2\n\nok"]),
     case("status 600", GET).serve(&["HTTP/1.1 600 Odd\ncontent-length: 2\n\nok"]),
     case("status 999", GET).serve(&["HTTP/1.1 999 Odd\ncontent-length: 2\n\nok"]),

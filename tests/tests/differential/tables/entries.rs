@@ -6,6 +6,17 @@ const GET: &str = "GET / HTTP/1.1\nhost: {host}\n\n";
 const TWO: &str = "GET /1 HTTP/1.1\nhost: {host}\n\n{read}GET /2 HTTP/1.1\nhost: {host}\n\n";
 const ELSEWHERE: &str = "GET / HTTP/1.1\nhost: elsewhere.{name}.test\n\n";
 
+/// The same host, of another namespace and with another server.
+macro_rules! defined {
+    ($namespace:literal $port:literal) => {
+        concat!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: {name}, namespace: ", $namespace, "}\n",
+            "spec: {hosts: ['{host}'], addresses: ['{address}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: HTTP}], ",
+            "endpoints: [{address: '{servers}', ports: {main: {", $port, "}}}]}\n"
+        )
+    };
+}
+
 /// A service whose ServiceEntry says this.
 const fn entry(name: &'static str, spec: &'static str) -> Case {
     case(name, GET).entry(spec)
@@ -46,6 +57,12 @@ pub(crate) const CASES: &[Case] = &[
     entry("entry: workloads that are selected, and are names",
         "{hosts: ['{host}'], addresses: ['{address}'], location: MESH_INTERNAL, resolution: DNS, ports: [{number: 80, name: main, protocol: HTTP}], workloadSelector: {labels: {app: '{name}'}}}")
         .with("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: {name}, namespace: default}\nspec: {address: \"{named}\", labels: {app: \"{name}\"}, ports: {main: {port1}}}\n"),
+    entry("entry: a host that another namespace defines too",
+        "{hosts: ['{host}'], addresses: ['{address}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: HTTP}], endpoints: [{address: '{servers}', ports: {main: {port1}}}]}")
+        .to(Servers::Two).with(defined!("a-first" "port2")),
+    entry("entry: a host that two other namespaces define",
+        "{hosts: ['{host}'], exportTo: [elsewhere], addresses: ['{address}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: HTTP}], endpoints: [{address: '{servers}', ports: {main: {port1}}}]}")
+        .to(Servers::Two).with(concat!(defined!("z-last" "port1"), "---\n", defined!("a-first" "port2"))),
     entry("entry: a range of addresses, TCP",
         "{hosts: ['{host}'], addresses: ['{range}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: TCP}], endpoints: [{address: '{servers}', ports: {main: {port1}}}]}").port("TCP").at(At::Range),
     entry("entry: a range of addresses, HTTP",

@@ -1,6 +1,6 @@
 //! Sidecars: what is left of the mesh to the host of the proxies, and what becomes of the rest.
 
-use crate::case::{At, Case, case};
+use crate::case::{At, Case, Servers, case};
 use crate::policies::Set;
 
 const GET: &str = "GET / HTTP/1.1\nhost: {host}\n\n";
@@ -34,6 +34,10 @@ const fn listened(name: &'static str) -> Case {
 const fn incoming(name: &'static str) -> Case {
     case(name, GET).inbound().at(At::Own)
 }
+
+/// A service of two ports, and routes of the first that lead to the other.
+const TWO_PORTS: &str = "{hosts: ['{host}'], addresses: ['{servers}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: {port1}, name: main, protocol: HTTP}, {number: {port2}, name: other, protocol: HTTP}], endpoints: [{address: '{servers}', ports: {main: {port1}, other: {port1}}}]}";
+const TO_THE_OTHER: &str = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: {name}, namespace: default}\nspec: {hosts: ['{host}'], http: [{route: [{destination: {host: '{host}', port: {number: {port2}}}}]}]}\n";
 
 /// Routes of another namespace.
 const OTHERS: &str = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: {name}, namespace: other}\nspec: {hosts: ['{host}'], http: [{directResponse: {status: 410}}]}\n";
@@ -74,6 +78,15 @@ pub(crate) const SETS: &[Set] = &[
     ] },
     Set { name: "sidecar: what no service has goes to one", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: '{0.host}', port: {number: 80}}}}"), tries: &[
         case("sidecar: an egress proxy", GET).at(At::Second),
+    ] },
+    Set { name: "sidecar: what no service has goes to a part of one", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: '{0.host}', port: {number: 80}, subset: v1}}}"), tries: &[
+        case("sidecar: an egress proxy, a subset", GET).to(Servers::Two).at(At::Second).with("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: {name}, namespace: default}\nspec: {host: '{host}', subsets: [{name: v1, labels: {version: v1}}]}\n"),
+    ] },
+    Set { name: "sidecar: a port brings no other", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{port: {number: {0.port1}, protocol: HTTP, name: http}, hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"), tries: &[
+        web("sidecar: a port, and routes to another one of the service").entry(TWO_PORTS).with(TO_THE_OTHER),
+    ] },
+    Set { name: "sidecar: all ports bring the other", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{port: {number: {0.port1}, protocol: HTTP, name: http}, hosts: ['./*']}, {hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"), tries: &[
+        web("sidecar: a port, all others, and routes to another one of the service").entry(TWO_PORTS).with(TO_THE_OTHER),
     ] },
     Set { name: "sidecar: routes of a namespace that it does not name", yaml: sidecar!("{workloadSelector: {labels: {app: server}}, egress: [{hosts: ['./*']}]}"), tries: &[
         case("sidecar: routes that do not count", GET).with(OTHERS),

@@ -30,6 +30,35 @@ macro_rules! tls {
     };
 }
 
+/// A service whose entry lists a name that servers may have.
+macro_rules! listed {
+    ($name:literal) => {
+        concat!(
+            "{hosts: ['{host}'], addresses: ['{address}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: HTTP}], ",
+            "endpoints: [{address: '{servers}', ports: {main: {port1}}}], subjectAltNames: [", $name, "]}"
+        )
+    };
+}
+
+/// A route that calls by another host.
+macro_rules! rewritten {
+    ($host:literal) => {
+        concat!(
+            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: {name}, namespace: default}\n",
+            "spec: {hosts: ['{host}'], http: [{rewrite: {authority: ", $host, "}, route: [{destination: {host: '{host}'}}]}]}\n"
+        )
+    };
+}
+
+/// A service of many hosts.
+const WILD: &str = "{hosts: ['*.{name}.test'], addresses: ['{address}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: HTTP}], endpoints: [{address: '{servers}', ports: {main: {port1}}}]}";
+const WILD_TCP: &str = "{hosts: ['*.{name}.test'], addresses: ['{address}'], location: MESH_EXTERNAL, resolution: STATIC, ports: [{number: 80, name: main, protocol: TCP}], endpoints: [{address: '{servers}', ports: {main: {port1}}}]}";
+macro_rules! wildcard {
+    () => {
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: {name}, namespace: default}\nspec: {host: '*.{name}.test', trafficPolicy: {tls: {mode: SIMPLE, caCertificates: {tls}/root.pem}}}\n"
+    };
+}
+
 /// A server outside of the mesh that speaks TLS.
 const fn secured(name: &'static str, tls: Tls, yaml: &'static str) -> Case {
     case(name, GET).tls(tls).with(yaml)
@@ -47,6 +76,18 @@ pub(crate) const CASES: &[Case] = &[
     secured("TLS: a name that a server has not", Tls::Plain, policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem, subjectAltNames: [other.test]}")),
     secured("TLS: another root", Tls::Plain, policy!("tls: {mode: SIMPLE, caCertificates: {tls}/other.pem}")),
     secured("TLS: a name to ask for", Tls::Plain, policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem, sni: asked.test}")),
+    secured("TLS: a name that an entry lists", Tls::Plain, policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem, sni: asked.test}")).entry(listed!("server.test")),
+    secured("TLS: a name that an entry lists and a server has not", Tls::Plain, policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem, sni: asked.test}")).entry(listed!("other.test")),
+    secured("TLS: a name that an entry lists, and the host", Tls::Plain, policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem}")).entry(listed!("server.test")),
+    secured("TLS: a name that an entry lists and a server has not, and the host", Tls::Plain, policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem}")).entry(listed!("other.test")),
+    secured("TLS: a host with a port", Tls::Plain, policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem}")).sends("GET / HTTP/1.1\nhost: {host}:80\n\n"),
+    secured("TLS: a host that a route writes", Tls::Plain, concat!(policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem}"), rewritten!("server.test"))),
+    secured("TLS: a host that a route writes, and a server has not", Tls::Plain, concat!(policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem}"), rewritten!("other.test"))),
+    secured("TLS: a host that a route writes, and nobody is checked", Tls::Plain, concat!(policy!("tls: {mode: SIMPLE, insecureSkipVerify: true}"), rewritten!("other.test"))),
+    secured("TLS: a wildcard", Tls::Plain, wildcard!()).entry(WILD).sends("GET / HTTP/1.1\nhost: a.{name}.test\n\n{read}{close}"),
+    secured("TLS: a wildcard, two hosts", Tls::Plain, wildcard!()).entry(WILD).sends("GET /1 HTTP/1.1\nhost: a.{name}.test\n\n{read}GET /2 HTTP/1.1\nhost: b.{name}.test\n\n{read}GET /3 HTTP/1.1\nhost: a.{name}.test\n\n{read}{close}").answers(3),
+    secured("TLS: a wildcard, a host that the server is not for", Tls::Plain, wildcard!()).entry(WILD).sends("GET / HTTP/1.1\nhost: a.b.{name}.test\n\n{read}{close}"),
+    secured("TLS: a wildcard, of TCP", Tls::Plain, wildcard!()).entry(WILD_TCP).port("TCP"),
     secured("TLS: whoever it is", Tls::Plain, policy!("tls: {mode: SIMPLE, insecureSkipVerify: true}")),
     secured("TLS: a client's certificate", Tls::Mutual, policy!("tls: {mode: MUTUAL, caCertificates: {tls}/root.pem, clientCertificate: {tls}/client.pem, privateKey: {tls}/client-key.pem}")),
     secured("TLS: a client's certificate that is missing", Tls::Mutual, policy!("tls: {mode: SIMPLE, caCertificates: {tls}/root.pem}")).kept("late-alerts",
