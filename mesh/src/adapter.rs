@@ -133,6 +133,8 @@ pub enum Event {
     },
     /// What was wrong at this origin no longer is.
     Cleared(Origin),
+    /// The registry is no more, as an operator took it out: nothing of it is left, nor will be said.
+    Ended,
 }
 
 /// Where an adapter says its events; bounded, so that a fast registry waits for discovery.

@@ -102,11 +102,28 @@ pub struct Workload {
     pub group: Option<String>,
     /// Services that it names itself, besides those whose selector takes it.
     pub services: Vec<Hostname>,
+    /// What for some of these is otherwise than for all.
+    pub exceptions: BTreeMap<Hostname, Exception>,
+}
+
+/// What of a workload is otherwise for one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Exception {
+    /// Ports by the service's names; 0: it does not serve that one.
+    pub ports: BTreeMap<String, u16>,
+    /// Health of the whole workload.
+    pub health: Option<Health>,
 }
 
 impl Workload {
     /// Health of one port.
     pub fn health_of(&self, port: u16) -> Health {
         self.port_health.get(&port).copied().unwrap_or_default().max(self.health)
+    }
+
+    /// Health of one port, for callers of a service.
+    pub fn health_for(&self, host: &Hostname, port: u16) -> Health {
+        let whole = self.exceptions.get(host).and_then(|exception| exception.health).unwrap_or(self.health);
+        self.port_health.get(&port).copied().unwrap_or_default().max(whole)
     }
 }

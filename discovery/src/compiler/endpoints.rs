@@ -10,7 +10,7 @@ use hawser_api::proto::core::{self, HealthStatus};
 use hawser_api::proto::endpoint::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
 };
-use hawser_mesh::{Health, Locality, Resolution, Transport};
+use hawser_mesh::{Health, Locality, Nearness, RegistryKind, Resolution, Transport};
 use prost_types::Struct;
 
 use super::Compiled;
@@ -51,7 +51,13 @@ pub(super) fn assignment<'a>(
     let port = state.service.port(cluster.port)?;
     let (policy, subset) = context.policy(state, cluster.port, &cluster.subset)?;
     let caller = Caller { locality: context.view.locality.as_ref(), labels: &context.view.labels };
-    let preference = preference(context, &policy);
+    let preference = match preference(context, &policy) {
+        // Who says nothing of it in a rule may have said it of the service.
+        Preference::None if state.service.nearness == Nearness::Zone && !says_locality(&policy) => {
+            Preference::Nearest(None)
+        }
+        preference => preference,
+    };
     let mut localities: BTreeMap<(u32, &Locality), Vec<LbEndpoint>> = BTreeMap::new();
     for instance in context.instances(state) {
         let workload = &instance.member.workload;
@@ -104,6 +110,11 @@ fn preference<'a>(context: &Context<'_>, policy: &Policy<'a>) -> Preference<'a> 
     Preference::of(setting, policy.outlier.is_some(), caller)
 }
 
+/// Whether a rule says anything of localities.
+fn says_locality(policy: &Policy<'_>) -> bool {
+    policy.load_balancer.is_some_and(|lb| lb.locality_lb_setting.is_some())
+}
+
 /// Whether callers of the view have shares for localities.
 pub(super) fn by_shares(context: &Context<'_>, policy: &Policy<'_>) -> bool {
     matches!(preference(context, policy), Preference::Shares(_))
@@ -122,7 +133,7 @@ fn endpoint(context: &Context<'_>, state: &ServiceState, instance: &Instance, ta
         None if by_name => address(dialled, target),
         None => return None,
     };
-    let health = member.workload.health_of(target);
+    let health = member.workload.health_for(&state.service.host, target);
     if context.view.class == Class::Grpc && (health != Health::Healthy || strict(member, target)) {
         return None;
     }
@@ -185,7 +196,12 @@ pub(super) fn istio_workload(member: &Member) -> String {
     let labels = &member.workload.labels;
     let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).cloned();
     let key = &member.id.key;
-    let name = member.workload.group.clone().unwrap_or_else(|| key.name.to_string());
+    let own = match member.id.registry.kind {
+        // There the name among all workloads also says what it is.
+        RegistryKind::Kubernetes => &member.workload.key.name,
+        _ => &key.name,
+    };
+    let name = member.workload.group.clone().unwrap_or_else(|| own.to_string());
     let canonical = first(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     let revision = first(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
     let (canonical, revision) = (canonical.unwrap_or_else(|| name.clone()), revision.unwrap_or("latest".to_owned()));

@@ -88,6 +88,7 @@ pub(super) fn merge(
         export_to: exported(&used),
         subject_alt_names: names,
         labels: first.service.labels.clone(),
+        nearness: first.service.nearness,
         sources: used
             .iter()
             .map(|(key, d)| Source {

@@ -116,6 +116,8 @@ pub struct Snapshot {
     pub(super) by_port: BTreeMap<u16, Arc<BTreeSet<Hostname>>>,
     pub(super) by_instance: ShardMap<InstanceRef, WorkloadId>,
     pub(super) by_workload_address: ShardMap<String, Vec<WorkloadId>>,
+    /// Services whose callers prefer what is near.
+    pub(super) near: usize,
     pub(super) log: VecDeque<(u64, Arc<Changes>)>,
 }
 
@@ -136,6 +138,7 @@ impl Snapshot {
             by_port: BTreeMap::new(),
             by_instance: ShardMap::default(),
             by_workload_address: ShardMap::default(),
+            near: 0,
             log: VecDeque::new(),
         }
     }
@@ -232,6 +235,11 @@ impl Snapshot {
         self.memberships.get(id).into_iter().flat_map(|hosts| hosts.iter()).filter_map(|host| self.services.get(host))
     }
 
+    /// Whether some rule, or some service, looks at where callers are.
+    pub fn reads_locality(&self) -> bool {
+        self.near > 0 || self.rules.reads_locality()
+    }
+
     /// The workload of a joined host.
     pub fn of_instance(&self, instance: &InstanceRef) -> Option<&Arc<Member>> {
         self.by_instance.get(instance).and_then(|id| self.workloads.get(id))
@@ -255,7 +263,7 @@ impl Snapshot {
                     port: port.port,
                     address: address.to_owned(),
                     target_port,
-                    health: instance.member.workload.health_of(target_port),
+                    health: instance.member.workload.health_for(&state.service.host, target_port),
                     transport: instance.member.transport(target_port),
                     member: instance.member.clone(),
                 });

@@ -85,6 +85,7 @@ impl Tables {
                 Event::Fresh => self.change_status(registry, now, |s| s.stale = None),
                 Event::Rejected { origin, message } => self.configs.reject(registry, origin, message),
                 Event::Cleared(origin) => self.configs.clear(registry, &origin),
+                Event::Ended => self.end(registry),
             }
         }
     }
@@ -186,6 +187,23 @@ impl Tables {
                 self.config_changed(changed);
             }
         }
+    }
+
+    /// A registry that is no more: what it did not take back itself goes too.
+    fn end(&mut self, registry: &RegistryId) {
+        let workloads = self.members.iter().filter(|member| member.id.registry == *registry);
+        let workloads: Vec<WorkloadId> = workloads.map(|member| member.id.clone()).collect();
+        workloads.into_iter().for_each(|id| self.set_workload(id, None));
+        for object in self.configs.of(registry) {
+            let changed = self.configs.delete(registry, &object);
+            self.config_changed(changed);
+        }
+        let defined = self.definitions.iter().flat_map(|(host, all)| all.keys().map(move |key| (host, key)));
+        let defined = defined.filter(|(_, key)| key.registry == *registry);
+        let defined: Vec<_> = defined.map(|(host, key)| (host.clone(), key.clone())).collect();
+        defined.iter().for_each(|(host, key)| self.undefine(host, key));
+        self.configs.clear_all(registry);
+        self.registries.remove(registry);
     }
 
     fn status(&mut self, registry: &RegistryId, now: SystemTime) -> &mut RegistryStatus {

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hawser_mesh::{
-    Event, Health, Hostname, Location, Object, ObjectKey, Origin, Protocol, RegistryId, RegistryKind, Resolution,
-    Service, ServicePort, Transport, Workload, WorkloadKey,
-};
+use hawser_mesh::{Event, Health, Hostname, Location, Nearness, Object, ObjectKey, Origin, Protocol, RegistryId, RegistryKind, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
 
 use super::model::{ConfigOutcome, TlsMode};
 use super::{EventSender, MemoryBook, Settings, Snapshot, Snapshots, spawn};
@@ -57,6 +54,7 @@ fn service(host: &str, ports: &[(&str, u16, u16)], selector: Option<(&str, &str)
         export_to: Vec::new(),
         subject_alt_names: Vec::new(),
         endpoints: Vec::new(),
+        nearness: Nearness::default(),
         labels: BTreeMap::new(),
         host,
     })))
@@ -80,6 +78,7 @@ fn workload(name: &str, app: &str, health: Health) -> Workload {
         node: None,
         group: None,
         services: Vec::new(),
+        exceptions: BTreeMap::new(),
     }
 }
 

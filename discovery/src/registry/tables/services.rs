@@ -8,11 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hawser_mesh::{Hostname, Resolution, WorkloadKey};
+use hawser_mesh::{Hostname, Nearness, RegistryKind, Resolution, WorkloadKey};
 
 use super::Tables;
+use crate::registry::convert;
 use crate::registry::merge::{Definition, DefinitionKey, merge};
-use crate::registry::model::{Instance, Member, Service, WorkloadId};
+use crate::registry::model::{Instance, Member, Rank, Service, WorkloadId};
 use crate::registry::snapshot::ServiceState;
 use crate::registry::twins::unite;
 
@@ -172,6 +173,11 @@ impl Tables {
         let defined = old.map(|s| s.defined) != new.as_ref().map(|s| s.defined);
         let populated = old.map(|s| s.populated) != new.as_ref().map(|s| s.populated);
         if defined {
+            let near = |s: &ServiceState| usize::from(s.service.nearness == Nearness::Zone);
+            let was = self.snapshot.reads_locality();
+            self.snapshot.near = (self.snapshot.near + new.as_ref().map_or(0, near)).saturating_sub(old.map_or(0, near));
+            // Then views differ by where callers are, or no longer do.
+            self.changes.rules |= was != self.snapshot.reads_locality();
             let before = old.map(|s| s.service.dialled()).unwrap_or_default();
             let after = new.as_ref().map(|s| s.service.dialled()).unwrap_or_default();
             let ports = |s: &ServiceState| s.service.ports.iter().map(|p| p.port).collect::<BTreeSet<u16>>();
@@ -252,8 +258,17 @@ impl Tables {
             }
             match &definition.service.selector {
                 Some(selector) if !selector.is_empty() => {
+                    // Which of its pods back a service, a cluster itself says, and what it says is exact.
+                    let said = key.rank == Rank::Kubernetes;
+                    let takes = |m: &&Arc<Member>| {
+                        let kind = m.id.registry.kind;
+                        !kind.is_outside() && !(said && kind == RegistryKind::Kubernetes && !convert::is_entry(&m.id))
+                    };
                     let chosen = self.members.selected(namespace, selector);
-                    chosen.into_iter().filter(|m| !m.id.registry.kind.is_outside()).for_each(|m| add(m, index));
+                    chosen.into_iter().filter(takes).for_each(|m| add(m, index));
+                    if said {
+                        self.members.naming(host, Some(&key.registry)).for_each(|member| add(member, index));
+                    }
                 }
                 _ => self.members.naming(host, Some(&key.registry)).for_each(|member| add(member, index)),
             }
