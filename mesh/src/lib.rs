@@ -9,7 +9,7 @@ mod workload;
 
 pub use adapter::{Event, Object, ObjectKey, Origin, Publisher, RegistryAdapter, RegistryId, RegistryKind};
 pub use service::{Location, Nearness, Protocol, Resolution, Service, ServiceAddress, ServicePort};
-pub use workload::{Exception, Health, InstanceRef, Locality, Transport, Workload, WorkloadKey};
+pub use workload::{Exception, Gateway, Health, InstanceRef, Locality, Transport, Workload, WorkloadKey};
 
 pub use hawser_api::hostname::Hostname;
 pub use hawser_api::identity::{SpiffeId, TrustDomain};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::{Hostname, SpiffeId};
@@ -113,6 +114,19 @@ pub struct Exception {
     pub ports: BTreeMap<String, u16>,
     /// Health of the whole workload.
     pub health: Option<Health>,
+}
+
+/// A way into a network whose addresses those outside can't reach. It leads on what comes with mTLS, by its server name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its name.
+    pub key: WorkloadKey,
+    /// The network.
+    pub network: String,
+    /// Where it takes connections from outside.
+    pub addresses: Vec<IpAddr>,
+    /// On which port.
+    pub port: u16,
 }
 
 impl Workload {

@@ -4,6 +4,7 @@
 //! still there, with its health: lost is not drained, and neither is gone.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use hawser_api::names::{OutboundCluster, labels, metadata};
 use hawser_api::proto::core::{self, HealthStatus};
@@ -59,15 +60,30 @@ pub(super) fn assignment<'a>(
         preference => preference,
     };
     let mut localities: BTreeMap<(u32, &Locality), Vec<LbEndpoint>> = BTreeMap::new();
+    let mut elsewhere: BTreeMap<(u32, &Locality, Gateways), Vec<(Health, u32)>> = BTreeMap::new();
     for instance in context.instances(state) {
         let workload = &instance.member.workload;
         if subset.is_some_and(|s| !selects(&s.labels, &workload.labels)) {
             continue;
         }
         let Some(target) = state.service.target(port, instance) else { continue };
-        let Some(endpoint) = endpoint(context, state, instance, target) else { continue };
         let rank = preference.rank(caller, &workload.locality, &workload.labels);
-        localities.entry((rank, &workload.locality)).or_default().push(endpoint);
+        match way(context, &instance.member, target) {
+            Some(Way::Direct(address)) => {
+                let Some(endpoint) = endpoint(context, state, instance, (address, target)) else { continue };
+                localities.entry((rank, &workload.locality)).or_default().push(endpoint);
+            }
+            Some(Way::Through(gateways)) => {
+                let health = workload.health_for(&state.service.host, target);
+                let behind = elsewhere.entry((rank, &workload.locality, gateways)).or_default();
+                behind.push((health, workload.weight.max(1)));
+            }
+            None => {}
+        }
+    }
+    for ((rank, locality, gateways), behind) in elsewhere {
+        let group = localities.entry((rank, locality)).or_default();
+        group.extend(gateways.into_iter().map(|gateway| through(gateway, &behind)));
     }
     warn_of_strict(context, state, cluster);
     let ranks: Vec<u32> = {
@@ -120,9 +136,63 @@ pub(super) fn by_shares(context: &Context<'_>, policy: &Policy<'_>) -> bool {
     matches!(preference(context, policy), Preference::Shares(_))
 }
 
-fn endpoint(context: &Context<'_>, state: &ServiceState, instance: &Instance, target: u16) -> Option<LbEndpoint> {
+/// How callers of the view get to an instance.
+enum Way<'a> {
+    /// By its address.
+    Direct(&'a str),
+    /// By one of the ways into its network.
+    Through(Gateways),
+}
+
+type Gateways = Vec<(IpAddr, u16)>;
+
+/// What is in the caller's network, or in that of all, is called by its address; what is behind gateways through one of them,
+/// if they can lead it on: they look at the server name of mTLS.
+fn way<'a>(context: &Context<'_>, member: &'a Member, target: u16) -> Option<Way<'a>> {
+    let (addresses, own) = (&member.workload.addresses, context.view.network.as_str());
+    let direct = member.address(own);
+    if addresses.contains_key(own) || addresses.contains_key("") {
+        return direct.map(Way::Direct);
+    }
+    let gateways = addresses.keys().map(|network| context.gateways(network)).find(|gateways| !gateways.is_empty());
+    let Some(gateways) = gateways else { return direct.map(Way::Direct) };
+    let led = is_mtls(context, member, target) && !is_tunnelled(context, member, target);
+    (led && context.view.class != Class::Grpc).then_some(Way::Through(gateways))
+}
+
+/// A way into a network, for all that is behind it: it takes requests if something there does.
+fn through((address, port): (IpAddr, u16), behind: &[(Health, u32)]) -> LbEndpoint {
+    let best = behind.iter().map(|(health, _)| *health).min().unwrap_or_default();
+    let weight = behind.iter().filter(|(health, _)| *health == best).fold(0u32, |sum, (_, w)| sum.saturating_add(*w));
+    let mtls = structure([("tlsMode", text("istio"))]);
+    LbEndpoint {
+        health_status: status(best) as i32,
+        // Who answers is one of the service's: which, the gateway decides.
+        metadata: Some(core::Metadata { filter_metadata: [(metadata::TRANSPORT_SOCKET_MATCH.to_owned(), mtls)].into() }),
+        load_balancing_weight: Some(weight.max(1)),
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: endpoint_address(&address.to_string(), port),
+            hostname: String::new(),
+        })),
+    }
+}
+
+fn status(health: Health) -> HealthStatus {
+    match health {
+        Health::Healthy => HealthStatus::Healthy,
+        Health::Degraded => HealthStatus::Degraded,
+        Health::Draining => HealthStatus::Draining,
+        Health::Unhealthy => HealthStatus::Unhealthy,
+    }
+}
+
+fn endpoint(
+    context: &Context<'_>,
+    state: &ServiceState,
+    instance: &Instance,
+    (dialled, target): (&str, u16),
+) -> Option<LbEndpoint> {
     let member = &instance.member;
-    let dialled = member.address(&context.view.network)?;
     let by_name = state.service.is_looked_up() && context.view.class != Class::Grpc;
     // Ours speaks TCP alone.
     if context.is_hawser() && dialled.starts_with("unix://") {
@@ -137,14 +207,8 @@ fn endpoint(context: &Context<'_>, state: &ServiceState, instance: &Instance, ta
     if context.view.class == Class::Grpc && (health != Health::Healthy || strict(member, target)) {
         return None;
     }
-    let status = match health {
-        Health::Healthy => HealthStatus::Healthy,
-        Health::Degraded => HealthStatus::Degraded,
-        Health::Draining => HealthStatus::Draining,
-        Health::Unhealthy => HealthStatus::Unhealthy,
-    };
     Some(LbEndpoint {
-        health_status: status as i32,
+        health_status: status(health) as i32,
         metadata: describe(context, member, target),
         load_balancing_weight: Some(member.workload.weight.max(1)),
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint { address: Some(at), hostname: String::new() })),
@@ -158,15 +222,7 @@ fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core:
     let mut all: BTreeMap<String, Struct> = BTreeMap::new();
     let workload = &member.workload;
     all.insert(metadata::ISTIO.to_owned(), structure([("workload", text(istio_workload(member)))]));
-    let mtls = !context.view.plaintext
-        && match member.transport(target) {
-            Transport::Plaintext => false,
-            Transport::Mtls => true,
-            // Who can't tunnel calls in plaintext, unless there is a sidecar beside the tunnel.
-            Transport::Hbone => {
-                context.is_hawser() || workload.labels.get(labels::TLS_MODE).is_some_and(|mode| mode == "istio")
-            }
-        };
+    let mtls = is_mtls(context, member, target);
     if mtls {
         all.insert(metadata::TRANSPORT_SOCKET_MATCH.to_owned(), structure([("tlsMode", text("istio"))]));
     }
@@ -175,7 +231,7 @@ fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core:
         if let Some(identity) = workload.identity.as_ref().filter(|_| mtls) {
             fields.push(("identity", text(identity.as_str())));
         }
-        if mtls && member.transport(target) == Transport::Hbone {
+        if mtls && is_tunnelled(context, member, target) {
             fields.push((metadata::TUNNEL, text(metadata::TUNNEL_HBONE)));
         }
         if workload.hawser {
@@ -189,6 +245,25 @@ fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core:
         }
     }
     Some(core::Metadata { filter_metadata: all })
+}
+
+/// Whether callers of the view call a port with mTLS.
+fn is_mtls(context: &Context<'_>, member: &Member, target: u16) -> bool {
+    !context.view.plaintext
+        && match member.transport(target) {
+            Transport::Plaintext => false,
+            Transport::Mtls => true,
+            // Who can't tunnel calls in plaintext, unless there is a sidecar beside the tunnel.
+            Transport::Hbone => {
+                let mode = member.workload.labels.get(labels::TLS_MODE);
+                context.is_hawser() || mode.is_some_and(|mode| mode == "istio")
+            }
+        }
+}
+
+/// Whether they do so through HBONE.
+fn is_tunnelled(context: &Context<'_>, member: &Member, target: u16) -> bool {
+    context.is_hawser() && member.transport(target) == Transport::Hbone
 }
 
 /// `name;namespace;canonical name;revision;cluster`.

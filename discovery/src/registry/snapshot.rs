@@ -116,6 +116,8 @@ pub struct Snapshot {
     pub(super) by_port: BTreeMap<u16, Arc<BTreeSet<Hostname>>>,
     pub(super) by_instance: ShardMap<InstanceRef, WorkloadId>,
     pub(super) by_workload_address: ShardMap<String, Vec<WorkloadId>>,
+    /// Ways into networks, by network.
+    pub(super) gateways: Arc<BTreeMap<String, BTreeSet<(IpAddr, u16)>>>,
     /// Services whose callers prefer what is near.
     pub(super) near: usize,
     pub(super) log: VecDeque<(u64, Arc<Changes>)>,
@@ -138,6 +140,7 @@ impl Snapshot {
             by_port: BTreeMap::new(),
             by_instance: ShardMap::default(),
             by_workload_address: ShardMap::default(),
+            gateways: Arc::default(),
             near: 0,
             log: VecDeque::new(),
         }
@@ -233,6 +236,11 @@ impl Snapshot {
     /// Services that a workload is an instance of.
     pub fn services_of(&self, id: &WorkloadId) -> impl Iterator<Item = &ServiceState> {
         self.memberships.get(id).into_iter().flat_map(|hosts| hosts.iter()).filter_map(|host| self.services.get(host))
+    }
+
+    /// Where those outside of a network get into it, sorted.
+    pub fn gateways(&self, network: &str) -> impl Iterator<Item = (IpAddr, u16)> {
+        self.gateways.get(network).into_iter().flatten().copied()
     }
 
     /// Whether some rule, or some service, looks at where callers are.

@@ -251,6 +251,30 @@ impl Follower {
 
     /// Tells what changed.
     async fn tell(&mut self) -> Result<(), Closed> {
+        for name in self.tell_parts().await? {
+            let why = self.world.warnings(&name);
+            self.report(Origin { name: format!("Service {name}").into(), line: 0 }, why).await?;
+        }
+        for (part, refusal) in self.configs.refusals() {
+            let why = refusal.as_ref().map(|refusal| {
+                let kept = if refusal.kept { "; its last good version counts on" } else { "" };
+                format!("{}{kept}", refusal.message)
+            });
+            self.report(configs::origin(&part), why).await?;
+            if let (Some(refusal), Some(listener)) = (refusal, &self.cluster.refusals) {
+                // Who is slow misses some; the listing has them all.
+                let _ = listener.try_send(refusal);
+            }
+        }
+        self.tell_others().await?;
+        if self.troubles.changed() {
+            self.look().await?;
+        }
+        Ok(())
+    }
+
+    /// Tells parts that changed; services among them.
+    async fn tell_parts(&mut self) -> Result<Vec<Name>, Closed> {
         let (mut is, mut gone) = (Vec::new(), Vec::new());
         let mut sort = |part: String, told: Told| match told {
             Told::Is(objects) => is.push(Heard { part: part.into(), fingerprint: None, objects }),
@@ -277,26 +301,7 @@ impl Follower {
             self.driver.change(is, &gone).await?;
         }
         self.settle().await?;
-        for name in services {
-            let why = self.world.warnings(&name);
-            self.report(Origin { name: format!("Service {name}").into(), line: 0 }, why).await?;
-        }
-        for (part, refusal) in self.configs.refusals() {
-            let why = refusal.as_ref().map(|refusal| {
-                let kept = if refusal.kept { "; its last good version counts on" } else { "" };
-                format!("{}{kept}", refusal.message)
-            });
-            self.report(configs::origin(&part), why).await?;
-            if let (Some(refusal), Some(listener)) = (refusal, &self.cluster.refusals) {
-                // Who is slow misses some; the listing has them all.
-                let _ = listener.try_send(refusal);
-            }
-        }
-        self.tell_others().await?;
-        if self.troubles.changed() {
-            self.look().await?;
-        }
-        Ok(())
+        Ok(services)
     }
 
     /// Looks at what is missing, once everything that can be seen was heard.
@@ -386,25 +391,9 @@ impl Follower {
             None => {}
         }
         if self.listed {
-            Box::pin(self.tell_listed()).await?;
+            self.tell_parts().await?;
         }
         Ok(())
-    }
-
-    async fn tell_listed(&mut self) -> Result<(), Closed> {
-        let (mut is, mut gone) = (Vec::new(), Vec::new());
-        let (changed, _) = self.world.take();
-        for (part, told) in changed {
-            match told {
-                Told::Is(objects) => is.push(Heard { part: part.to_string().into(), fingerprint: None, objects }),
-                Told::Gone => gone.push(Arc::from(part.to_string())),
-                Told::Missing => {}
-            }
-        }
-        if !is.is_empty() || !gone.is_empty() {
-            self.driver.change(is, &gone).await?;
-        }
-        self.settle().await
     }
 
     /// Reports something, or takes it back; once.

@@ -115,3 +115,55 @@ impl Troubles {
 fn is_optional(kind: &str) -> bool {
     kind == NODES || kind == SECRETS || !matches!(kind, "namespaces" | "services" | "endpointslices" | "pods")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn fails(troubles: &mut Troubles, kind: &str, since: Instant, failure: Failure) {
+        assert!(troubles.sort::<()>(kind, Said::Fails(since, failure)).is_none());
+    }
+
+    fn denied() -> Failure {
+        Failure::Denied("pods is forbidden".to_owned())
+    }
+
+    #[test]
+    fn a_failure_of_a_moment_is_none() {
+        let (mut troubles, now) = (Troubles::default(), Instant::now());
+        fails(&mut troubles, "pods", now, Failure::Unreachable("reset".to_owned()));
+        assert_eq!(troubles.silence(now + S), None);
+        let why = troubles.silence(now + S * 4).unwrap();
+        assert_eq!(why, "pods: the API server does not answer: reset; what it said last stays");
+        assert!(troubles.sort::<()>("pods", Said::Speaks).is_none() && troubles.answered());
+        assert_eq!((troubles.silence(now + S * 4), troubles.any()), (None, false));
+    }
+
+    #[test]
+    fn a_refusal_is_told_when_it_lasts_and_holds_up_only_what_can_not_be_done_without() {
+        let (mut troubles, now) = (Troubles::default(), Instant::now());
+        for kind in ["pods", "nodes", "sidecars"] {
+            fails(&mut troubles, kind, now, denied());
+        }
+        assert!(troubles.denied(now + S * 10).is_empty(), "a server that starts refuses too");
+        let told: Vec<String> = troubles.denied(now + S * 30).into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(told, ["nodes", "sidecars"]);
+        assert!(troubles.denied(now + S * 40).is_empty(), "once");
+        assert!(troubles.silence(now + S * 40).unwrap().contains("docs/kubernetes.md has the role"));
+        troubles.sort::<()>("pods", Said::Speaks);
+        assert_eq!(troubles.silence(now + S * 40), None);
+        troubles.sort::<()>("nodes", Said::Change(Change::Whole(Vec::new())));
+        assert!(!troubles.is_denied("nodes") && troubles.is_denied("sidecars") && troubles.changed());
+    }
+
+    #[test]
+    fn a_door_that_is_shut_makes_the_cluster_silent_though_watches_go_on() {
+        let (mut troubles, now) = (Troubles::default(), Instant::now());
+        troubles.probed(Err(Failure::Unreachable("connection refused".to_owned())), now);
+        assert!(troubles.silence(now).unwrap().contains("connection refused"));
+        troubles.probed(Ok(()), now);
+        assert_eq!((troubles.silence(now), troubles.any()), (None, false));
+    }
+}

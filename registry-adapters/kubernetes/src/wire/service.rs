@@ -79,27 +79,25 @@ struct LoadBalancer {
     ingress: Vec<Ingress>,
 }
 
-/// Where a load balancer takes what is for the service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Where a load balancer takes what is for the service: by address, or only by name.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Ingress {
-    pub(crate) ip: String,
-    pub(crate) hostname: String,
+    ip: String,
 }
 
 impl Service {
+    /// Addresses for those outside of the cluster.
+    pub(crate) fn external_ips(&self) -> impl Iterator<Item = &str> {
+        let ingress = self.status.load_balancer.ingress.iter().map(|at| at.ip.as_str());
+        ingress.chain(self.spec.external_ips.iter().map(String::as_str)).filter(|ip| !ip.is_empty())
+    }
+
     /// Addresses within the cluster; none for headless ones.
     pub(crate) fn cluster_ips(&self) -> impl Iterator<Item = &str> {
         let several = self.spec.cluster_ips.iter().map(String::as_str);
         let one = Some(self.spec.cluster_ip.as_str()).filter(|_| self.spec.cluster_ips.is_empty());
         several.chain(one).filter(|ip| !ip.is_empty() && *ip != "None")
-    }
-
-    /// Addresses and names from outside of the cluster.
-    pub(crate) fn external(&self) -> Vec<String> {
-        let of = |at: &Ingress| if at.ip.is_empty() { at.hostname.clone() } else { at.ip.clone() };
-        let ingress = self.status.load_balancer.ingress.iter().map(of);
-        ingress.chain(self.spec.external_ips.iter().cloned()).filter(|at| !at.is_empty()).collect()
     }
 }
 

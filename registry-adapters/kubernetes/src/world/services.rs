@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hawser_mesh::{
-    Hostname, Location, Nearness, Object, Protocol, Resolution, ServicePort, Transport, Workload, WorkloadKey,
+    Gateway, Hostname, Location, Nearness, Object, Protocol, Resolution, ServicePort, Transport, Workload, WorkloadKey,
 };
 
 use super::World;
+use super::namespaces::NETWORK;
 use crate::adapter::Mesh;
 use crate::name::Name;
 use crate::wire::{self, Readiness, ServiceType, TargetPort};
@@ -16,6 +17,10 @@ use crate::wire::{self, Readiness, ServiceType, TargetPort};
 /// Annotations of services.
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
 const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
+/// Label of a gateway: its port for other networks, if not the usual one.
+const GATEWAY_PORT: &str = "networking.istio.io/gatewayPort";
+const EAST_WEST: u16 = 15443;
 
 /// What is kept of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub(super) struct Service {
     external_name: Option<Box<str>>,
     export_to: Box<[String]>,
     nearness: Nearness,
+    /// Addresses for those outside of the cluster: used of gateways.
+    external: Box<[IpAddr]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +61,7 @@ impl Service {
         let external = service.spec.kind == ServiceType::ExternalName;
         let addresses = service.cluster_ips().filter_map(|ip| ip.parse().ok()).collect();
         Self {
+            external: service.external_ips().filter_map(|ip| ip.parse().ok()).collect(),
             ports: ports(&service.spec.ports),
             selector: service.spec.selector.filter(|selector| !selector.is_empty() && !external),
             addresses: if external { Box::default() } else { addresses },
@@ -183,8 +191,22 @@ impl World {
             nearness: service.nearness,
         };
         let mut objects = vec![Object::Service(Arc::new(told))];
+        objects.extend(self.gateway(name, service).map(|gateway| Object::Gateway(Arc::new(gateway))));
         objects.extend(self.own_endpoints(name, &host).into_iter().map(|w| Object::Workload(Arc::new(w))));
         Some(objects)
+    }
+
+    /// The way into a network that a service is, by its label.
+    fn gateway(&self, name: &Name, service: &Service) -> Option<Gateway> {
+        let network = service.labels.get(NETWORK).filter(|network| !network.is_empty())?;
+        let said = service.labels.get(GATEWAY_PORT).and_then(|port| port.parse().ok());
+        let port = said.unwrap_or(EAST_WEST);
+        (!service.external.is_empty() && service.ports.iter().any(|of| of.number == port)).then(|| Gateway {
+            key: WorkloadKey { namespace: name.namespace.clone(), name: name.name.clone() },
+            network: network.clone(),
+            addresses: service.external.to_vec(),
+            port,
+        })
     }
 
     /// Endpoints that are no pods, each by its address.

@@ -91,7 +91,7 @@ fn pods_are_told_with_what_stands_before_them_and_how_each_service_sees_them() {
     let web = pod(&told, "shop/web-1");
     assert_eq!(web.transport, Transport::Mtls);
     assert_eq!(web.identity.as_ref().unwrap().as_str(), format!("spiffe://cluster.local/ns/shop/sa/{}", web.service_account));
-    assert_eq!(web.addresses[""], ["10.244.11.5", "fd00:10:244:11::5"]);
+    assert_eq!(web.addresses["net-1"], ["10.244.11.5", "fd00:10:244:11::5"], "the network of the root namespace");
     assert_eq!((web.locality.region.as_str(), web.locality.zone.as_str()), ("eu-1", "eu-1-a"));
     assert_eq!(web.health, Health::Healthy);
     let hosts: Vec<&str> = web.services.iter().map(|host| host.as_str()).collect();
@@ -171,10 +171,15 @@ fn namespaces_that_are_not_selected_are_not_in_the_mesh() {
 #[test]
 fn the_cluster_or_a_pod_says_which_network_pods_are_in() {
     let mut world = seen(World::new(mesh(), "said".to_owned(), true, Selectors::default()));
-    assert_eq!(pod(&told(&mut world), "shop/db-0").addresses.keys().collect::<Vec<_>>(), ["said"]);
-    let root = json!({"metadata": {"name": "istio-system", "labels": {"topology.istio.io/network": "net1"}}});
+    let network = |world: &mut World| pod(&told(world), "shop/db-0").addresses.into_keys().collect::<Vec<_>>();
+    assert_eq!(network(&mut world), ["net-1"], "the root namespace says it");
+    let root = json!({"metadata": {"name": "istio-system"}});
     world.namespaces(Change::Set(serde_json::from_value(root).unwrap()));
-    assert_eq!(pod(&told(&mut world), "shop/db-0").addresses.keys().collect::<Vec<_>>(), ["net1"]);
+    assert_eq!(network(&mut world), ["said"]);
+    let own = json!({"metadata": {"name": "db-0", "namespace": "shop", "labels": {"topology.istio.io/network": "net-2"}},
+        "status": {"phase": "Running", "podIP": "10.0.0.1"}});
+    world.pods(Change::Set(serde_json::from_value(own).unwrap()));
+    assert_eq!(network(&mut world), ["net-2"]);
 }
 
 /// What callers of service x have after each thing that was done to a real cluster, as its watches told it.
@@ -212,7 +217,7 @@ fn callers_see_the_life_of_a_service_in_step_with_the_cluster() {
                             Object::Service(service) => {
                                 ports = service.ports.iter().map(|p| (p.name.clone(), p.target_port)).collect();
                             }
-                            Object::Config(..) => {}
+                            Object::Config(..) | Object::Gateway(_) => {}
                         }
                     }
                 }
@@ -304,4 +309,31 @@ fn what_a_new_list_lacks_is_missing_and_what_was_deleted_is_gone() {
     let (changed, listed) = world.take();
     assert!(listed && changed.iter().any(|(part, told)| part.to_string() == "pod/shop/web-1" && *told == Told::Missing));
     assert!(world.parts().all(|part| !part.to_string().starts_with("pod/")));
+}
+
+#[test]
+fn a_service_that_is_labelled_with_a_network_is_the_way_into_it() {
+    let mut world = seen(empty());
+    told(&mut world);
+    let gateway = |port: u16, labels: Value| {
+        let of = json!({"metadata": {"name": "eastwest", "namespace": "istio-system", "labels": labels},
+            "spec": {"type": "LoadBalancer", "ports": [{"name": "tls", "port": port}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}, {"hostname": "lb.example.org"}]}}});
+        Change::Set(serde_json::from_value(of).unwrap())
+    };
+    let mut of = |port, labels| {
+        world.services(gateway(port, labels));
+        let told = told(&mut world);
+        let Told::Is(objects) = &told["service/istio-system/eastwest"] else { panic!() };
+        objects.iter().find_map(|object| match object {
+            Object::Gateway(gateway) => Some((gateway.network.clone(), gateway.addresses[0].to_string(), gateway.port)),
+            _ => None,
+        })
+    };
+    let is = |port| Some(("net-1".to_owned(), "203.0.113.9".to_owned(), port));
+    assert_eq!(of(15443, json!({"topology.istio.io/network": "net-1"})), is(15443));
+    let said = json!({"topology.istio.io/network": "net-1", "networking.istio.io/gatewayPort": "443"});
+    assert_eq!(of(443, said), is(443));
+    assert_eq!(of(443, json!({"topology.istio.io/network": "net-1"})), None, "it has no such port");
+    assert_eq!(of(15443, json!({})), None);
 }

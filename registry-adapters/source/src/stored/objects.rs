@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hawser_api::istio::Resource;
-use hawser_mesh::{Exception, Health, Hostname, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{Exception, Gateway, Health, Hostname, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
 use prost::Message;
 
 use crate::ledger::Remembered;
@@ -31,6 +31,22 @@ pub(super) struct Part {
     workloads: Vec<StoredWorkload>,
     #[prost(message, repeated, tag = "4")]
     configs: Vec<StoredConfig>,
+    #[prost(message, repeated, tag = "5")]
+    gateways: Vec<StoredGateway>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredGateway {
+    #[prost(string, tag = "1")]
+    namespace: String,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, tag = "3")]
+    network: String,
+    #[prost(string, repeated, tag = "4")]
+    addresses: Vec<String>,
+    #[prost(uint32, tag = "5")]
+    port: u32,
 }
 
 /// A resource of Istio's API, as its text.
@@ -156,6 +172,13 @@ impl Part {
             match object {
                 Object::Service(service) => part.services.push(store_service(service)),
                 Object::Workload(workload) => part.workloads.push(store_workload(workload)),
+                Object::Gateway(gateway) => part.gateways.push(StoredGateway {
+                    namespace: gateway.key.namespace.to_string(),
+                    name: gateway.key.name.to_string(),
+                    network: gateway.network.clone(),
+                    addresses: gateway.addresses.iter().map(ToString::to_string).collect(),
+                    port: gateway.port.into(),
+                }),
                 Object::Config(resource, origin) => part.configs.push(StoredConfig {
                     json: resource.to_json().to_string(),
                     origin: origin.name.to_string(),
@@ -171,13 +194,23 @@ impl Part {
         let services = self.services.into_iter().filter_map(service).map(|s| Object::Service(Arc::new(s)));
         let workloads = self.workloads.into_iter().filter_map(workload).map(|w| Object::Workload(Arc::new(w)));
         let configs = self.configs.into_iter().filter_map(config);
-        (self.name.into(), services.chain(workloads).chain(configs).collect())
+        let gateways = self.gateways.into_iter().filter_map(gateway);
+        (self.name.into(), services.chain(workloads).chain(configs).chain(gateways).collect())
     }
 }
 
 fn config(stored: StoredConfig) -> Option<Object> {
     let resource = Resource::from_json(&serde_json::from_str(&stored.json).ok()?).ok()?;
     Some(Object::Config(Arc::new(resource), Origin { name: stored.origin.into(), line: stored.line }))
+}
+
+fn gateway(stored: StoredGateway) -> Option<Object> {
+    Some(Object::Gateway(Arc::new(Gateway {
+        key: WorkloadKey { namespace: stored.namespace.into(), name: stored.name.into() },
+        network: stored.network,
+        addresses: stored.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+        port: u16::try_from(stored.port).ok()?,
+    })))
 }
 
 fn store_service(service: &Service) -> StoredService {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hawser_mesh::{Exception, Health, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{Exception, Gateway, Health, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
 
 use super::*;
 
@@ -51,9 +51,15 @@ fn stored() -> Stored {
     let config = serde_json::json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {
         "name": "default", "namespace": "shop", "labels": {"a": "b"}}, "spec": {"egress": [{"hosts": ["./*"]}]}});
     let config = Arc::new(hawser_api::istio::Resource::from_json(&config).unwrap());
+    let gateway = Gateway {
+        key: WorkloadKey { namespace: "istio-system".into(), name: "eastwest".into() },
+        network: "net".to_owned(),
+        addresses: vec!["203.0.113.7".parse().unwrap(), "2001:db8::7".parse().unwrap()],
+        port: 15443,
+    };
     let origin = Origin { name: "Sidecar shop/default".into(), line: 7 };
     let objects =
-        vec![Object::Service(Arc::new(service)), Object::Workload(Arc::new(workload)), Object::Config(config, origin)];
+        vec![Object::Service(Arc::new(service)), Object::Workload(Arc::new(workload)), Object::Config(config, origin), Object::Gateway(Arc::new(gateway))];
     let written = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let parts = vec![("reviews".into(), objects), ("empty".into(), Vec::new())];
     Stored { registry: "consul/dc1".to_owned(), settings: u64::MAX, written, parts }
