@@ -16,10 +16,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("hawser-registry-http", &["hawser-registry-source", "hawser-mesh", "hawser-api"]),
     ("hawser-registry-source", &["hawser-mesh", "hawser-api", "hawser-daemon"]),
     ("hawser-registry-consul", &["hawser-registry-source", "hawser-mesh", "hawser-daemon"]),
-    (
-        "hawser-registry-kubernetes",
-        &["hawser-registry-source", "hawser-mesh", "hawser-api", "hawser-daemon"],
-    ),
+    ("hawser-registry-kubernetes", &["hawser-registry-source", "hawser-mesh", "hawser-api", "hawser-daemon"]),
     (
         "hawser-discovery",
         &[

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use hawser_api::proto::admin::{
     DeregisterRequest, DeregisterResponse, NamedPort, ObjectRef, RegisterRequest, RegisterResponse,
 };
-use hawser_mesh::{Event, Health, Hostname, Locality, Location, Nearness, Object, ObjectKey, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Event, Health, Hostname, Locality, Location, Nearness, Object, ObjectKey, Protocol, Resolution, Service,
+    ServicePort, Transport, Workload, WorkloadKey,
+};
 use tonic::Status;
 
 use super::{AdminService, ApiSource};

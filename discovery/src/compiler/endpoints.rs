@@ -168,7 +168,9 @@ fn through((address, port): (IpAddr, u16), behind: &[(Health, u32)]) -> LbEndpoi
     LbEndpoint {
         health_status: status(best) as i32,
         // Who answers is one of the service's: which, the gateway decides.
-        metadata: Some(core::Metadata { filter_metadata: [(metadata::TRANSPORT_SOCKET_MATCH.to_owned(), mtls)].into() }),
+        metadata: Some(core::Metadata {
+            filter_metadata: [(metadata::TRANSPORT_SOCKET_MATCH.to_owned(), mtls)].into(),
+        }),
         load_balancing_weight: Some(weight.max(1)),
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
             address: endpoint_address(&address.to_string(), port),

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use hawser_api::istio::service_entry::{self, ServiceEntry};
 use hawser_api::istio::{Kind, ObjectRef, Resource, Spec, WorkloadEntry, WorkloadGroup, honoured};
 use hawser_api::names::labels;
-use hawser_mesh::{Health, Hostname, Locality, Location, Nearness, Protocol, RegistryId, RegistryKind, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Health, Hostname, Locality, Location, Nearness, Protocol, RegistryId, RegistryKind, Resolution, Service,
+    ServicePort, Transport, Workload, WorkloadKey,
+};
 
 use super::Settings;
 use super::merge::{Definition, DefinitionKey};

@@ -9,7 +9,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hawser_api::istio::ObjectRef;
-use hawser_mesh::{Health, Hostname, Location, Nearness, Origin, Protocol, RegistryId, RegistryKind, Resolution, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Health, Hostname, Location, Nearness, Origin, Protocol, RegistryId, RegistryKind, Resolution, ServicePort,
+    Transport, Workload, WorkloadKey,
+};
 use ipnet::IpNet;
 
 use super::rules::Security;

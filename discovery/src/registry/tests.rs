@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hawser_mesh::{Event, Exception, Health, Hostname, Location, Nearness, Object, ObjectKey, Origin, Protocol, RegistryId, RegistryKind, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Event, Exception, Health, Hostname, Location, Nearness, Object, ObjectKey, Origin, Protocol, RegistryId,
+    RegistryKind, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey,
+};
 
 use super::model::{ConfigOutcome, TlsMode};
 use super::{EventSender, MemoryBook, Settings, Snapshot, Snapshots, spawn};

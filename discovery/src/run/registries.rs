@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hawser_daemon::drain;
 use hawser_api::istio::mesh_config::MeshLabelSelector;
+use hawser_daemon::drain;
 use hawser_mesh::{Hostname, Publisher, RegistryAdapter, RegistryId};
 use hawser_registry_consul::ConsulAdapter;
 use hawser_registry_http::{DnsSrv, FileSd, HttpSd, Mesh, Source, TargetsAdapter};

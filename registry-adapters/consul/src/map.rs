@@ -13,7 +13,9 @@ mod ports;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use hawser_mesh::{Locality, Location, Nearness, Object, Origin, Resolution, Service, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Locality, Location, Nearness, Object, Origin, Resolution, Service, Transport, Workload, WorkloadKey,
+};
 
 pub(crate) use self::names::{Claims, Names, Scope};
 use self::ports::Ports;

@@ -10,7 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hawser_mesh::{Health, Hostname, Locality, Location, Nearness, Object, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Health, Hostname, Locality, Location, Nearness, Object, Protocol, Resolution, Service, ServicePort, Transport,
+    Workload, WorkloadKey,
+};
 use hawser_registry_source::{Fingerprint, Heard};
 use serde::Deserialize;
 

@@ -89,7 +89,13 @@ impl Entry {
 
 impl KubernetesAdapter {
     /// An adapter of the first of [`Entry::registries`]; it starts the others itself, through the registrar.
-    pub fn new(entry: Entry, mesh: Mesh, context: Context, states: Option<&Path>, registrar: Arc<dyn Registrar>) -> Self {
+    pub fn new(
+        entry: Entry,
+        mesh: Mesh,
+        context: Context,
+        states: Option<&Path>,
+        registrar: Arc<dyn Registrar>,
+    ) -> Self {
         let states = Memory::new(states, &entry.name);
         Self { entry, mesh, context, states, registrar, refusals: None }
     }
@@ -108,7 +114,9 @@ impl KubernetesAdapter {
         };
         let others = match settings.remote_clusters.disabled {
             true => None,
-            false => Some(Remotes { own: name.clone(), settings: settings.clone(), mesh: mesh.clone(), registrar, states }),
+            false => {
+                Some(Remotes { own: name.clone(), settings: settings.clone(), mesh: mesh.clone(), registrar, states })
+            }
         };
         let secrets = settings.remote_clusters.namespace.clone().unwrap_or_else(|| mesh.root_namespace.clone());
         let cluster = Cluster {

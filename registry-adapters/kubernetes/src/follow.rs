@@ -365,7 +365,8 @@ impl Follower {
     async fn look(&mut self) -> Result<(), Closed> {
         let now = Instant::now();
         for (kind, failure) in self.troubles.denied(now) {
-            let stays = if kind == NODES { "pods are where their own labels say" } else { "what was known of it stays" };
+            let stays =
+                if kind == NODES { "pods are where their own labels say" } else { "what was known of it stays" };
             let why = format!("{failure}; {stays}; give it list and watch of {kind}: docs/kubernetes.md has the role");
             self.report(Origin { name: format!("RBAC {kind}").into(), line: 0 }, Some(why)).await?;
             if kind == NODES {

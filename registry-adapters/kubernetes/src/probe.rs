@@ -17,7 +17,11 @@ const FAILS: u32 = 2;
 const LONG: Duration = Duration::from_secs(15);
 
 /// Asks until nobody listens any more: tells each answer, and failures that are more than one.
-pub(crate) async fn run(access: Arc<Access>, reconnect: watch::Sender<u64>, answers: mpsc::Sender<Result<(), Failure>>) {
+pub(crate) async fn run(
+    access: Arc<Access>,
+    reconnect: watch::Sender<u64>,
+    answers: mpsc::Sender<Result<(), Failure>>,
+) {
     let mut failures = 0;
     let mut away: Option<Instant> = None;
     loop {

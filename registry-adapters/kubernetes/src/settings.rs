@@ -63,7 +63,10 @@ impl Settings {
             return wrong("kubeconfig", "it is empty; write the path of a file, or leave it out in a cluster");
         }
         if !is_word(&self.network, 253) && !self.network.is_empty() {
-            return wrong("network", "a name has letters, digits, '-', '_' and '.', as the label topology.istio.io/network");
+            return wrong(
+                "network",
+                "a name has letters, digits, '-', '_' and '.', as the label topology.istio.io/network",
+            );
         }
         if self.remote_clusters.namespace.as_ref().is_some_and(|name| !is_word(name, 63)) {
             return wrong("remoteClusters.namespace", "it is no name of a namespace");

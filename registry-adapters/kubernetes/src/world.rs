@@ -215,7 +215,8 @@ impl World {
         match change {
             Change::Whole(all) => {
                 (self.heard.nodes, self.listed) = (true, true);
-                let named = |item: &wire::Named| (item.metadata.name.as_str().into(), locality_of(&item.metadata.labels));
+                let named =
+                    |item: &wire::Named| (item.metadata.name.as_str().into(), locality_of(&item.metadata.labels));
                 let new: HashMap<Arc<str>, Locality> = all.iter().map(named).collect();
                 let names: HashSet<Arc<str>> = new.keys().chain(self.nodes.keys()).cloned().collect();
                 let old = std::mem::replace(&mut self.nodes, new);
@@ -226,7 +227,8 @@ impl World {
                 }
             }
             Change::Set(item) => {
-                let (name, at): (Arc<str>, _) = (item.metadata.name.as_str().into(), locality_of(&item.metadata.labels));
+                let (name, at): (Arc<str>, _) =
+                    (item.metadata.name.as_str().into(), locality_of(&item.metadata.labels));
                 if self.nodes.get(&name) != Some(&at) {
                     self.nodes.insert(name.clone(), at);
                     self.touch_node(&name);

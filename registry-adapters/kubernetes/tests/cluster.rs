@@ -11,7 +11,8 @@ use hawser_registry_kubernetes::{Remote, Settings};
 use serde_json::{Value, json};
 
 use common::{
-    ENTRIES, Follower, NAMESPACES, NODES, PODS, POLICIES, SECRETS, SERVICES, SLICES, Server, namespace, pod, service, slice,
+    ENTRIES, Follower, NAMESPACES, NODES, PODS, POLICIES, SECRETS, SERVICES, SLICES, Server, namespace, pod, service,
+    slice,
 };
 
 const MAIN: &str = "kubernetes/main";
@@ -142,7 +143,9 @@ async fn refusals_while_a_server_starts_hold_up_nothing_for_long() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut follower = Follower::of(&server, dir.path(), Settings::default());
-    follower.until("the refusal is told", |f| f.stale.get(MAIN).is_some_and(|why| why.contains("docs/kubernetes.md"))).await;
+    follower
+        .until("the refusal is told", |f| f.stale.get(MAIN).is_some_and(|why| why.contains("docs/kubernetes.md")))
+        .await;
     assert!(follower.synced.is_empty());
     for kind in [NAMESPACES, SERVICES, PODS, SLICES, SECRETS] {
         server.state.allow(kind);
@@ -174,7 +177,11 @@ async fn a_resource_that_says_nonsense_is_told_and_its_last_good_version_stays()
     follower.until("synced", |f| f.synced.contains(MAIN) && f.has(MAIN, name)).await;
     server.state.set(POLICIES, policy("p", json!({"action": "PERHAPS"})));
     follower.until("it is told", |f| f.rejected.contains_key(name)).await;
-    assert!(follower.has(MAIN, name) && follower.rejected[name].contains("last good version"), "{:?}", follower.rejected);
+    assert!(
+        follower.has(MAIN, name) && follower.rejected[name].contains("last good version"),
+        "{:?}",
+        follower.rejected
+    );
     server.state.set(POLICIES, policy("p", json!({"action": "ALLOW"})));
     follower.until("it is taken back", |f| !f.rejected.contains_key(name)).await;
     server.state.remove(POLICIES, "shop/p");

@@ -175,7 +175,8 @@ impl Tables {
         if defined {
             let near = |s: &ServiceState| usize::from(s.service.nearness == Nearness::Zone);
             let was = self.snapshot.reads_locality();
-            self.snapshot.near = (self.snapshot.near + new.as_ref().map_or(0, near)).saturating_sub(old.map_or(0, near));
+            self.snapshot.near =
+                (self.snapshot.near + new.as_ref().map_or(0, near)).saturating_sub(old.map_or(0, near));
             // Then views differ by where callers are, or no longer do.
             self.changes.rules |= was != self.snapshot.reads_locality();
             let before = old.map(|s| s.service.dialled()).unwrap_or_default();

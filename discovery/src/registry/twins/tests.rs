@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use hawser_mesh::{Health, Hostname, InstanceRef, Location, Nearness, Protocol, RegistryId, RegistryKind, Resolution, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Health, Hostname, InstanceRef, Location, Nearness, Protocol, RegistryId, RegistryKind, Resolution, ServicePort,
+    Transport, Workload, WorkloadKey,
+};
 
 use super::*;
 use crate::registry::model::Source;

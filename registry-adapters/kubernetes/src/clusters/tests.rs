@@ -18,7 +18,8 @@ fn secrets_name_clusters_which_come_and_go_with_them() {
     let mut clusters = Clusters::default();
     assert!(!clusters.is_whole());
     let good = kubeconfig("token: t");
-    clusters.take(Change::Whole(vec![secret("a", &[("west", &good)]), secret("b", &[("east", &good), ("west", &good)])]));
+    clusters
+        .take(Change::Whole(vec![secret("a", &[("west", &good)]), secret("b", &[("east", &good), ("west", &good)])]));
     assert!(clusters.is_whole());
     let wanted = clusters.wanted("main");
     assert_eq!(wanted.clusters.keys().collect::<Vec<_>>(), ["east", "west"]);
@@ -37,7 +38,13 @@ fn what_is_no_kubeconfig_or_would_do_something_here_is_refused_and_its_cluster_s
     clusters.take(Change::Whole(vec![secret("a", &data)]));
     let wanted = clusters.wanted("main");
     assert!(wanted.clusters.is_empty());
-    for (cluster, why) in [("exec", "run programs"), ("file", "files of this host"), ("main", "keeps"), ("no", "kubeconfig"), ("bad name!", "letters")] {
+    for (cluster, why) in [
+        ("exec", "run programs"),
+        ("file", "files of this host"),
+        ("main", "keeps"),
+        ("no", "kubeconfig"),
+        ("bad name!", "letters"),
+    ] {
         assert!(wanted.unusable[cluster].contains(why), "{cluster}: {}", wanted.unusable[cluster]);
     }
     assert!(!format!("{clusters:?} {wanted:?}").contains("command"), "what is in secrets is shown nowhere");

@@ -8,9 +8,9 @@ use http_body_util::BodyExt as _;
 use kube::client::Body;
 use tokio::sync::{mpsc, watch};
 
+use super::Failure;
 use super::lines::Lines;
 use super::machine::{Change, Do, Limits, Machine};
-use super::Failure;
 use crate::access::Access;
 use crate::wire::{Item, Line};
 

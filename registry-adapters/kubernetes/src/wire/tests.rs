@@ -73,7 +73,11 @@ fn services_of_every_type_are_read() {
     assert_eq!(of("shop/web-dual").cluster_ips().collect::<Vec<_>>(), ["10.96.143.162", "fd00:10:96::a8b0"]);
     assert_eq!(of("shop/legacy").spec.kind, ServiceType::ExternalName);
     assert_eq!(of("shop/np").spec.kind, ServiceType::NodePort);
-    assert_eq!(of("shop/gw").external_ips().collect::<Vec<_>>(), ["203.0.113.7"], "what has only a name has no address");
+    assert_eq!(
+        of("shop/gw").external_ips().collect::<Vec<_>>(),
+        ["203.0.113.7"],
+        "what has only a name has no address"
+    );
     assert_eq!(of("shop/web").spec.ports[0].target_port, Some(TargetPort::Name("http".to_owned())));
 }
 

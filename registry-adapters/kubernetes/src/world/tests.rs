@@ -80,7 +80,10 @@ fn services_of_a_real_cluster_are_told_as_callers_see_them() {
     assert_eq!(elsewhere.endpoints[0].addresses[""], ["legacy.example.org"]);
     assert_eq!(service(&told, "shop/gw").export_to, ["*"]);
     let near = |name: &str| service(&told, name).nearness;
-    assert_eq!([near("shop/near"), near("shop/nearest"), near("shop/web")], [Nearness::Zone, Nearness::Zone, Nearness::Any]);
+    assert_eq!(
+        [near("shop/near"), near("shop/nearest"), near("shop/web")],
+        [Nearness::Zone, Nearness::Zone, Nearness::Any]
+    );
     let both: Vec<_> = service(&told, "shop/udp").ports.iter().map(|p| (p.port, p.protocol)).collect();
     assert_eq!(both, [(53, Protocol::Auto)], "where TCP and UDP share a number, TCP is meant");
 }
@@ -90,7 +93,10 @@ fn pods_are_told_with_what_stands_before_them_and_how_each_service_sees_them() {
     let told = told(&mut seen(empty()));
     let web = pod(&told, "shop/web-1");
     assert_eq!(web.transport, Transport::Mtls);
-    assert_eq!(web.identity.as_ref().unwrap().as_str(), format!("spiffe://cluster.local/ns/shop/sa/{}", web.service_account));
+    assert_eq!(
+        web.identity.as_ref().unwrap().as_str(),
+        format!("spiffe://cluster.local/ns/shop/sa/{}", web.service_account)
+    );
     assert_eq!(web.addresses["net-1"], ["10.244.11.5", "fd00:10:244:11::5"], "the network of the root namespace");
     assert_eq!((web.locality.region.as_str(), web.locality.zone.as_str()), ("eu-1", "eu-1-a"));
     assert_eq!(web.health, Health::Healthy);
@@ -104,7 +110,11 @@ fn pods_are_told_with_what_stands_before_them_and_how_each_service_sees_them() {
     assert_eq!(db.health_for(&early, 5432), Health::Healthy, "published although it is not ready");
     assert_eq!(db.health_for(&usual, 5432), Health::Draining);
     let host = pod(&told, "pay/pay-host");
-    assert_eq!((host.transport, host.identity), (Transport::Plaintext, None), "a pod on its machine's network has no tunnel");
+    assert_eq!(
+        (host.transport, host.identity),
+        (Transport::Plaintext, None),
+        "a pod on its machine's network has no tunnel"
+    );
     for gone in ["pod/pay/evicted", "pod/pay/job-done", "pod/shop/web-pending"] {
         assert!(!matches!(told.get(gone), Some(Told::Is(_))), "{gone}");
     }
@@ -131,7 +141,9 @@ fn endpoints_that_are_no_pods_are_told_with_their_service() {
     );
     assert!(all.iter().all(|w| w.ports == BTreeMap::from([("http".to_owned(), 8080)])));
     assert_eq!(service(&told, "shop/manual").resolution, Resolution::Dns, "one of its endpoints is a name");
-    assert!(!told.contains_key("service/shop/no-such-service") || told["service/shop/no-such-service"] == Told::Missing);
+    assert!(
+        !told.contains_key("service/shop/no-such-service") || told["service/shop/no-such-service"] == Told::Missing
+    );
 }
 
 #[test]
@@ -201,7 +213,10 @@ fn callers_see_the_life_of_a_service_in_step_with_the_cluster() {
         let text = event["line"].to_string();
         match event["of"].as_str().unwrap() {
             "did" => {
-                history.push((std::mem::replace(&mut done, event["line"].as_str().unwrap().to_owned()), state(&held, &host, &ports)));
+                history.push((
+                    std::mem::replace(&mut done, event["line"].as_str().unwrap().to_owned()),
+                    state(&held, &host, &ports),
+                ));
                 continue;
             }
             "pods" => world.pods(change(&text)),
@@ -307,7 +322,9 @@ fn what_a_new_list_lacks_is_missing_and_what_was_deleted_is_gone() {
     assert_eq!(told(&mut world)["pod/shop/db-0"], Told::Gone);
     world.pods(Change::Whole(Vec::new()));
     let (changed, listed) = world.take();
-    assert!(listed && changed.iter().any(|(part, told)| part.to_string() == "pod/shop/web-1" && *told == Told::Missing));
+    assert!(
+        listed && changed.iter().any(|(part, told)| part.to_string() == "pod/shop/web-1" && *told == Told::Missing)
+    );
     assert!(world.parts().all(|part| !part.to_string().starts_with("pod/")));
 }
 

@@ -113,12 +113,18 @@ impl State {
             return whole(200, "{}".to_owned());
         }
         if inner.denied.contains(path) {
-            return whole(403, json!({"kind": "Status", "code": 403, "message": format!("{path} is forbidden")}).to_string());
+            return whole(
+                403,
+                json!({"kind": "Status", "code": 403, "message": format!("{path} is forbidden")}).to_string(),
+            );
         }
         let Some(all) = inner.kinds.get(path) else { return whole(404, "404 page not found\n".to_owned()) };
         let streams = parameter("sendInitialEvents").is_some();
         if streams && inner.no_streams {
-            return whole(422, json!({"kind": "Status", "code": 422, "message": "sendInitialEvents is forbidden"}).to_string());
+            return whole(
+                422,
+                json!({"kind": "Status", "code": 422, "message": "sendInitialEvents is forbidden"}).to_string(),
+            );
         }
         if parameter("watch").is_none() {
             let limit: usize = parameter("limit").and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
@@ -142,7 +148,8 @@ impl State {
             }
         };
         if inner.log.first().is_none_or(|(oldest, ..)| *oldest > from + 1) && inner.version > from {
-            let gone = json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"});
+            let gone =
+                json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"});
             return whole(200, format!("{}\n", json!({"type": "ERROR", "object": gone})));
         }
         drop(inner);
@@ -202,7 +209,8 @@ fn whole(status: u16, text: String) -> Response<BoxBody<Bytes, Infallible>> {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let inner = Inner { version: 1, kinds: CORE.map(|kind| (kind.to_owned(), BTreeMap::new())).into(), ..Inner::default() };
+        let inner =
+            Inner { version: 1, kinds: CORE.map(|kind| (kind.to_owned(), BTreeMap::new())).into(), ..Inner::default() };
         let state = Arc::new(State { inner: Mutex::new(inner), moved: watch::channel(0).0 });
         let mut server = Self { state, port: 0, running: None };
         server.go_on().await;
@@ -235,7 +243,9 @@ impl Server {
                     async move { Ok::<_, Infallible>(answer) }
                 });
                 connections.spawn(async move {
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hawser_api::istio::Resource;
-use hawser_mesh::{Exception, Gateway, Health, Hostname, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Exception, Gateway, Health, Hostname, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service,
+    ServicePort, Transport, Workload, WorkloadKey,
+};
 use prost::Message;
 
 use crate::ledger::Remembered;

@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hawser_mesh::{Exception, Gateway, Health, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Exception, Gateway, Health, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service,
+    ServicePort, Transport, Workload, WorkloadKey,
+};
 
 use super::*;
 
@@ -58,8 +61,12 @@ fn stored() -> Stored {
         port: 15443,
     };
     let origin = Origin { name: "Sidecar shop/default".into(), line: 7 };
-    let objects =
-        vec![Object::Service(Arc::new(service)), Object::Workload(Arc::new(workload)), Object::Config(config, origin), Object::Gateway(Arc::new(gateway))];
+    let objects = vec![
+        Object::Service(Arc::new(service)),
+        Object::Workload(Arc::new(workload)),
+        Object::Config(config, origin),
+        Object::Gateway(Arc::new(gateway)),
+    ];
     let written = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let parts = vec![("reviews".into(), objects), ("empty".into(), Vec::new())];
     Stored { registry: "consul/dc1".to_owned(), settings: u64::MAX, written, parts }

@@ -277,7 +277,10 @@ fn refusals_are_never_final_and_leave_what_was_said() {
 fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
     let now = Instant::now();
     let mut machine: Machine<Config> = following(now);
-    assert_eq!(failure("write/429"), Failure::Busy("Too many requests, please try again later.".into(), Duration::from_secs(1)));
+    assert_eq!(
+        failure("write/429"),
+        Failure::Busy("Too many requests, please try again later.".into(), Duration::from_secs(1))
+    );
     machine.failed(failure("write/429"), now);
     let Do::Wait(at) = machine.next(now) else { panic!() };
     assert!(at - now >= Duration::from_secs(1));
