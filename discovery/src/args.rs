@@ -68,7 +68,7 @@ pub struct Serve {
     /// A directory of YAML with Istio resources, watched
     #[arg(long, env = "HAWSER_CONFIG_DIR")]
     pub config_dir: Option<PathBuf>,
-    /// A file of registries of other systems: Consul, target lists, DNS; read at start, /etc/hawser/registries.yaml if
+    /// A file of registries of other systems: Kubernetes, Consul, target lists, DNS; read at start, /etc/hawser/registries.yaml if
     /// it exists and this is not given
     #[arg(long, env = "HAWSER_REGISTRIES")]
     pub registries: Option<PathBuf>,

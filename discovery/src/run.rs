@@ -89,7 +89,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let mut expected: Vec<RegistryId> = vec![ApiSource::id(), hosts::registry_id()];
     expected.extend(files.as_ref().map(FilesAdapter::id));
     let outside = registries::read(args.registries.as_deref())?;
-    expected.extend(outside.ids());
+    expected.extend(outside.ids(&args.data_dir));
     let waiting: Vec<(RegistryId, Guard)> =
         expected.iter().map(|id| (id.clone(), readiness.guard(format!("registry {id}")))).collect();
     let book = Box::new(Addresses::new(store.clone()));
@@ -126,6 +126,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     outside.start(registries::Started {
         settings: &settings,
         data_dir: &args.data_dir,
+        discovery_selectors: &mesh_config.discovery_selectors,
         interest: ads.interest(),
         sources: &sources,
         events,

@@ -66,6 +66,11 @@ impl Sources {
         self.inner.lock().handles.insert(id, handle);
     }
 
+    /// A registry is no more.
+    pub fn remove(&self, id: &RegistryId) {
+        self.inner.lock().handles.remove(id);
+    }
+
     /// Notes something about the file of registries, in place of what was noted before.
     pub fn note(&self, notes: Vec<String>) {
         self.inner.lock().notes = notes;

@@ -128,7 +128,7 @@ impl Client {
             network: self.network.clone(),
             plaintext: self.plaintext || self.class == Class::Grpc,
             // Of ours only where some rule looks at it: it makes views many.
-            locality: (!matches!(self.class, Class::Hawser(_)) || snapshot.rules.reads_locality())
+            locality: (!matches!(self.class, Class::Hawser(_)) || snapshot.reads_locality())
                 .then(|| self.place(snapshot)),
             ipv6: self.ipv6 && self.class == Class::Envoy,
             scope: snapshot.rules.scope(&self.namespace, &self.labels, &snapshot.settings),

@@ -62,6 +62,7 @@ fn joined(group: &str, number: u8, version: &str, health: Health) -> Event {
         node: None,
         group: Some(group.to_owned()),
         services: Vec::new(),
+        exceptions: BTreeMap::new(),
     })))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::{Hostname, Service, Workload, WorkloadKey};
+use crate::{Gateway, Hostname, Service, Workload, WorkloadKey};
 
 /// The kinds of registry, in the order in which their definition of a service wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +98,8 @@ pub enum Object {
     Workload(Arc<Workload>),
     /// A resource of Istio's API, as it was written; ServiceEntry, WorkloadEntry and WorkloadGroup too.
     Config(Arc<hawser_api::istio::Resource>, Origin),
+    /// A way into a network.
+    Gateway(Arc<Gateway>),
 }
 
 /// The name of an [`Object`] within its registry.
@@ -109,6 +111,8 @@ pub enum ObjectKey {
     Workload(WorkloadKey),
     /// A resource.
     Config(hawser_api::istio::ObjectRef),
+    /// A way into a network.
+    Gateway(WorkloadKey),
 }
 
 /// What a registry says.
@@ -133,6 +137,8 @@ pub enum Event {
     },
     /// What was wrong at this origin no longer is.
     Cleared(Origin),
+    /// The registry is no more, as an operator took it out: nothing of it is left, nor will be said.
+    Ended,
 }
 
 /// Where an adapter says its events; bounded, so that a fast registry waits for discovery.

@@ -8,8 +8,8 @@ mod service;
 mod workload;
 
 pub use adapter::{Event, Object, ObjectKey, Origin, Publisher, RegistryAdapter, RegistryId, RegistryKind};
-pub use service::{Location, Protocol, Resolution, Service, ServiceAddress, ServicePort};
-pub use workload::{Health, InstanceRef, Locality, Transport, Workload, WorkloadKey};
+pub use service::{Location, Nearness, Protocol, Resolution, Service, ServiceAddress, ServicePort};
+pub use workload::{Exception, Gateway, Health, InstanceRef, Locality, Transport, Workload, WorkloadKey};
 
 pub use hawser_api::hostname::Hostname;
 pub use hawser_api::identity::{SpiffeId, TrustDomain};

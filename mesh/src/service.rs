@@ -136,6 +136,16 @@ pub enum Location {
     External,
 }
 
+/// Which instances callers prefer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nearness {
+    /// All alike.
+    #[default]
+    Any,
+    /// Those of their own zone, as long as there are some.
+    Zone,
+}
+
 /// An address that callers dial.
 pub type ServiceAddress = IpNet;
 
@@ -166,6 +176,8 @@ pub struct Service {
     pub endpoints: Vec<crate::Workload>,
     /// Labels of the service.
     pub labels: BTreeMap<String, String>,
+    /// Which instances callers prefer, where no rule says.
+    pub nearness: Nearness,
 }
 
 impl Service {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::{Hostname, SpiffeId};
@@ -102,11 +103,41 @@ pub struct Workload {
     pub group: Option<String>,
     /// Services that it names itself, besides those whose selector takes it.
     pub services: Vec<Hostname>,
+    /// What for some of these is otherwise than for all.
+    pub exceptions: BTreeMap<Hostname, Exception>,
+}
+
+/// What of a workload is otherwise for one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Exception {
+    /// Ports by the service's names; 0: it does not serve that one.
+    pub ports: BTreeMap<String, u16>,
+    /// Health of the whole workload.
+    pub health: Option<Health>,
+}
+
+/// A way into a network whose addresses those outside can't reach. It leads on what comes with mTLS, by its server name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its name.
+    pub key: WorkloadKey,
+    /// The network.
+    pub network: String,
+    /// Where it takes connections from outside.
+    pub addresses: Vec<IpAddr>,
+    /// On which port.
+    pub port: u16,
 }
 
 impl Workload {
     /// Health of one port.
     pub fn health_of(&self, port: u16) -> Health {
         self.port_health.get(&port).copied().unwrap_or_default().max(self.health)
+    }
+
+    /// Health of one port, for callers of a service.
+    pub fn health_for(&self, host: &Hostname, port: u16) -> Health {
+        let whole = self.exceptions.get(host).and_then(|exception| exception.health).unwrap_or(self.health);
+        self.port_health.get(&port).copied().unwrap_or_default().max(whole)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Who may know whom; test and task crates may know all.
-const MAY_KNOW: [(&str, &[&str]); 14] = [
+const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("hawser-api", &[]),
     ("hawser-daemon", &[]),
     ("hawser-sockets", &[]),
@@ -16,12 +16,14 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("hawser-registry-http", &["hawser-registry-source", "hawser-mesh", "hawser-api"]),
     ("hawser-registry-source", &["hawser-mesh", "hawser-api", "hawser-daemon"]),
     ("hawser-registry-consul", &["hawser-registry-source", "hawser-mesh", "hawser-daemon"]),
+    ("hawser-registry-kubernetes", &["hawser-registry-source", "hawser-mesh", "hawser-api", "hawser-daemon"]),
     (
         "hawser-discovery",
         &[
             "hawser-registry-consul",
             "hawser-registry-files",
             "hawser-registry-http",
+            "hawser-registry-kubernetes",
             "hawser-registry-source",
             "hawser-mesh",
             "hawser-xds",

@@ -10,8 +10,8 @@ use hawser_api::proto::admin::{
     DeregisterRequest, DeregisterResponse, NamedPort, ObjectRef, RegisterRequest, RegisterResponse,
 };
 use hawser_mesh::{
-    Event, Health, Hostname, Locality, Location, Object, ObjectKey, Protocol, Resolution, Service, ServicePort,
-    Transport, Workload, WorkloadKey,
+    Event, Health, Hostname, Locality, Location, Nearness, Object, ObjectKey, Protocol, Resolution, Service,
+    ServicePort, Transport, Workload, WorkloadKey,
 };
 use tonic::Status;
 
@@ -130,6 +130,7 @@ fn service(host: Hostname, of: &Registration, ports: BTreeSet<&PortRecord>) -> S
         export_to: Vec::new(),
         subject_alt_names: Vec::new(),
         endpoints: Vec::new(),
+        nearness: Nearness::default(),
         labels: BTreeMap::new(),
     }
 }
@@ -156,6 +157,7 @@ fn workload(of: &Registration, host: &Hostname, settings: &Settings) -> Workload
         node: None,
         group: None,
         services: vec![host.clone()],
+        exceptions: BTreeMap::new(),
     }
 }
 

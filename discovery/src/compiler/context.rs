@@ -26,6 +26,7 @@ enum Read {
     Address(IpAddr),
     Port(u16),
     Addresses,
+    Network(String),
 }
 
 /// What was read, and how it was then.
@@ -146,6 +147,12 @@ impl<'a> Context<'a> {
     pub(super) fn instances(&self, state: &'a ServiceState) -> &'a [Instance] {
         self.note(Read::Populated(state.service.host.clone()));
         &state.instances
+    }
+
+    /// Ways into a network.
+    pub(super) fn gateways(&self, network: &str) -> Vec<(IpAddr, u16)> {
+        self.note(Read::Network(network.to_owned()));
+        self.snapshot.gateways(network).collect()
     }
 
     /// Services at an address that the view may see, by name.
@@ -283,6 +290,14 @@ fn state(read: &Read, snapshot: &Snapshot) -> u64 {
         Read::Address(address) => hash(&mut snapshot.at_address(*address).flatten(), defined),
         Read::Port(port) => hash(&mut snapshot.on_port(*port).flatten(), defined),
         Read::Addresses => hash(&mut snapshot.services().into_iter(), defined),
+        Read::Network(network) => {
+            let mut hash = Fnv::default();
+            for (address, port) in snapshot.gateways(network) {
+                hash.write(address.to_string().as_bytes());
+                hash.write_u64(port.into());
+            }
+            hash.finish()
+        }
     }
 }
 

@@ -4,13 +4,14 @@
 //! still there, with its health: lost is not drained, and neither is gone.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use hawser_api::names::{OutboundCluster, labels, metadata};
 use hawser_api::proto::core::{self, HealthStatus};
 use hawser_api::proto::endpoint::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
 };
-use hawser_mesh::{Health, Locality, Resolution, Transport};
+use hawser_mesh::{Health, Locality, Nearness, RegistryKind, Resolution, Transport};
 use prost_types::Struct;
 
 use super::Compiled;
@@ -51,17 +52,38 @@ pub(super) fn assignment<'a>(
     let port = state.service.port(cluster.port)?;
     let (policy, subset) = context.policy(state, cluster.port, &cluster.subset)?;
     let caller = Caller { locality: context.view.locality.as_ref(), labels: &context.view.labels };
-    let preference = preference(context, &policy);
+    let preference = match preference(context, &policy) {
+        // Who says nothing of it in a rule may have said it of the service.
+        Preference::None if state.service.nearness == Nearness::Zone && !says_locality(&policy) => {
+            Preference::Nearest(None)
+        }
+        preference => preference,
+    };
     let mut localities: BTreeMap<(u32, &Locality), Vec<LbEndpoint>> = BTreeMap::new();
+    let mut elsewhere: BTreeMap<(u32, &Locality, Gateways), Vec<(Health, u32)>> = BTreeMap::new();
     for instance in context.instances(state) {
         let workload = &instance.member.workload;
         if subset.is_some_and(|s| !selects(&s.labels, &workload.labels)) {
             continue;
         }
         let Some(target) = state.service.target(port, instance) else { continue };
-        let Some(endpoint) = endpoint(context, state, instance, target) else { continue };
         let rank = preference.rank(caller, &workload.locality, &workload.labels);
-        localities.entry((rank, &workload.locality)).or_default().push(endpoint);
+        match way(context, &instance.member, target) {
+            Some(Way::Direct(address)) => {
+                let Some(endpoint) = endpoint(context, state, instance, (address, target)) else { continue };
+                localities.entry((rank, &workload.locality)).or_default().push(endpoint);
+            }
+            Some(Way::Through(gateways)) => {
+                let health = workload.health_for(&state.service.host, target);
+                let behind = elsewhere.entry((rank, &workload.locality, gateways)).or_default();
+                behind.push((health, workload.weight.max(1)));
+            }
+            None => {}
+        }
+    }
+    for ((rank, locality, gateways), behind) in elsewhere {
+        let group = localities.entry((rank, locality)).or_default();
+        group.extend(gateways.into_iter().map(|gateway| through(gateway, &behind)));
     }
     warn_of_strict(context, state, cluster);
     let ranks: Vec<u32> = {
@@ -104,14 +126,75 @@ fn preference<'a>(context: &Context<'_>, policy: &Policy<'a>) -> Preference<'a> 
     Preference::of(setting, policy.outlier.is_some(), caller)
 }
 
+/// Whether a rule says anything of localities.
+fn says_locality(policy: &Policy<'_>) -> bool {
+    policy.load_balancer.is_some_and(|lb| lb.locality_lb_setting.is_some())
+}
+
 /// Whether callers of the view have shares for localities.
 pub(super) fn by_shares(context: &Context<'_>, policy: &Policy<'_>) -> bool {
     matches!(preference(context, policy), Preference::Shares(_))
 }
 
-fn endpoint(context: &Context<'_>, state: &ServiceState, instance: &Instance, target: u16) -> Option<LbEndpoint> {
+/// How callers of the view get to an instance.
+enum Way<'a> {
+    /// By its address.
+    Direct(&'a str),
+    /// By one of the ways into its network.
+    Through(Gateways),
+}
+
+type Gateways = Vec<(IpAddr, u16)>;
+
+/// What is in the caller's network, or in that of all, is called by its address; what is behind gateways through one of them,
+/// if they can lead it on: they look at the server name of mTLS.
+fn way<'a>(context: &Context<'_>, member: &'a Member, target: u16) -> Option<Way<'a>> {
+    let (addresses, own) = (&member.workload.addresses, context.view.network.as_str());
+    let direct = member.address(own);
+    if addresses.contains_key(own) || addresses.contains_key("") {
+        return direct.map(Way::Direct);
+    }
+    let gateways = addresses.keys().map(|network| context.gateways(network)).find(|gateways| !gateways.is_empty());
+    let Some(gateways) = gateways else { return direct.map(Way::Direct) };
+    let led = is_mtls(context, member, target) && !is_tunnelled(context, member, target);
+    (led && context.view.class != Class::Grpc).then_some(Way::Through(gateways))
+}
+
+/// A way into a network, for all that is behind it: it takes requests if something there does.
+fn through((address, port): (IpAddr, u16), behind: &[(Health, u32)]) -> LbEndpoint {
+    let best = behind.iter().map(|(health, _)| *health).min().unwrap_or_default();
+    let weight = behind.iter().filter(|(health, _)| *health == best).fold(0u32, |sum, (_, w)| sum.saturating_add(*w));
+    let mtls = structure([("tlsMode", text("istio"))]);
+    LbEndpoint {
+        health_status: status(best) as i32,
+        // Who answers is one of the service's: which, the gateway decides.
+        metadata: Some(core::Metadata {
+            filter_metadata: [(metadata::TRANSPORT_SOCKET_MATCH.to_owned(), mtls)].into(),
+        }),
+        load_balancing_weight: Some(weight.max(1)),
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: endpoint_address(&address.to_string(), port),
+            hostname: String::new(),
+        })),
+    }
+}
+
+fn status(health: Health) -> HealthStatus {
+    match health {
+        Health::Healthy => HealthStatus::Healthy,
+        Health::Degraded => HealthStatus::Degraded,
+        Health::Draining => HealthStatus::Draining,
+        Health::Unhealthy => HealthStatus::Unhealthy,
+    }
+}
+
+fn endpoint(
+    context: &Context<'_>,
+    state: &ServiceState,
+    instance: &Instance,
+    (dialled, target): (&str, u16),
+) -> Option<LbEndpoint> {
     let member = &instance.member;
-    let dialled = member.address(&context.view.network)?;
     let by_name = state.service.is_looked_up() && context.view.class != Class::Grpc;
     // Ours speaks TCP alone.
     if context.is_hawser() && dialled.starts_with("unix://") {
@@ -122,18 +205,12 @@ fn endpoint(context: &Context<'_>, state: &ServiceState, instance: &Instance, ta
         None if by_name => address(dialled, target),
         None => return None,
     };
-    let health = member.workload.health_of(target);
+    let health = member.workload.health_for(&state.service.host, target);
     if context.view.class == Class::Grpc && (health != Health::Healthy || strict(member, target)) {
         return None;
     }
-    let status = match health {
-        Health::Healthy => HealthStatus::Healthy,
-        Health::Degraded => HealthStatus::Degraded,
-        Health::Draining => HealthStatus::Draining,
-        Health::Unhealthy => HealthStatus::Unhealthy,
-    };
     Some(LbEndpoint {
-        health_status: status as i32,
+        health_status: status(health) as i32,
         metadata: describe(context, member, target),
         load_balancing_weight: Some(member.workload.weight.max(1)),
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint { address: Some(at), hostname: String::new() })),
@@ -147,15 +224,7 @@ fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core:
     let mut all: BTreeMap<String, Struct> = BTreeMap::new();
     let workload = &member.workload;
     all.insert(metadata::ISTIO.to_owned(), structure([("workload", text(istio_workload(member)))]));
-    let mtls = !context.view.plaintext
-        && match member.transport(target) {
-            Transport::Plaintext => false,
-            Transport::Mtls => true,
-            // Who can't tunnel calls in plaintext, unless there is a sidecar beside the tunnel.
-            Transport::Hbone => {
-                context.is_hawser() || workload.labels.get(labels::TLS_MODE).is_some_and(|mode| mode == "istio")
-            }
-        };
+    let mtls = is_mtls(context, member, target);
     if mtls {
         all.insert(metadata::TRANSPORT_SOCKET_MATCH.to_owned(), structure([("tlsMode", text("istio"))]));
     }
@@ -164,7 +233,7 @@ fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core:
         if let Some(identity) = workload.identity.as_ref().filter(|_| mtls) {
             fields.push(("identity", text(identity.as_str())));
         }
-        if mtls && member.transport(target) == Transport::Hbone {
+        if mtls && is_tunnelled(context, member, target) {
             fields.push((metadata::TUNNEL, text(metadata::TUNNEL_HBONE)));
         }
         if workload.hawser {
@@ -180,12 +249,36 @@ fn describe(context: &Context<'_>, member: &Member, target: u16) -> Option<core:
     Some(core::Metadata { filter_metadata: all })
 }
 
+/// Whether callers of the view call a port with mTLS.
+fn is_mtls(context: &Context<'_>, member: &Member, target: u16) -> bool {
+    !context.view.plaintext
+        && match member.transport(target) {
+            Transport::Plaintext => false,
+            Transport::Mtls => true,
+            // Who can't tunnel calls in plaintext, unless there is a sidecar beside the tunnel.
+            Transport::Hbone => {
+                let mode = member.workload.labels.get(labels::TLS_MODE);
+                context.is_hawser() || mode.is_some_and(|mode| mode == "istio")
+            }
+        }
+}
+
+/// Whether they do so through HBONE.
+fn is_tunnelled(context: &Context<'_>, member: &Member, target: u16) -> bool {
+    context.is_hawser() && member.transport(target) == Transport::Hbone
+}
+
 /// `name;namespace;canonical name;revision;cluster`.
 pub(super) fn istio_workload(member: &Member) -> String {
     let labels = &member.workload.labels;
     let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).cloned();
     let key = &member.id.key;
-    let name = member.workload.group.clone().unwrap_or_else(|| key.name.to_string());
+    let own = match member.id.registry.kind {
+        // There the name among all workloads also says what it is.
+        RegistryKind::Kubernetes => &member.workload.key.name,
+        _ => &key.name,
+    };
+    let name = member.workload.group.clone().unwrap_or_else(|| own.to_string());
     let canonical = first(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     let revision = first(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
     let (canonical, revision) = (canonical.unwrap_or_else(|| name.clone()), revision.unwrap_or("latest".to_owned()));

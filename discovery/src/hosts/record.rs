@@ -144,6 +144,7 @@ fn workload(
         node: Some(record.hostname.as_str().into()).filter(|name: &Arc<str>| !name.is_empty()),
         group: (!own.group.is_empty()).then(|| own.group.clone()),
         services: Vec::new(),
+        exceptions: BTreeMap::new(),
     }
 }
 

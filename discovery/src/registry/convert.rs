@@ -10,8 +10,8 @@ use hawser_api::istio::service_entry::{self, ServiceEntry};
 use hawser_api::istio::{Kind, ObjectRef, Resource, Spec, WorkloadEntry, WorkloadGroup, honoured};
 use hawser_api::names::labels;
 use hawser_mesh::{
-    Health, Hostname, Locality, Location, Protocol, RegistryId, Resolution, Service, ServicePort, Transport, Workload,
-    WorkloadKey,
+    Health, Hostname, Locality, Location, Nearness, Protocol, RegistryId, RegistryKind, Resolution, Service,
+    ServicePort, Transport, Workload, WorkloadKey,
 };
 
 use super::Settings;
@@ -33,11 +33,22 @@ pub(super) fn definition_key(
     DefinitionKey { rank, precedence, registry: registry.clone(), age, origin: object.to_string() }
 }
 
-/// The name of the workload that a WorkloadEntry is.
+/// The name of the workload that a WorkloadEntry is. In a cluster a pod may have the same one.
 pub(super) fn workload_id(object: &ObjectRef, registry: &RegistryId) -> WorkloadId {
-    let key = WorkloadKey { namespace: object.namespace.as_str().into(), name: object.name.as_str().into() };
-    WorkloadId { registry: registry.clone(), key }
+    let name = match registry.kind {
+        RegistryKind::Kubernetes => format!("{ENTRY}{}", object.name).into(),
+        _ => object.name.as_str().into(),
+    };
+    WorkloadId { registry: registry.clone(), key: WorkloadKey { namespace: object.namespace.as_str().into(), name } }
 }
+
+/// Whether a workload of a cluster is a WorkloadEntry there.
+pub(super) fn is_entry(id: &WorkloadId) -> bool {
+    id.key.name.starts_with(ENTRY)
+}
+
+/// How names of such workloads begin; no pod's does.
+const ENTRY: &str = "entry/";
 
 /// Fields of a resource that have no effect, in words.
 pub(super) fn warnings(resource: &Resource) -> Vec<String> {
@@ -126,6 +137,7 @@ fn service_entry(
         export_to: entry.export_to.clone(),
         subject_alt_names: entry.subject_alt_names.clone(),
         endpoints: Vec::new(),
+        nearness: Nearness::default(),
         labels: resource.metadata.labels.clone(),
         host,
     };
@@ -161,6 +173,7 @@ fn group(object: &ObjectRef, group: &WorkloadGroup, settings: &Settings) -> Opti
         export_to: Vec::new(),
         subject_alt_names: Vec::new(),
         endpoints: Vec::new(),
+        nearness: Nearness::default(),
         labels: BTreeMap::new(),
     };
     let group = Some((object.name.clone(), labels));
@@ -207,5 +220,6 @@ fn instance(
         node: None,
         group: None,
         services: Vec::new(),
+        exceptions: BTreeMap::new(),
     }
 }

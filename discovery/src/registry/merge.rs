@@ -116,6 +116,7 @@ fn one(
         export_to: exported(used),
         subject_alt_names: names,
         labels: first.service.labels.clone(),
+        nearness: first.service.nearness,
         sources: used
             .iter()
             .map(|(key, d)| Source {

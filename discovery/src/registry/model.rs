@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use hawser_api::istio::ObjectRef;
 use hawser_mesh::{
-    Health, Hostname, Location, Origin, Protocol, RegistryId, RegistryKind, Resolution, ServicePort, Transport,
-    Workload, WorkloadKey,
+    Health, Hostname, Location, Nearness, Origin, Protocol, RegistryId, RegistryKind, Resolution, ServicePort,
+    Transport, Workload, WorkloadKey,
 };
 use ipnet::IpNet;
 
@@ -173,6 +173,8 @@ pub struct Service {
     pub subject_alt_names: Vec<String>,
     /// Labels of the service.
     pub labels: BTreeMap<String, String>,
+    /// Which instances callers prefer, where no rule says.
+    pub nearness: Nearness,
     /// What it is made of; the first that has something wins.
     pub sources: Vec<Source>,
     /// What its sources do not agree on, in words.
@@ -217,7 +219,8 @@ impl Service {
             return None;
         }
         let workload = &instance.found_as.as_ref().unwrap_or(&instance.member).workload;
-        if let Some(target) = workload.ports.get(&port.name) {
+        let exception = workload.exceptions.get(&self.host).and_then(|exception| exception.ports.get(&port.name));
+        if let Some(target) = exception.or_else(|| workload.ports.get(&port.name)) {
             return Some(*target).filter(|target| *target != 0);
         }
         let sources = self.sources.iter().enumerate().filter(|(index, _)| instance.via & (1 << index) != 0);

@@ -49,7 +49,7 @@ impl ServiceState {
                     port: port.port,
                     address: address.to_owned(),
                     target_port,
-                    health: instance.member.workload.health_of(target_port),
+                    health: instance.member.workload.health_for(&self.service.host, target_port),
                     transport: instance.member.transport(target_port),
                     member: instance.member.clone(),
                 });
@@ -138,6 +138,10 @@ pub struct Snapshot {
     pub(super) by_port: BTreeMap<u16, Arc<BTreeSet<Hostname>>>,
     pub(super) by_instance: ShardMap<InstanceRef, WorkloadId>,
     pub(super) by_workload_address: ShardMap<String, Vec<WorkloadId>>,
+    /// Ways into networks, by network.
+    pub(super) gateways: Arc<BTreeMap<String, BTreeSet<(IpAddr, u16)>>>,
+    /// Services whose callers prefer what is near.
+    pub(super) near: usize,
     pub(super) log: VecDeque<(u64, Arc<Changes>)>,
 }
 
@@ -158,6 +162,8 @@ impl Snapshot {
             by_port: BTreeMap::new(),
             by_instance: ShardMap::default(),
             by_workload_address: ShardMap::default(),
+            gateways: Arc::default(),
+            near: 0,
             log: VecDeque::new(),
         }
     }
@@ -263,6 +269,16 @@ impl Snapshot {
             let is = |state: &&ServiceState| state.instances.iter().any(|instance| instance.member.id == *id);
             states.iter().filter(move |state| states.len() == 1 || is(state))
         })
+    }
+
+    /// Where those outside of a network get into it, sorted.
+    pub fn gateways(&self, network: &str) -> impl Iterator<Item = (IpAddr, u16)> {
+        self.gateways.get(network).into_iter().flatten().copied()
+    }
+
+    /// Whether some rule, or some service, looks at where callers are.
+    pub fn reads_locality(&self) -> bool {
+        self.near > 0 || self.rules.reads_locality()
     }
 
     /// The workload of a joined host.

@@ -8,10 +8,11 @@ mod members;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use hawser_mesh::{Event, Hostname, Object, ObjectKey, RegistryId};
+use hawser_mesh::{Event, Gateway, Hostname, Object, ObjectKey, RegistryId, WorkloadKey};
 
 use self::configs::Configs;
 use self::members::Members;
@@ -30,6 +31,7 @@ pub(super) struct Tables {
     members: Members,
     definitions: HashMap<Hostname, BTreeMap<DefinitionKey, Definition>>,
     apart: HashMap<Hostname, Apart>,
+    gateways: BTreeMap<(RegistryId, WorkloadKey), Arc<Gateway>>,
     allocator: Allocator,
     snapshot: Snapshot,
     /// Services to make anew.
@@ -59,6 +61,7 @@ impl Tables {
             members: Members::default(),
             definitions: HashMap::new(),
             apart: HashMap::new(),
+            gateways: BTreeMap::new(),
             snapshot,
             dirty: BTreeSet::new(),
             changes: Changes::default(),
@@ -85,6 +88,7 @@ impl Tables {
                 Event::Fresh => self.change_status(registry, now, |s| s.stale = None),
                 Event::Rejected { origin, message } => self.configs.reject(registry, origin, message),
                 Event::Cleared(origin) => self.configs.clear(registry, &origin),
+                Event::Ended => self.end(registry),
             }
         }
     }
@@ -161,6 +165,7 @@ impl Tables {
                 let id = WorkloadId { registry: registry.clone(), key: workload.key.clone() };
                 self.set_workload(id, Some(workload));
             }
+            Object::Gateway(gateway) => self.set_gateway(registry, gateway.key.clone(), Some(gateway)),
             Object::Config(resource, origin) => {
                 let changed = self.configs.upsert(registry, resource, origin);
                 self.config_changed(changed);
@@ -183,10 +188,48 @@ impl Tables {
             ObjectKey::Workload(key) => {
                 self.set_workload(WorkloadId { registry: registry.clone(), key: key.clone() }, None);
             }
+            ObjectKey::Gateway(key) => self.set_gateway(registry, key.clone(), None),
             ObjectKey::Config(object) => {
                 let changed = self.configs.delete(registry, object);
                 self.config_changed(changed);
             }
+        }
+    }
+
+    /// A registry that is no more: what it did not take back itself goes too.
+    fn end(&mut self, registry: &RegistryId) {
+        let workloads = self.members.iter().filter(|member| member.id.registry == *registry);
+        let workloads: Vec<WorkloadId> = workloads.map(|member| member.id.clone()).collect();
+        workloads.into_iter().for_each(|id| self.set_workload(id, None));
+        for object in self.configs.of(registry) {
+            let changed = self.configs.delete(registry, &object);
+            self.config_changed(changed);
+        }
+        let defined = self.definitions.iter().flat_map(|(host, all)| all.keys().map(move |key| (host, key)));
+        let defined = defined.filter(|(_, key)| key.registry == *registry);
+        let defined: Vec<_> = defined.map(|(host, key)| (host.clone(), key.clone())).collect();
+        defined.iter().for_each(|(host, key)| self.undefine(host, key));
+        let gateways: Vec<_> = self.gateways.keys().filter(|(of, _)| of == registry).cloned().collect();
+        gateways.into_iter().for_each(|(registry, key)| self.set_gateway(&registry, key, None));
+        self.configs.clear_all(registry);
+        self.registries.remove(registry);
+    }
+
+    /// A way into a network came, changed or went. That is rare, and whoever has endpoints there may have to look.
+    fn set_gateway(&mut self, registry: &RegistryId, key: WorkloadKey, gateway: Option<Arc<Gateway>>) {
+        match gateway {
+            Some(gateway) => self.gateways.insert((registry.clone(), key), gateway),
+            None => self.gateways.remove(&(registry.clone(), key)),
+        };
+        let mut networks: BTreeMap<String, BTreeSet<(IpAddr, u16)>> = BTreeMap::new();
+        for gateway in self.gateways.values() {
+            let all = gateway.addresses.iter().map(|address| (*address, gateway.port));
+            networks.entry(gateway.network.clone()).or_default().extend(all);
+        }
+        networks.retain(|_, all| !all.is_empty());
+        if networks != *self.snapshot.gateways {
+            self.snapshot.gateways = Arc::new(networks);
+            self.changes.rules = true;
         }
     }
 

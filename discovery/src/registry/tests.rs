@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hawser_mesh::{
-    Event, Health, Hostname, Location, Object, ObjectKey, Origin, Protocol, RegistryId, RegistryKind, Resolution,
-    Service, ServicePort, Transport, Workload, WorkloadKey,
+    Event, Exception, Health, Hostname, Location, Nearness, Object, ObjectKey, Origin, Protocol, RegistryId,
+    RegistryKind, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey,
 };
 
 use super::model::{ConfigOutcome, TlsMode};
@@ -57,6 +57,7 @@ fn service(host: &str, ports: &[(&str, u16, u16)], selector: Option<(&str, &str)
         export_to: Vec::new(),
         subject_alt_names: Vec::new(),
         endpoints: Vec::new(),
+        nearness: Nearness::default(),
         labels: BTreeMap::new(),
         host,
     })))
@@ -80,6 +81,7 @@ fn workload(name: &str, app: &str, health: Health) -> Workload {
         node: None,
         group: None,
         services: Vec::new(),
+        exceptions: BTreeMap::new(),
     }
 }
 
@@ -101,6 +103,12 @@ fn endpoints(snapshot: &Snapshot, host: &str) -> Vec<String> {
 
 const REVIEWS: &str = "reviews.default.svc.cluster.local";
 
+/// A pod that its cluster says is one of reviews.
+fn backing(mut pod: Workload) -> Workload {
+    pod.services = vec![REVIEWS.parse().unwrap()];
+    pod
+}
+
 #[tokio::test]
 async fn one_name_in_two_registries_is_one_service() {
     use RegistryKind::{Consul, Kubernetes};
@@ -112,7 +120,7 @@ async fn one_name_in_two_registries_is_one_service() {
     events.send((id(Consul), consul)).await.unwrap();
     let kubernetes = vec![
         service(REVIEWS, &[("http", 80, 9080)], Some(("app", "reviews"))),
-        upsert(workload("pod1", "reviews", Health::Healthy)),
+        upsert(backing(workload("pod1", "reviews", Health::Healthy))),
         Event::Synced,
     ];
     events.send((id(Kubernetes), kubernetes)).await.unwrap();
@@ -123,6 +131,42 @@ async fn one_name_in_two_registries_is_one_service() {
     assert_eq!(endpoints(&snapshot, REVIEWS), ["80 pod1:9080 Healthy", "80 c1:8081 Healthy", "7000 c1:7000 Healthy"]);
     assert_eq!(merged.conflicts, ["consul: port 8080 of \"http\" is 80"]);
     assert_eq!(merged.virtual_addresses.len(), 2);
+}
+
+#[tokio::test]
+async fn a_cluster_says_itself_which_of_its_pods_back_a_service_and_selectors_take_whoever_else_fits() {
+    use RegistryKind::{Hosts, Kubernetes};
+    let (events, mut snapshots) = start(&[Kubernetes, Hosts]);
+    let mut early = backing(workload("early", "reviews", Health::Draining));
+    let mut exception = Exception { ports: BTreeMap::from([("http".to_owned(), 9999)]), health: Some(Health::Healthy) };
+    early.exceptions = BTreeMap::from([(REVIEWS.parse().unwrap(), exception.clone())]);
+    let entry = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: pod, namespace: default}\n\
+                 spec: {address: 10.0.0.77, labels: {app: reviews}}";
+    let kubernetes = [
+        vec![
+            service(REVIEWS, &[("http", 80, 9080)], Some(("app", "reviews"))),
+            upsert(backing(workload("pod", "reviews", Health::Healthy))),
+            upsert(early.clone()),
+            // Its labels fit, but the cluster does not count it in.
+            upsert(workload("done", "reviews", Health::Healthy)),
+            Event::Synced,
+        ],
+        yaml(entry),
+    ];
+    events.send((id(Kubernetes), kubernetes.concat())).await.unwrap();
+    let host = vec![upsert(workload("vm", "reviews", Health::Healthy)), Event::Synced];
+    events.send((id(Hosts), host)).await.unwrap();
+    let snapshot = until(&mut snapshots, Snapshot::ready).await;
+    let all = ["80 early:9999 Healthy", "80 entry/pod:9080 Healthy", "80 pod:9080 Healthy", "80 vm:9080 Healthy"];
+    assert_eq!(endpoints(&snapshot, REVIEWS), all);
+    exception.health = None;
+    early.exceptions = BTreeMap::from([(REVIEWS.parse().unwrap(), exception)]);
+    events.send((id(Kubernetes), vec![upsert(early)])).await.unwrap();
+    until(&mut snapshots, |s| endpoints(s, REVIEWS)[0] == "80 early:9999 Draining").await;
+    events.send((id(Kubernetes), vec![Event::Ended])).await.unwrap();
+    let snapshot = until(&mut snapshots, |s| s.registries.len() == 1).await;
+    assert_eq!((snapshot.workload_count(), snapshot.configs.len()), (1, 0));
+    assert!(snapshot.service(&REVIEWS.parse().unwrap()).is_none(), "nothing of the cluster is left");
 }
 
 #[tokio::test]
@@ -223,7 +267,7 @@ async fn a_thousand_events_cost_few_snapshots_and_touch_one_service() {
     events.send((id(RegistryKind::Kubernetes), first)).await.unwrap();
     let before = until(&mut snapshots, Snapshot::ready).await;
     for number in 0..1000 {
-        let one = upsert(workload(&format!("pod{number}"), "reviews", Health::Healthy));
+        let one = upsert(backing(workload(&format!("pod{number}"), "reviews", Health::Healthy)));
         events.send((id(RegistryKind::Kubernetes), vec![one])).await.unwrap();
     }
     let after = until(&mut snapshots, |s| s.workload_count() == 1000).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hawser_api::identity::TrustDomain;
 use hawser_api::istio::MeshConfig;
-use hawser_api::istio::mesh_config::{AccessLogEncoding, ExtensionProvider, MeshOutboundMode};
+use hawser_api::istio::mesh_config::{AccessLogEncoding, ExtensionProvider, MeshLabelSelector, MeshOutboundMode};
 use hawser_api::istio::parse_mesh_config;
 
 use crate::registry::{AccessLogging, AuthzProvider, AuthzProviders, LogFormat, Settings};
@@ -16,6 +16,8 @@ use crate::registry::{AccessLogging, AuthzProvider, AuthzProviders, LogFormat, S
 pub(super) struct Chosen {
     /// `trustDomain`.
     pub(super) trust_domain: Option<TrustDomain>,
+    /// `discoverySelectors`.
+    pub(super) discovery_selectors: Vec<MeshLabelSelector>,
     trust_domain_aliases: Vec<TrustDomain>,
     root_namespace: Option<String>,
     registry_only: bool,
@@ -34,6 +36,7 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
     let chosen = Chosen {
         trust_domain: Some(&config.trust_domain).filter(|d| !d.is_empty()).map(|d| d.parse()).transpose()?,
         trust_domain_aliases: config.trust_domain_aliases.iter().map(|d| d.parse()).collect::<Result<_, _>>()?,
+        discovery_selectors: config.discovery_selectors.clone(),
         root_namespace: Some(config.root_namespace.clone()).filter(|n| !n.is_empty()),
         registry_only: config
             .outbound_traffic_policy
@@ -48,6 +51,7 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Chosen> {
     let rest = MeshConfig {
         trust_domain: String::new(),
         trust_domain_aliases: Vec::new(),
+        discovery_selectors: Vec::new(),
         root_namespace: String::new(),
         outbound_traffic_policy: None,
         dns_refresh_rate: None,

@@ -6,13 +6,16 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use hawser_api::istio::mesh_config::MeshLabelSelector;
 use hawser_daemon::drain;
-use hawser_mesh::{Hostname, RegistryAdapter, RegistryId};
+use hawser_mesh::{Hostname, Publisher, RegistryAdapter, RegistryId};
 use hawser_registry_consul::ConsulAdapter;
 use hawser_registry_http::{DnsSrv, FileSd, HttpSd, Mesh, Source, TargetsAdapter};
+use hawser_registry_kubernetes::KubernetesAdapter;
 use hawser_registry_source::{Context, Interest};
 use serde::Deserialize;
 
@@ -28,6 +31,8 @@ const STATES: &str = "registries";
 const MOST: u64 = 4 << 20;
 /// Most registries.
 const MANY: usize = 256;
+/// What an entry may be.
+const KINDS: &str = "kubernetes, consul, http_sd, file_sd and dns_srv";
 /// Time between two looks whether the file changed.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -43,6 +48,8 @@ pub(super) struct Registries {
 pub(super) struct Started<'a> {
     pub(super) settings: &'a Settings,
     pub(super) data_dir: &'a Path,
+    /// Namespaces of clusters that are part of the mesh.
+    pub(super) discovery_selectors: &'a [MeshLabelSelector],
     pub(super) interest: Interest,
     pub(super) sources: &'a Sources,
     pub(super) events: EventSender,
@@ -63,6 +70,8 @@ struct Entry {
     #[serde(default)]
     consul: Option<hawser_registry_consul::Settings>,
     #[serde(default)]
+    kubernetes: Option<hawser_registry_kubernetes::Settings>,
+    #[serde(default)]
     http_sd: Option<HttpSd>,
     #[serde(default)]
     file_sd: Option<FileSd>,
@@ -74,15 +83,17 @@ struct Entry {
 #[derive(Debug)]
 enum Kind {
     Consul(Box<hawser_registry_consul::Settings>),
+    Kubernetes(Box<hawser_registry_kubernetes::Settings>),
     Targets(Box<Source>),
 }
 
 impl Entry {
     fn kind(self) -> anyhow::Result<(String, Kind)> {
-        let Self { name, consul, http_sd, file_sd, dns_srv } = self;
+        let Self { name, consul, kubernetes, http_sd, file_sd, dns_srv } = self;
         check_name(&name)?;
         let mut kinds: Vec<Kind> = Vec::new();
         kinds.extend(consul.map(|of| Kind::Consul(Box::new(of))));
+        kinds.extend(kubernetes.map(|of| Kind::Kubernetes(Box::new(of))));
         kinds.extend(http_sd.map(|of| Kind::Targets(Box::new(Source::HttpSd(of)))));
         kinds.extend(file_sd.map(|of| Kind::Targets(Box::new(Source::FileSd(of)))));
         kinds.extend(dns_srv.map(|of| Kind::Targets(Box::new(Source::DnsSrv(of)))));
@@ -92,7 +103,7 @@ impl Entry {
                 kind.check().with_context(|| format!("registry {name}"))?;
                 Ok((name, kind))
             }
-            None => bail!("registry {name}: it has one of consul, http_sd, file_sd and dns_srv, no more and no less"),
+            None => bail!("registry {name}: it has one of {KINDS}, no more and no less"),
         }
     }
 }
@@ -101,13 +112,15 @@ impl Kind {
     fn check(&self) -> anyhow::Result<()> {
         match self {
             Self::Consul(settings) => Ok(settings.check()?),
+            Self::Kubernetes(settings) => Ok(settings.check()?),
             Self::Targets(source) => source.check().map_err(anyhow::Error::msg),
         }
     }
 
-    /// The registries that an entry is.
-    fn ids(&self, name: &str) -> Vec<RegistryId> {
+    /// The registries that an entry is. What is known of some of them is stored under `states`.
+    fn ids(&self, name: &str, states: &Path) -> Vec<RegistryId> {
         match self {
+            Self::Kubernetes(settings) => cluster(name, settings).registries(states),
             Self::Consul(settings) => ConsulAdapter::registries(name, settings).into_iter().map(|(id, _)| id).collect(),
             Self::Targets(source) => vec![RegistryId { kind: source.kind(), name: name.into() }],
         }
@@ -115,6 +128,19 @@ impl Kind {
 
     fn start(self, name: &str, with: &Started<'_>) {
         match self {
+            Self::Kubernetes(settings) => {
+                let mesh = hawser_registry_kubernetes::Mesh {
+                    trust_domain: with.settings.trust_domain.clone(),
+                    domain: with.settings.domain.clone(),
+                    root_namespace: with.settings.root_namespace.clone(),
+                    discovery_selectors: with.discovery_selectors.to_vec(),
+                };
+                let entry = cluster(name, &settings);
+                let states = with.data_dir.join(STATES);
+                let Some(id) = entry.registries(&states).into_iter().next() else { return };
+                let registrar = Arc::new(with.registrar());
+                with.run(KubernetesAdapter::new(entry, mesh, with.context(&id), Some(&states), registrar));
+            }
             Self::Consul(settings) => {
                 for (id, part) in ConsulAdapter::registries(name, &settings) {
                     let (context, domain) = (with.context(&id), &with.settings.domain);
@@ -132,12 +158,43 @@ impl Kind {
     }
 }
 
+/// Takes in registries that come and go while discovery runs.
+#[derive(Debug)]
+struct Registrar {
+    states: PathBuf,
+    interest: Interest,
+    sources: Sources,
+    events: EventSender,
+}
+
+impl hawser_registry_kubernetes::Registrar for Registrar {
+    fn register(&self, id: &RegistryId) -> (Publisher, Context) {
+        let (context, handle) = Context::new(id, Some(&self.states), self.interest.clone());
+        self.sources.add(id.clone(), handle);
+        (Publisher::new(id.clone(), self.events.clone()), context)
+    }
+
+    fn remove(&self, id: &RegistryId) {
+        self.sources.remove(id);
+    }
+}
+
+fn cluster(name: &str, settings: &hawser_registry_kubernetes::Settings) -> hawser_registry_kubernetes::Entry {
+    hawser_registry_kubernetes::Entry { name: name.to_owned(), settings: settings.clone() }
+}
+
 impl Started<'_> {
     fn context(&self, id: &RegistryId) -> Context {
-        let directory = self.data_dir.join(STATES);
-        let (context, handle) = Context::new(id, Some(&directory), self.interest.clone());
-        self.sources.add(id.clone(), handle);
-        context
+        hawser_registry_kubernetes::Registrar::register(&self.registrar(), id).1
+    }
+
+    fn registrar(&self) -> Registrar {
+        Registrar {
+            states: self.data_dir.join(STATES),
+            interest: self.interest.clone(),
+            sources: self.sources.clone(),
+            events: self.events.clone(),
+        }
     }
 
     fn run(&self, adapter: impl RegistryAdapter) {
@@ -162,8 +219,9 @@ pub(super) fn read(file: Option<&Path>) -> anyhow::Result<Registries> {
 
 impl Registries {
     /// Of all that there are.
-    pub(super) fn ids(&self) -> Vec<RegistryId> {
-        self.all.iter().flat_map(|(name, kind)| kind.ids(name)).collect()
+    pub(super) fn ids(&self, data_dir: &Path) -> Vec<RegistryId> {
+        let states = data_dir.join(STATES);
+        self.all.iter().flat_map(|(name, kind)| kind.ids(name, &states)).collect()
     }
 
     /// Starts all, and looks after the file.
@@ -201,7 +259,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<(String, Kind)>> {
     let mut names = BTreeSet::new();
     for entry in entries {
         let (name, kind) = entry.kind()?;
-        for id in kind.ids(&name) {
+        for id in kind.ids(&name, Path::new("")) {
             if !names.insert(id.clone()) {
                 bail!("registry {name}: {id} stands twice; give one of them another name");
             }

@@ -13,7 +13,9 @@ mod ports;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use hawser_mesh::{Locality, Location, Object, Origin, Resolution, Service, Transport, Workload, WorkloadKey};
+use hawser_mesh::{
+    Locality, Location, Nearness, Object, Origin, Resolution, Service, Transport, Workload, WorkloadKey,
+};
 
 pub(crate) use self::names::{Claims, Names, Scope};
 use self::ports::Ports;
@@ -84,6 +86,7 @@ pub(crate) fn map(scope: &Scope, names: &Names, protocol: Option<&str>, entries:
             export_to: Vec::new(),
             subject_alt_names: Vec::new(),
             endpoints: Vec::new(),
+            nearness: Nearness::default(),
             labels: BTreeMap::new(),
         }))
     });
@@ -138,6 +141,7 @@ fn workloads(
             node: Some(entry.node.node.chars().take(253).collect::<String>().into()),
             group: None,
             services: names.hosts.iter().map(|(host, _)| host.clone()).collect(),
+            exceptions: BTreeMap::new(),
         });
     }
     made

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hawser_mesh::{
-    Health, Hostname, Locality, Location, Object, Protocol, Resolution, Service, ServicePort, Transport, Workload,
-    WorkloadKey,
+    Health, Hostname, Locality, Location, Nearness, Object, Protocol, Resolution, Service, ServicePort, Transport,
+    Workload, WorkloadKey,
 };
 use hawser_registry_source::{Fingerprint, Heard};
 use serde::Deserialize;
@@ -241,6 +241,7 @@ impl Mapper {
             export_to: Vec::new(),
             subject_alt_names: Vec::new(),
             endpoints: Vec::new(),
+            nearness: Nearness::default(),
             labels: BTreeMap::new(),
         }))
     }
@@ -281,6 +282,7 @@ impl Mapper {
             node: Some(node).filter(|node| !node.is_empty()).map(Into::into),
             group: None,
             services: hosts.to_vec(),
+            exceptions: BTreeMap::new(),
         }))
     }
 

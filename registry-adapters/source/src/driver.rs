@@ -79,6 +79,11 @@ impl Driver {
         &mut self.interest
     }
 
+    /// Which registry speaks.
+    pub fn registry(&self) -> &hawser_mesh::RegistryId {
+        self.publisher.registry()
+    }
+
     /// What was said, for questions.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -140,6 +145,34 @@ impl Driver {
         }
         events.extend(self.ledger.parts(names.iter().map(|name| &**name), now));
         self.heard(events).await
+    }
+
+    /// Takes in changes that take effect together: parts as they are now, and parts that the source itself says are
+    /// gone; see [`Ledger::observe`] and [`Ledger::gone`].
+    ///
+    /// # Errors
+    /// If nobody listens any more.
+    pub async fn change(&mut self, parts: Vec<Heard>, gone: &[Arc<str>]) -> Result<(), Closed> {
+        let now = Instant::now();
+        let mut events = Vec::new();
+        for Heard { part, fingerprint, objects } in parts {
+            events.extend(self.ledger.observe(&part, fingerprint, || objects, now));
+        }
+        for part in gone {
+            events.extend(self.ledger.gone(part, now));
+        }
+        self.heard(events).await
+    }
+
+    /// The source is no more, as an operator took it out: takes back all that it said, and its stored state.
+    ///
+    /// # Errors
+    /// If nobody listens any more.
+    pub async fn end(mut self) -> Result<(), Closed> {
+        self.outbox.push(Event::Ended);
+        let said = self.flush().await;
+        self.keeper.forget().await;
+        said
     }
 
     /// Counts a part as heard that the source can't tell of now; see [`Ledger::pass`].

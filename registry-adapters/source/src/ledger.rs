@@ -192,6 +192,27 @@ impl Ledger {
         events
     }
 
+    /// The source itself says of this one part that it is gone, which no answer that was cut short can: believed at once,
+    /// also while losses are held.
+    pub fn gone(&mut self, part: &str, now: Instant) -> Vec<Event> {
+        let mut events = Vec::new();
+        if let Some(mut part) = self.parts.remove(part) {
+            let (lost, missing) = (part.lost(), part.missing());
+            self.instances -= u64::from(part.current);
+            part.lose_all();
+            match &mut self.mode {
+                Mode::Following(_) => {}
+                // Of what there was before it counts no more.
+                Mode::Filling(held) | Mode::Frozen(held, _) => held.forget(&part, lost, missing),
+            }
+            for object in part.remove_absent() {
+                events.push(self.removal(object));
+            }
+        }
+        events.extend(self.spoke(now));
+        events
+    }
+
     /// Counts a part as heard that the source can't tell of now: what it said stays. Else one service that always fails
     /// would keep the rest from being complete.
     pub fn pass(&mut self, part: &str, now: Instant) -> Vec<Event> {
@@ -263,6 +284,11 @@ impl Ledger {
         (self.parts.len(), self.parts.values().map(Part::len).sum())
     }
 
+    /// Whether there is a part of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.parts.contains_key(name)
+    }
+
     /// Names of all parts.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.parts.keys()
@@ -321,18 +347,20 @@ impl Ledger {
             self.parts.remove(name);
         }
         for object in removed {
-            let copy = match self.copies.remove(&object) {
-                true => self.parts.values().find_map(|part| part.find(&object)).cloned(),
-                false => None,
-            };
-            events.push(match copy {
-                Some(copy) => Event::Upsert(copy),
-                None => Event::Delete(object::key(&object)),
-            });
             if let Mode::Following(window) = &mut self.mode {
-                window.remember(now, name, object);
+                window.remember(now, name, object.clone());
             }
+            events.push(self.removal(object));
         }
+    }
+
+    /// What is said of an object that its part no longer has: another part may have one of that name.
+    fn removal(&mut self, object: Object) -> Event {
+        let copy = match self.copies.remove(&object) {
+            true => self.parts.values().find_map(|part| part.find(&object)).cloned(),
+            false => None,
+        };
+        copy.map_or_else(|| Event::Delete(object::key(&object)), Event::Upsert)
     }
 }
 

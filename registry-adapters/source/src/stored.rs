@@ -2,7 +2,7 @@
 //!
 //! In: parts with their objects. Out: the same, a run later. The file is eight bytes that name it and its version, the
 //! checksum of the rest, and a message. Invariant: a file that is not whole, or of another registry, is not read; one
-//! is replaced by renaming, so that there is always an old or a new one. Resources of Istio's API are not stored.
+//! is replaced by renaming, so that there is always an old or a new one.
 
 mod objects;
 

@@ -423,6 +423,7 @@ mod tests {
             export_to: Vec::new(),
             subject_alt_names: Vec::new(),
             labels: BTreeMap::new(),
+            nearness: hawser_mesh::Nearness::default(),
             sources: Vec::new(),
             conflicts: Vec::new(),
         }

@@ -72,6 +72,19 @@ impl Configs {
         self.changed |= self.rejected.remove(&(registry.clone(), origin.clone())).is_some();
     }
 
+    /// Nothing of a registry is wrong any more: it is gone.
+    pub(super) fn clear_all(&mut self, registry: &RegistryId) {
+        let before = self.rejected.len();
+        self.rejected.retain(|(of, _), _| of != registry);
+        self.changed |= self.rejected.len() != before;
+    }
+
+    /// Names of a registry's resources.
+    pub(super) fn of(&self, registry: &RegistryId) -> Vec<ObjectRef> {
+        let key = (precedence(registry.kind), registry.clone());
+        self.all.iter().filter(|(_, sources)| sources.contains_key(&key)).map(|(object, _)| object.clone()).collect()
+    }
+
     /// Something that states show changed elsewhere.
     pub(super) fn touch(&mut self) {
         self.changed = true;

@@ -8,11 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hawser_mesh::{Hostname, RegistryId, Resolution, WorkloadKey};
+use hawser_mesh::{Hostname, Nearness, RegistryId, RegistryKind, Resolution, WorkloadKey};
 
 use super::Tables;
+use crate::registry::convert;
 use crate::registry::merge::{Definition, DefinitionKey, Merged, merge};
-use crate::registry::model::{Instance, Member, Service, WorkloadId};
+use crate::registry::model::{Instance, Member, Rank, Service, WorkloadId};
 use crate::registry::rules::HostRules;
 use crate::registry::snapshot::ServiceState;
 use crate::registry::twins::unite;
@@ -186,6 +187,11 @@ impl Tables {
         let defined = all(old, |s| s.defined) != all(&new, |s| s.defined);
         let populated = all(old, |s| s.populated) != all(&new, |s| s.populated);
         if defined {
+            let near = |states: &[ServiceState]| states.iter().filter(|s| s.service.nearness == Nearness::Zone).count();
+            let was = self.snapshot.reads_locality();
+            self.snapshot.near = (self.snapshot.near + near(&new)).saturating_sub(near(old));
+            // Then views differ by where callers are, or no longer do.
+            self.changes.rules |= was != self.snapshot.reads_locality();
             let dialled = |states: &[ServiceState]| -> Vec<IpAddr> {
                 states.iter().flat_map(|state| state.service.dialled()).collect()
             };
@@ -271,8 +277,17 @@ impl Tables {
             }
             match &definition.service.selector {
                 Some(selector) if !selector.is_empty() => {
+                    // Which of its pods back a service, a cluster itself says, and what it says is exact.
+                    let said = key.rank == Rank::Kubernetes;
+                    let takes = |m: &&Arc<Member>| {
+                        let kind = m.id.registry.kind;
+                        !kind.is_outside() && !(said && kind == RegistryKind::Kubernetes && !convert::is_entry(&m.id))
+                    };
                     let chosen = self.members.selected(namespace, selector);
-                    chosen.into_iter().filter(|m| !m.id.registry.kind.is_outside()).for_each(|m| add(m, index));
+                    chosen.into_iter().filter(takes).for_each(|m| add(m, index));
+                    if said {
+                        self.members.naming(host, Some(&key.registry)).for_each(|member| add(member, index));
+                    }
                 }
                 _ => self.members.naming(host, Some(&key.registry)).filter(meant).for_each(|m| add(m, index)),
             }

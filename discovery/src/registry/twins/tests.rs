@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use hawser_mesh::{
-    Health, Hostname, InstanceRef, Location, Protocol, RegistryId, RegistryKind, Resolution, ServicePort, Transport,
-    Workload, WorkloadKey,
+    Health, Hostname, InstanceRef, Location, Nearness, Protocol, RegistryId, RegistryKind, Resolution, ServicePort,
+    Transport, Workload, WorkloadKey,
 };
 
 use super::*;
@@ -32,6 +32,7 @@ fn service() -> Service {
         export_to: Vec::new(),
         subject_alt_names: Vec::new(),
         labels: BTreeMap::new(),
+        nearness: Nearness::default(),
         conflicts: Vec::new(),
     }
 }
@@ -55,6 +56,7 @@ fn member(kind: RegistryKind, name: &str, address: &str, ports: &[(&str, u16)]) 
         node: None,
         group: None,
         services: Vec::new(),
+        exceptions: BTreeMap::new(),
     };
     let id = WorkloadId { registry: RegistryId::only(kind), key: workload.key.clone() };
     Member { id, workload: Arc::new(workload), modes: Arc::default(), security: Arc::default() }

@@ -15,6 +15,8 @@ registries:
 - name: dc1
   consul:
     servers: [http://127.0.0.1:8500]
+- name: main
+  kubernetes: {network: net1, remoteClusters: {disabled: true}}
 - name: files
   dns_srv:
     names: [_http._tcp.example.com]
@@ -25,8 +27,8 @@ registries:
 fn a_file_has_registries_of_all_kinds() {
     let all = parse(GOOD).unwrap();
     let registries = Registries { file: None, text: String::new(), all };
-    let names: Vec<String> = registries.ids().iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["http_sd/inventory", "file_sd/files", "consul/dc1", "dns_srv/files"]);
+    let names: Vec<String> = registries.ids(Path::new("/nowhere")).iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["http_sd/inventory", "file_sd/files", "consul/dc1", "kubernetes/main", "dns_srv/files"]);
     assert!(parse("").unwrap().is_empty() && parse("registries: []").unwrap().is_empty());
 }
 
@@ -84,5 +86,5 @@ fn a_file_that_is_named_must_exist() {
     let told = format!("{:#}", read(Some(&file)).unwrap_err());
     assert!(told.contains("registries.yaml") && told.contains("No such file"), "{told}");
     std::fs::write(&file, GOOD).unwrap();
-    assert_eq!(read(Some(&file)).unwrap().ids().len(), 4);
+    assert_eq!(read(Some(&file)).unwrap().ids(dir.path()).len(), 5);
 }

@@ -127,9 +127,9 @@ impl Followed {
                     self.said += 1;
                     self.workloads.remove(&*key.name);
                 }
-                Event::Upsert(Object::Config(..)) | Event::Delete(ObjectKey::Config(_)) => {
-                    panic!("Consul has no resources")
-                }
+                Event::Upsert(Object::Config(..) | Object::Gateway(_))
+                | Event::Delete(ObjectKey::Config(_) | ObjectKey::Gateway(_))
+                | Event::Ended => panic!("Consul has no resources and no gateways, and does not end"),
                 Event::Synced => self.synced = true,
                 Event::Stale(why) => self.stale = Some(why),
                 Event::Fresh => self.stale = None,

@@ -24,7 +24,7 @@ fn parts(mapper: &Mapper, targets: &[(Target, Health)]) -> Vec<String> {
             let (address, port) = (&w.addresses[""][0], w.ports.values().next().unwrap());
             format!("{}={address}:{port} {:?}", w.key.name, w.health)
         }
-        Object::Config(..) => String::new(),
+        Object::Config(..) | Object::Gateway(_) => String::new(),
     };
     let mapped = mapper.map(&known);
     mapped.parts.iter().map(|part| part.objects.iter().map(show).collect::<Vec<_>>().join(", ")).collect()

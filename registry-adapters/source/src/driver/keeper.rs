@@ -37,6 +37,20 @@ impl Keeper {
         }
     }
 
+    /// There is nothing to keep any more.
+    pub(super) async fn forget(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            // Whether it was written makes no difference now.
+            let _ = writing.await;
+        }
+        if let Some(file) = &self.file
+            && let Err(error) = tokio::fs::remove_file(file).await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(registry = self.registry, file = %file.display(), %error, "the stored state stays");
+        }
+    }
+
     /// When [`Keeper::keep`] has something to do.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.due

@@ -38,6 +38,14 @@ impl Held {
         self.gone = (self.gone + u64::from(gone)).saturating_sub(u64::from(gone_before));
     }
 
+    /// A part is no longer among those that there were.
+    pub(super) fn forget(&mut self, part: &Part, lost: u64, missing: bool) {
+        self.lost = self.lost.saturating_sub(lost);
+        self.known = self.known.saturating_sub(part.baseline.into());
+        self.gone = self.gone.saturating_sub(missing.into());
+        self.parts = self.parts.saturating_sub(part.counted.into());
+    }
+
     fn doubted(&self, freeze: &Freeze) -> bool {
         freeze.doubts(self.lost, self.known) || freeze.doubts(self.gone, self.parts)
     }

@@ -17,6 +17,7 @@ pub(super) fn key(object: &Object) -> ObjectKey {
         Object::Service(service) => ObjectKey::Service(service.host.clone()),
         Object::Workload(workload) => ObjectKey::Workload(workload.key.clone()),
         Object::Config(resource, _) => ObjectKey::Config(resource.object_ref()),
+        Object::Gateway(gateway) => ObjectKey::Gateway(gateway.key.clone()),
     }
 }
 
@@ -26,6 +27,7 @@ pub(super) fn by_key(a: &Object, b: &Object) -> Ordering {
         (Object::Service(a), Object::Service(b)) => a.host.cmp(&b.host),
         (Object::Workload(a), Object::Workload(b)) => a.key.cmp(&b.key),
         (Object::Config(a, _), Object::Config(b, _)) => a.object_ref().cmp(&b.object_ref()),
+        (Object::Gateway(a), Object::Gateway(b)) => a.key.cmp(&b.key),
         _ => rank(a).cmp(&rank(b)),
     }
 }
@@ -35,6 +37,7 @@ fn rank(object: &Object) -> u8 {
         Object::Service(_) => 0,
         Object::Workload(_) => 1,
         Object::Config(..) => 2,
+        Object::Gateway(_) => 3,
     }
 }
 
@@ -70,6 +73,8 @@ impl Copies {
             Object::Service(service) => self.hasher.hash_one(&service.host),
             Object::Workload(workload) => self.hasher.hash_one(&workload.key),
             Object::Config(resource, _) => self.hasher.hash_one(resource.object_ref()),
+            // Apart from a workload of that name.
+            Object::Gateway(gateway) => self.hasher.hash_one((&gateway.key, "gateway")),
         }
     }
 }

@@ -31,6 +31,7 @@ pub(super) fn workload(name: &str, weight: u32) -> Object {
         node: None,
         group: None,
         services: Vec::new(),
+        exceptions: BTreeMap::new(),
     }))
 }
 

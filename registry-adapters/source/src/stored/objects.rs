@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hawser_api::istio::Resource;
 use hawser_mesh::{
-    Health, Locality, Location, Object, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey,
+    Exception, Gateway, Health, Hostname, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service,
+    ServicePort, Transport, Workload, WorkloadKey,
 };
 use prost::Message;
 
@@ -30,6 +32,46 @@ pub(super) struct Part {
     services: Vec<StoredService>,
     #[prost(message, repeated, tag = "3")]
     workloads: Vec<StoredWorkload>,
+    #[prost(message, repeated, tag = "4")]
+    configs: Vec<StoredConfig>,
+    #[prost(message, repeated, tag = "5")]
+    gateways: Vec<StoredGateway>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredGateway {
+    #[prost(string, tag = "1")]
+    namespace: String,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, tag = "3")]
+    network: String,
+    #[prost(string, repeated, tag = "4")]
+    addresses: Vec<String>,
+    #[prost(uint32, tag = "5")]
+    port: u32,
+}
+
+/// A resource of Istio's API, as its text.
+#[derive(Clone, PartialEq, Message)]
+struct StoredConfig {
+    #[prost(string, tag = "1")]
+    json: String,
+    #[prost(string, tag = "2")]
+    origin: String,
+    #[prost(uint32, tag = "3")]
+    line: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredException {
+    #[prost(string, tag = "1")]
+    host: String,
+    #[prost(btree_map = "string, uint32", tag = "2")]
+    ports: BTreeMap<String, u32>,
+    /// One more than the health; 0 is none.
+    #[prost(uint32, tag = "3")]
+    health: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -60,6 +102,8 @@ struct StoredService {
     endpoints: Vec<StoredWorkload>,
     #[prost(btree_map = "string, string", tag = "13")]
     labels: BTreeMap<String, String>,
+    #[prost(bool, tag = "14")]
+    near: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -112,6 +156,8 @@ struct StoredWorkload {
     services: Vec<String>,
     #[prost(string, tag = "18")]
     node: String,
+    #[prost(message, repeated, tag = "19")]
+    exceptions: Vec<StoredException>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -129,7 +175,18 @@ impl Part {
             match object {
                 Object::Service(service) => part.services.push(store_service(service)),
                 Object::Workload(workload) => part.workloads.push(store_workload(workload)),
-                Object::Config(..) => {}
+                Object::Gateway(gateway) => part.gateways.push(StoredGateway {
+                    namespace: gateway.key.namespace.to_string(),
+                    name: gateway.key.name.to_string(),
+                    network: gateway.network.clone(),
+                    addresses: gateway.addresses.iter().map(ToString::to_string).collect(),
+                    port: gateway.port.into(),
+                }),
+                Object::Config(resource, origin) => part.configs.push(StoredConfig {
+                    json: resource.to_json().to_string(),
+                    origin: origin.name.to_string(),
+                    line: origin.line,
+                }),
             }
         }
         part
@@ -139,8 +196,24 @@ impl Part {
     pub(super) fn into_remembered(self) -> Remembered {
         let services = self.services.into_iter().filter_map(service).map(|s| Object::Service(Arc::new(s)));
         let workloads = self.workloads.into_iter().filter_map(workload).map(|w| Object::Workload(Arc::new(w)));
-        (self.name.into(), services.chain(workloads).collect())
+        let configs = self.configs.into_iter().filter_map(config);
+        let gateways = self.gateways.into_iter().filter_map(gateway);
+        (self.name.into(), services.chain(workloads).chain(configs).chain(gateways).collect())
     }
+}
+
+fn config(stored: StoredConfig) -> Option<Object> {
+    let resource = Resource::from_json(&serde_json::from_str(&stored.json).ok()?).ok()?;
+    Some(Object::Config(Arc::new(resource), Origin { name: stored.origin.into(), line: stored.line }))
+}
+
+fn gateway(stored: StoredGateway) -> Option<Object> {
+    Some(Object::Gateway(Arc::new(Gateway {
+        key: WorkloadKey { namespace: stored.namespace.into(), name: stored.name.into() },
+        network: stored.network,
+        addresses: stored.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+        port: u16::try_from(stored.port).ok()?,
+    })))
 }
 
 fn store_service(service: &Service) -> StoredService {
@@ -169,6 +242,7 @@ fn store_service(service: &Service) -> StoredService {
         subject_alt_names: service.subject_alt_names.clone(),
         endpoints: service.endpoints.iter().map(store_workload).collect(),
         labels: service.labels.clone(),
+        near: service.nearness == Nearness::Zone,
     }
 }
 
@@ -199,6 +273,7 @@ fn service(stored: StoredService) -> Option<Service> {
         subject_alt_names: stored.subject_alt_names,
         endpoints: stored.endpoints.into_iter().filter_map(workload).collect(),
         labels: stored.labels,
+        nearness: if stored.near { Nearness::Zone } else { Nearness::Any },
     })
 }
 
@@ -231,6 +306,7 @@ fn store_workload(workload: &Workload) -> StoredWorkload {
         group: workload.group.clone().unwrap_or_default(),
         services: workload.services.iter().map(ToString::to_string).collect(),
         node: workload.node.as_deref().unwrap_or_default().to_owned(),
+        exceptions: workload.exceptions.iter().map(store_exception).collect(),
     }
 }
 
@@ -264,7 +340,22 @@ fn workload(stored: StoredWorkload) -> Option<Workload> {
         node: Some(stored.node).filter(|node| !node.is_empty()).map(Into::into),
         group: Some(stored.group).filter(|group| !group.is_empty()),
         services: stored.services.iter().filter_map(|host| host.parse().ok()).collect(),
+        exceptions: stored.exceptions.into_iter().filter_map(exception).collect(),
     })
+}
+
+fn store_exception((host, exception): (&Hostname, &Exception)) -> StoredException {
+    StoredException {
+        host: host.to_string(),
+        ports: exception.ports.iter().map(|(name, port)| (name.clone(), (*port).into())).collect(),
+        health: exception.health.map_or(0, |health| store_health(health) + 1),
+    }
+}
+
+fn exception(stored: StoredException) -> Option<(Hostname, Exception)> {
+    let ports = stored.ports.into_iter().filter_map(|(name, port)| Some((name, u16::try_from(port).ok()?)));
+    let health = stored.health.checked_sub(1).map(health);
+    Some((stored.host.parse().ok()?, Exception { ports: ports.collect(), health }))
 }
 
 fn store_health(health: Health) -> u32 {

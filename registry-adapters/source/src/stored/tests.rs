@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hawser_mesh::{
-    Health, Locality, Location, Object, Protocol, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey,
+    Exception, Gateway, Health, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service,
+    ServicePort, Transport, Workload, WorkloadKey,
 };
 
 use super::*;
@@ -30,6 +31,10 @@ fn stored() -> Stored {
         node: Some("web-1".into()),
         group: Some("g".to_owned()),
         services: vec!["reviews.service.dc1.consul".parse().unwrap()],
+        exceptions: BTreeMap::from([(
+            "reviews.service.dc1.consul".parse().unwrap(),
+            Exception { ports: BTreeMap::from([("http".to_owned(), 0)]), health: Some(Health::Healthy) },
+        )]),
     };
     let service = Service {
         host: "reviews.service.dc1.consul".parse().unwrap(),
@@ -44,8 +49,24 @@ fn stored() -> Stored {
         subject_alt_names: vec!["spiffe://x/y".to_owned()],
         endpoints: vec![workload.clone()],
         labels: text(&[("a", "b")]),
+        nearness: Nearness::Zone,
     };
-    let objects = vec![Object::Service(Arc::new(service)), Object::Workload(Arc::new(workload))];
+    let config = serde_json::json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {
+        "name": "default", "namespace": "shop", "labels": {"a": "b"}}, "spec": {"egress": [{"hosts": ["./*"]}]}});
+    let config = Arc::new(hawser_api::istio::Resource::from_json(&config).unwrap());
+    let gateway = Gateway {
+        key: WorkloadKey { namespace: "istio-system".into(), name: "eastwest".into() },
+        network: "net".to_owned(),
+        addresses: vec!["203.0.113.7".parse().unwrap(), "2001:db8::7".parse().unwrap()],
+        port: 15443,
+    };
+    let origin = Origin { name: "Sidecar shop/default".into(), line: 7 };
+    let objects = vec![
+        Object::Service(Arc::new(service)),
+        Object::Workload(Arc::new(workload)),
+        Object::Config(config, origin),
+        Object::Gateway(Arc::new(gateway)),
+    ];
     let written = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let parts = vec![("reviews".into(), objects), ("empty".into(), Vec::new())];
     Stored { registry: "consul/dc1".to_owned(), settings: u64::MAX, written, parts }

@@ -197,3 +197,30 @@ fn after_a_restart_the_first_complete_answer_is_held_against_the_stored_state() 
     assert_eq!(restart(false), (true, 20, 0));
     assert_eq!(restart(true), (false, 0, 0), "other settings: the loss is meant");
 }
+
+#[test]
+fn what_the_source_itself_says_is_gone_goes_however_much_it_is() {
+    let mut world = World::of(&[("a", 10), ("b", 10), ("c", 10), ("d", 10)]);
+    for part in ["a", "b", "c"] {
+        let events = world.ledger.gone(part, world.now);
+        world.take(events);
+    }
+    assert_eq!((world.held.len(), world.is_frozen()), (10, false));
+    world.list(&["d"]);
+    assert!(!world.is_frozen(), "it is not missing from a list that comes later");
+}
+
+#[test]
+fn while_losses_are_held_what_the_source_says_is_gone_goes_and_counts_no_more() {
+    let mut world = World::of(&[("a", 10), ("b", 10), ("c", 10)]);
+    world.list(&["c"]);
+    assert!(world.is_frozen() && world.held.len() == 30);
+    let events = world.ledger.gone("a", world.now);
+    world.take(events);
+    assert_eq!((world.held.len(), world.is_frozen()), (20, true));
+    let (_, why) = world.ledger.frozen().unwrap();
+    assert!(why.starts_with("test lost 10 of 20 instances and 1 of 2 services at once"), "{why}");
+    let events = world.ledger.gone("b", world.now);
+    world.take(events);
+    assert_eq!((world.held.len(), world.is_frozen()), (10, false), "nothing is held any more");
+}

@@ -1,0 +1,281 @@
+//! A cluster as a registry, and the clusters that it knows of: from settings to tasks that follow them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use hawser_api::istio::mesh_config::MeshLabelSelector;
+use hawser_mesh::{Publisher, RegistryAdapter, RegistryId, RegistryKind, TrustDomain};
+use hawser_registry_source::settings::digest;
+use hawser_registry_source::{Closed, Context, Driver};
+use kube::config::Kubeconfig;
+use tokio::sync::{mpsc, watch};
+
+use crate::access::{Access, Source};
+use crate::clusters::{Kept, Memory};
+use crate::follow::{Cluster, Follower, Others};
+use crate::settings::Settings;
+use crate::world::Selectors;
+
+/// What of the mesh decides what a cluster means.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    /// Trust domain of identities.
+    pub trust_domain: TrustDomain,
+    /// DNS suffix of services.
+    pub domain: String,
+    /// Namespace whose configuration counts for the whole mesh.
+    pub root_namespace: String,
+    /// Namespaces that are part of it, by their labels; none: all.
+    pub discovery_selectors: Vec<MeshLabelSelector>,
+}
+
+/// An object that can't be used, for whoever tells its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What tells it from another one of that name.
+    pub uid: String,
+    /// Field, reason, cure.
+    pub message: String,
+    /// An earlier version of it counts on.
+    pub kept: bool,
+}
+
+/// Who takes in registries that come and go while discovery runs.
+pub trait Registrar: Send + Sync + fmt::Debug + 'static {
+    /// Takes in a registry: where it speaks, and what it gets.
+    fn register(&self, id: &RegistryId) -> (Publisher, Context);
+
+    /// A registry is no more.
+    fn remove(&self, id: &RegistryId);
+}
+
+/// A cluster by the name that an operator gave it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// What is said of it.
+    pub settings: Settings,
+}
+
+/// Follows a cluster, and those whose kubeconfigs it keeps.
+#[derive(Debug)]
+pub struct KubernetesAdapter {
+    entry: Entry,
+    mesh: Mesh,
+    context: Context,
+    states: Memory,
+    registrar: Arc<dyn Registrar>,
+    refusals: Option<mpsc::Sender<Refusal>>,
+}
+
+impl Entry {
+    /// The registries that this is: the cluster itself, and those of which it kept kubeconfigs when it was last heard.
+    /// Stored states are under `states`.
+    pub fn registries(&self, states: &Path) -> Vec<RegistryId> {
+        let memory = Memory::new(Some(states), &self.name);
+        let others = if self.settings.remote_clusters.disabled { Vec::new() } else { memory.names() };
+        std::iter::once(id(&self.name)).chain(others.iter().map(|other| other_id(&self.name, other))).collect()
+    }
+}
+
+impl KubernetesAdapter {
+    /// An adapter of the first of [`Entry::registries`]; it starts the others itself, through the registrar.
+    pub fn new(
+        entry: Entry,
+        mesh: Mesh,
+        context: Context,
+        states: Option<&Path>,
+        registrar: Arc<dyn Registrar>,
+    ) -> Self {
+        let states = Memory::new(states, &entry.name);
+        Self { entry, mesh, context, states, registrar, refusals: None }
+    }
+
+    /// Tells this one of objects that can't be used. Who is slow is told less.
+    #[must_use]
+    pub fn with_refusals(self, refusals: mpsc::Sender<Refusal>) -> Self {
+        Self { refusals: Some(refusals), ..self }
+    }
+
+    async fn follow(self, publisher: Publisher) -> Result<(), Closed> {
+        let Self { entry: Entry { name, settings }, mesh, context, states, registrar, refusals } = self;
+        let source = match &settings.kubeconfig {
+            Some(file) => Source::File { file: file.clone(), context: settings.context.clone() },
+            None => Source::InCluster,
+        };
+        let others = match settings.remote_clusters.disabled {
+            true => None,
+            false => {
+                Some(Remotes { own: name.clone(), settings: settings.clone(), mesh: mesh.clone(), registrar, states })
+            }
+        };
+        let secrets = settings.remote_clusters.namespace.clone().unwrap_or_else(|| mesh.root_namespace.clone());
+        let cluster = Cluster {
+            access: Arc::new(Access::new(source)),
+            istio: !settings.ignore_istio,
+            cluster_addresses: !settings.virtual_addresses,
+            network: settings.network.clone(),
+            mesh,
+            secrets: others.is_some().then_some(secrets),
+            refusals,
+        };
+        let driver = start(publisher, context, &cluster, &settings).await?;
+        let others = others.map(|remotes| Box::new(Running { remotes, running: HashMap::new() }) as Box<dyn Others>);
+        Err(Follower::new(cluster, driver, others).run().await)
+    }
+}
+
+impl RegistryAdapter for KubernetesAdapter {
+    fn id(&self) -> RegistryId {
+        id(&self.entry.name)
+    }
+
+    async fn run(self, publisher: Publisher) {
+        let (Ok(()) | Err(Closed)) = self.follow(publisher).await;
+    }
+}
+
+async fn start(
+    publisher: Publisher,
+    context: Context,
+    cluster: &Cluster,
+    settings: &Settings,
+) -> Result<Driver, Closed> {
+    let source = hawser_registry_source::Settings { freeze: settings.freeze() };
+    Driver::start(publisher, context, &source, cluster.digest()).await
+}
+
+/// What other clusters are started with.
+#[derive(Clone, Debug)]
+struct Remotes {
+    own: String,
+    settings: Settings,
+    mesh: Mesh,
+    registrar: Arc<dyn Registrar>,
+    states: Memory,
+}
+
+/// Other clusters that are followed.
+#[derive(Debug)]
+struct Running {
+    remotes: Remotes,
+    running: HashMap<String, Remote>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Remote {
+    kept: Option<Kept>,
+    kubeconfig: watch::Sender<Option<Arc<Kubeconfig>>>,
+    access: Arc<Access>,
+    /// A word ends it: it takes back all that it said. That nobody can say it any more does not.
+    end: mpsc::Sender<()>,
+}
+
+impl Others for Running {
+    /// Starts those that were known when the cluster was last heard: until it is, with what is stored.
+    fn remembered(&mut self) {
+        for name in self.remotes.states.names() {
+            self.start(&name, None);
+        }
+    }
+
+    fn set(&mut self, wanted: &std::collections::BTreeMap<String, Kept>, keep: &dyn Fn(&str) -> bool) {
+        let before: Vec<String> = self.running.keys().cloned().collect();
+        for name in before.iter().filter(|name| !wanted.contains_key(*name) && !keep(name)) {
+            tracing::info!(cluster = name, "cluster is no longer followed: no secret names it");
+            if let Some(remote) = self.running.remove(name) {
+                // There is room for one word, and nobody says another.
+                let _ = remote.end.try_send(());
+            }
+        }
+        for (name, kept) in wanted {
+            match self.running.get_mut(name) {
+                Some(remote) if remote.kept.as_ref() == Some(kept) => {}
+                Some(remote) => {
+                    remote.kept = Some(kept.clone());
+                    remote.kubeconfig.send_replace(Some(kept.kubeconfig.clone()));
+                    remote.access.forget();
+                }
+                None => self.start(name, Some(kept.clone())),
+            }
+        }
+        let mut now: Vec<String> = self.running.keys().cloned().collect();
+        now.sort();
+        let memory = self.remotes.states.clone();
+        // A file of a few names: the next change writes it again if this fails.
+        drop(tokio::task::spawn_blocking(move || {
+            if now != memory.names()
+                && let Err(error) = memory.keep(&now)
+            {
+                tracing::warn!(%error, "names of clusters are not written down");
+            }
+        }));
+    }
+}
+
+impl Running {
+    fn start(&mut self, name: &str, kept: Option<Kept>) {
+        tracing::info!(cluster = name, known = kept.is_some(), "cluster is followed");
+        let Remotes { own, settings, mesh, registrar, .. } = self.remotes.clone();
+        let id = other_id(&own, name);
+        let (kubeconfig, source) = watch::channel(kept.as_ref().map(|kept| kept.kubeconfig.clone()));
+        let access = Arc::new(Access::new(Source::Kept(source)));
+        let (end, mut ended) = mpsc::channel(1);
+        let cluster = Cluster {
+            access: access.clone(),
+            // Configuration is that of the cluster that keeps the others.
+            istio: false,
+            // Each cluster gives out addresses of its own, which mean something else in the next one.
+            cluster_addresses: false,
+            network: String::new(),
+            mesh,
+            secrets: None,
+            refusals: None,
+        };
+        tokio::spawn(async move {
+            let (publisher, context) = registrar.register(&id);
+            let Ok(driver) = start(publisher, context, &cluster, &settings).await else { return };
+            let mut follower = Follower::new(cluster, driver, None);
+            tokio::select! {
+                _closed = follower.run() => return,
+                word = ended.recv() => if word.is_none() { return },
+            }
+            if follower.end().await.is_ok() {
+                registrar.remove(&id);
+            }
+        });
+        self.running.insert(name.to_owned(), Remote { kept, kubeconfig, access, end });
+    }
+}
+
+impl Cluster {
+    /// Everything that decides what is said of the same cluster.
+    fn digest(&self) -> u64 {
+        let mesh = (&self.mesh.trust_domain, &self.mesh.domain, &self.mesh.root_namespace);
+        let own = (self.istio, self.cluster_addresses, &self.network);
+        digest(&format!("{mesh:?} {own:?} {:?}", self.mesh.discovery_selectors))
+    }
+
+    pub(crate) fn selectors(&self) -> Selectors {
+        Selectors::new(&self.mesh.discovery_selectors, &self.mesh.root_namespace)
+    }
+}
+
+fn id(name: &str) -> RegistryId {
+    RegistryId { kind: RegistryKind::Kubernetes, name: name.into() }
+}
+
+/// The registry of a cluster that another one knows of.
+fn other_id(own: &str, name: &str) -> RegistryId {
+    id(&format!("{own}/{name}"))
+}

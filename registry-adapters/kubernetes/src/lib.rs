@@ -1,0 +1,21 @@
+//! A Kubernetes cluster's services, pods and Istio resources, from its API server.
+//!
+//! In: lists and watches of the API server, one of each kind. Out: services, workloads and resources of `hawser-mesh`.
+//! `access -> watch -> world, configs -> adapter`: a client for a cluster; one kind followed, whatever the server does;
+//! what it all means together; what is told. Invariant: only the server's own word removes: not its silence, not a list
+//! that was not finished, not a refusal.
+
+mod access;
+mod adapter;
+mod clusters;
+mod configs;
+mod follow;
+mod name;
+mod probe;
+mod settings;
+mod watch;
+mod wire;
+mod world;
+
+pub use adapter::{Entry, KubernetesAdapter, Mesh, Refusal, Registrar};
+pub use settings::{Remote, Settings, SettingsError};

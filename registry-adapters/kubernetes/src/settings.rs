@@ -1,0 +1,93 @@
+//! What an operator says about a cluster.
+//!
+//! In: a document of the registries file. Out: [`Settings`], checked. Invariant: a key that is not known is refused,
+//! and every refusal names the key and what to write instead.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hawser_registry_source::Freeze;
+use serde::Deserialize;
+
+/// A cluster as a registry.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// A kubeconfig. None: discovery runs in the cluster, with its pod's own account.
+    pub kubeconfig: Option<PathBuf>,
+    /// Which of its contexts. None: the current one.
+    pub context: Option<String>,
+    /// Network of the cluster's pods, where neither they nor the root namespace name one. Empty: the default one.
+    pub network: String,
+    /// Callers do not dial the addresses that the cluster gave its services: the mesh gives them virtual ones.
+    pub virtual_addresses: bool,
+    /// Its Istio resources are no configuration of the mesh.
+    pub ignore_istio: bool,
+    /// Clusters whose kubeconfigs it keeps. None: those that Istio's secrets of the root namespace name.
+    pub remote_clusters: Remote,
+    /// When a loss is not believed; 50 % and 10 at least, for a minute, unless said.
+    pub freeze: Option<Freeze>,
+}
+
+/// Where a cluster keeps kubeconfigs of others.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Remote {
+    /// Nowhere.
+    pub disabled: bool,
+    /// The namespace of the secrets. None: the root namespace.
+    pub namespace: Option<String>,
+}
+
+/// A setting that can't be meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kubernetes.{field}: {message}")]
+pub struct SettingsError {
+    /// Which.
+    pub field: &'static str,
+    /// Why, and what to write instead.
+    pub message: String,
+}
+
+impl Settings {
+    /// Checks what types can't say.
+    ///
+    /// # Errors
+    /// The first setting that can't be meant.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let wrong = |field, message: &str| Err(SettingsError { field, message: message.to_owned() });
+        if self.context.is_some() && self.kubeconfig.is_none() {
+            return wrong("context", "only a kubeconfig has contexts; write kubeconfig too, or leave this out");
+        }
+        if self.kubeconfig.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+            return wrong("kubeconfig", "it is empty; write the path of a file, or leave it out in a cluster");
+        }
+        if !is_word(&self.network, 253) && !self.network.is_empty() {
+            return wrong(
+                "network",
+                "a name has letters, digits, '-', '_' and '.', as the label topology.istio.io/network",
+            );
+        }
+        if self.remote_clusters.namespace.as_ref().is_some_and(|name| !is_word(name, 63)) {
+            return wrong("remoteClusters.namespace", "it is no name of a namespace");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn freeze(&self) -> Freeze {
+        self.freeze.unwrap_or(Freeze {
+            percent: 50,
+            at_least: 10,
+            window: Duration::from_secs(10),
+            accept_after: Some(Duration::from_secs(60)),
+        })
+    }
+}
+
+/// Whether a text may be a name, a label's value, a part of a path.
+pub(crate) fn is_word(text: &str, longest: usize) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= longest && bytes.iter().all(|byte| fits(*byte)) && ends(bytes.first()) && ends(bytes.last())
+}

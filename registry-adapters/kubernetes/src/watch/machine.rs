@@ -1,0 +1,354 @@
+//! What to ask next about one kind, and what an answer means. No I/O; time is passed in.
+//!
+//! A list comes as a stream where the server has that (`sendInitialEvents`), else in pages; then a watch goes on from
+//! its version. Invariant: [`Change::Whole`] is said only when a list is complete, and then it is all there is; a
+//! failure, an end or silence says nothing.
+
+use std::time::{Duration, Instant};
+
+use hawser_daemon::backoff::Backoff;
+
+use super::Failure;
+use crate::name::Name;
+use crate::wire::{Item, Line, Page};
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Do {
+    /// A page of the list: the first one, or the one that begins at `token`. `cached`: what the server has in memory is
+    /// enough, for its store does not answer.
+    List { place: usize, token: Option<String>, cached: bool },
+    /// A watch that begins with everything there is.
+    Stream { place: usize, cached: bool },
+    /// A watch of what comes after `version`.
+    Watch { place: usize, version: String },
+    /// Nothing before this time.
+    Wait(Instant),
+}
+
+/// What became of the kind's objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change<T> {
+    /// This is all that there is.
+    Whole(Vec<T>),
+    /// New or changed.
+    Set(T),
+    /// Gone, by the server's own word.
+    Gone(Name),
+}
+
+/// How patient a machine is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Places where the kind may be: versions of its group, the best first.
+    pub(crate) places: usize,
+    /// Lists are asked for as streams until the server refuses one.
+    pub(crate) streaming: bool,
+    /// Silence of a watch after which it is not believed any more: servers send a bookmark each minute.
+    pub(crate) idle: Duration,
+    /// Silence within a list that comes as a stream.
+    pub(crate) filling: Duration,
+    /// First and longest wait after failures.
+    pub(crate) backoff: (Duration, Duration),
+    /// Time for which the kind must be unknown to the server before its objects count as gone.
+    pub(crate) absent_after: Duration,
+    /// Time between two looks whether a kind that is absent has come.
+    pub(crate) absent_poll: Duration,
+}
+
+impl Limits {
+    /// Of a kind that may be at so many places.
+    pub(crate) fn new(places: usize) -> Self {
+        Self {
+            places,
+            streaming: true,
+            idle: Duration::from_secs(150),
+            filling: Duration::from_secs(60),
+            backoff: (Duration::from_millis(250), Duration::from_secs(15)),
+            absent_after: Duration::from_secs(3),
+            absent_poll: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Looks in a row that must say that a kind is absent.
+const ABSENT_ROUNDS: u32 = 3;
+/// Failures in a row after which a watch is given up for a list.
+const STUBBORN: u32 = 4;
+/// A store that did not answer so often is not asked: what the server remembers is better than nothing.
+const STORELESS: u32 = 2;
+/// A watch that ends sooner than this, and said nothing, counts as a failure.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// One kind.
+#[derive(Debug)]
+pub(crate) struct Machine<T> {
+    limits: Limits,
+    place: usize,
+    phase: Phase<T>,
+    not_before: Option<Instant>,
+    backoff: Backoff,
+    streaming: bool,
+    /// A whole list was said in this run.
+    known: bool,
+    /// Places in a row that do not exist.
+    missing: usize,
+    absent: Option<Absent>,
+    trouble: Option<(Instant, Failure)>,
+    /// Answers that failed in a row; of them, those in which the store did not answer.
+    failures: u32,
+    storeless: u32,
+    /// When the watch began, and whether it said anything.
+    began: Option<Instant>,
+    heard: bool,
+}
+
+#[derive(Debug)]
+enum Phase<T> {
+    /// Nothing is known, or what is known is too old to go on from.
+    Begin,
+    /// Some pages were read.
+    Paging { token: String, items: Vec<T> },
+    /// The beginning of a stream was read.
+    Filling(Vec<T>),
+    /// Everything up to this version was said.
+    Following(String),
+}
+
+/// The kind does not exist.
+#[derive(Clone, Copy, Debug)]
+struct Absent {
+    since: Instant,
+    rounds: u32,
+    /// That was said: there is nothing.
+    settled: bool,
+}
+
+impl<T: Item> Machine<T> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            place: 0,
+            phase: Phase::Begin,
+            not_before: None,
+            backoff: Backoff::new(limits.backoff.0, limits.backoff.1),
+            streaming: limits.streaming,
+            known: false,
+            missing: 0,
+            absent: None,
+            trouble: None,
+            failures: 0,
+            storeless: 0,
+            began: None,
+            heard: false,
+            limits,
+        }
+    }
+
+    /// What to ask now.
+    pub(crate) fn next(&mut self, now: Instant) -> Do {
+        if let Some(at) = self.not_before {
+            if at > now {
+                return Do::Wait(at);
+            }
+            self.not_before = None;
+        }
+        (self.began, self.heard) = (Some(now), false);
+        let place = self.place;
+        let cached = !self.known && self.storeless >= STORELESS;
+        match &self.phase {
+            Phase::Following(version) => Do::Watch { place, version: version.clone() },
+            Phase::Paging { token, .. } => Do::List { place, token: Some(token.clone()), cached: false },
+            Phase::Begin | Phase::Filling(_) if self.streaming => {
+                self.phase = Phase::Filling(Vec::new());
+                Do::Stream { place, cached }
+            }
+            Phase::Begin | Phase::Filling(_) => {
+                self.phase = Phase::Begin;
+                Do::List { place, token: None, cached }
+            }
+        }
+    }
+
+    /// How long a watch may say nothing.
+    pub(crate) fn patience(&self) -> Duration {
+        match self.phase {
+            Phase::Filling(_) => self.limits.filling,
+            _ => self.limits.idle,
+        }
+    }
+
+    /// Since when something is wrong, and what.
+    pub(crate) fn trouble(&self) -> Option<&(Instant, Failure)> {
+        self.trouble.as_ref()
+    }
+
+    /// The server does not know the kind, and that was said.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.absent.is_some_and(|absent| absent.settled)
+    }
+
+    /// Something says that it is worth looking at once.
+    pub(crate) fn hurry(&mut self) {
+        self.not_before = None;
+    }
+
+    /// A page came.
+    pub(crate) fn page(&mut self, page: Page<T>, now: Instant) -> Option<Change<T>> {
+        let mut items = match std::mem::replace(&mut self.phase, Phase::Begin) {
+            Phase::Paging { items, .. } => items,
+            _ => Vec::new(),
+        };
+        items.extend(page.items);
+        self.answered();
+        if !page.metadata.token.is_empty() {
+            self.phase = Phase::Paging { token: page.metadata.token, items };
+            return None;
+        }
+        if page.metadata.resource_version.is_empty() {
+            return self.failed(Failure::Unreadable("a list without a version".to_owned()), now);
+        }
+        Some(self.complete(items, page.metadata.resource_version))
+    }
+
+    /// A watch was answered, if only with its head.
+    pub(crate) fn started(&mut self) {
+        if let Phase::Following(_) = self.phase {
+            self.trouble = None;
+        }
+    }
+
+    /// A line of a watch came.
+    pub(crate) fn line(&mut self, line: Line<T>, now: Instant) -> Option<Change<T>> {
+        if let Line::Error(status) = &line {
+            return self.failed(Failure::of_status(status), now);
+        }
+        self.heard = true;
+        self.answered();
+        match (&mut self.phase, line) {
+            (Phase::Filling(items), Line::Set(item)) => {
+                items.push(item);
+                None
+            }
+            (Phase::Filling(items), Line::Gone(item)) => {
+                let name = item.name();
+                items.retain(|other| other.name() != name);
+                None
+            }
+            (Phase::Filling(items), Line::Bookmark(version, true)) => {
+                let items = std::mem::take(items);
+                Some(self.complete(items, version))
+            }
+            (Phase::Following(version), Line::Bookmark(newer, _)) => {
+                *version = newer;
+                None
+            }
+            (Phase::Following(version), Line::Set(item)) => {
+                item.version().clone_into(version);
+                Some(Change::Set(item))
+            }
+            (Phase::Following(version), Line::Gone(item)) => {
+                item.version().clone_into(version);
+                Some(Change::Gone(item.name()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The answer ended, in order or not: after lines of a watch that means nothing.
+    pub(crate) fn ended(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Following(_) if self.heard || self.began.is_some_and(|began| now - began >= SHORT) => {}
+            Phase::Following(_) | Phase::Begin => self.pause(Duration::ZERO, now),
+            Phase::Filling(_) => {
+                self.phase = Phase::Begin;
+                self.pause(Duration::ZERO, now);
+            }
+            Phase::Paging { .. } => self.pause(Duration::ZERO, now),
+        }
+    }
+
+    /// A watch said nothing for longer than [`Machine::patience`]: the server is frozen, or has forgotten all that we
+    /// know of and counts from anew. Only a list tells.
+    pub(crate) fn silent(&mut self) {
+        if let Phase::Filling(_) = self.phase {
+            // A server that does not know of streams never ends the list.
+            self.streaming = false;
+        }
+        self.phase = Phase::Begin;
+    }
+
+    /// There was no answer, or the watch broke off with a reason.
+    pub(crate) fn failed(&mut self, failure: Failure, now: Instant) -> Option<Change<T>> {
+        self.failures += 1;
+        match &failure {
+            Failure::NotFound(_) => return self.not_found(now),
+            Failure::Gone(_) => {
+                self.phase = Phase::Begin;
+                // Once is how servers say it; again and again is not.
+                if self.failures > 1 {
+                    self.pause(Duration::ZERO, now);
+                }
+                return None;
+            }
+            Failure::Refused(_) if matches!(self.phase, Phase::Filling(_)) => {
+                self.streaming = false;
+                self.phase = Phase::Begin;
+                return None;
+            }
+            Failure::Refused(_) | Failure::Unreadable(_) => self.phase = Phase::Begin,
+            Failure::Busy(..) => self.storeless += 1,
+            Failure::Failed(_) if self.failures >= STUBBORN => self.phase = Phase::Begin,
+            Failure::Denied(_) | Failure::Unauthorized(_) | Failure::Failed(_) | Failure::Unreachable(_) => {}
+        }
+        if let Phase::Filling(_) = self.phase {
+            self.phase = Phase::Begin;
+        }
+        self.pause(failure.wait(), now);
+        let since = self.trouble.take().map_or(now, |(since, _)| since);
+        self.trouble = Some((since, failure));
+        None
+    }
+
+    /// The kind does not exist at this place, nor at the others?
+    fn not_found(&mut self, now: Instant) -> Option<Change<T>> {
+        self.phase = Phase::Begin;
+        self.missing += 1;
+        self.place = (self.place + 1) % self.limits.places.max(1);
+        if self.missing < self.limits.places {
+            return None;
+        }
+        (self.missing, self.failures, self.trouble) = (0, 0, None);
+        let absent = self.absent.get_or_insert(Absent { since: now, rounds: 0, settled: false });
+        absent.rounds += 1;
+        // A server that starts may not know of the kind yet.
+        let surely = absent.rounds >= ABSENT_ROUNDS && now - absent.since >= self.limits.absent_after;
+        let first = surely && !std::mem::replace(&mut absent.settled, surely);
+        if surely {
+            self.not_before = Some(now + self.limits.absent_poll.mul_f64(rand::random_range(0.8..1.2)));
+        } else {
+            self.not_before = Some(now + self.limits.absent_after / (ABSENT_ROUNDS - 1));
+        }
+        first.then(|| Change::Whole(Vec::new()))
+    }
+
+    fn complete(&mut self, items: Vec<T>, version: String) -> Change<T> {
+        self.phase = Phase::Following(version);
+        (self.known, self.missing, self.absent, self.trouble) = (true, 0, None, None);
+        Change::Whole(items)
+    }
+
+    fn answered(&mut self) {
+        (self.failures, self.storeless) = (0, 0);
+        self.backoff.reset();
+        if let Phase::Following(_) = self.phase {
+            self.trouble = None;
+        }
+    }
+
+    fn pause(&mut self, least: Duration, now: Instant) {
+        self.not_before = Some(now + self.backoff.next_wait().max(least));
+    }
+}
+
+#[cfg(test)]
+mod tests;
