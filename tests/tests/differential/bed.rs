@@ -308,7 +308,7 @@ impl Bed {
             for side in SIDES {
                 let send = format!("GET {PROBE} HTTP/1.1\nhost: {{host}}\n\n");
                 let mut last = Vec::new();
-                wait::for_true("a proxy has its configuration", Duration::from_secs(20), || {
+                wait::for_true("a proxy has its configuration", Duration::from_secs(60), || {
                     let Ok((stream, _)) = self.connect(placed, side, false) else { return false };
                     let seen = client::play(stream, &send, &placed.name, 1, false);
                     last = seen.lines(&[]);
