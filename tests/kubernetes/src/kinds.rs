@@ -203,12 +203,13 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
-const TABLE: [Row; 34] = [
+const TABLE: [Row; 35] = [
     Row("", "configmaps", "ConfigMap", true, &["cm"], &[], KEPT),
     Row("", "endpoints", "Endpoints", true, &["ep"], &[], KEPT),
     Row("", "events", "Event", true, &["ev"], &[], KEPT),
     Row("", "namespaces", "Namespace", false, &["ns"], &["finalize", "status"], KEPT),
     Row("", "nodes", "Node", false, &["no"], &["status"], KEPT),
+    Row("", "persistentvolumeclaims", "PersistentVolumeClaim", true, &["pvc"], &["status"], KEPT),
     Row("", "pods", "Pod", true, &["po"], &["status"], COUNTED),
     Row("", "secrets", "Secret", true, &[], &[], KEPT),
     Row("", "serviceaccounts", "ServiceAccount", true, &["sa"], &["token"], KEPT),

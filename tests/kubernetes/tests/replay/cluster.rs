@@ -6,38 +6,107 @@ use hawser_kube_double::{Double, Options, User};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
+use crate::real::{ADMIN, Real};
 use crate::recordings::Exchange;
 
 /// A server with the definitions that the recordings were made with.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     pub(crate) admin: String,
-    pub(crate) double: Double,
+    kind: Kind,
+}
+
+enum Kind {
+    Double(Double),
+    Real(Real),
 }
 
 impl Cluster {
-    /// A double in which nothing happens by itself but what controllers do.
+    /// What is asked of both: a real server if the environment says so, else a double in which nothing happens by itself
+    /// but what controllers do.
     pub(crate) async fn start() -> Self {
+        if !Real::is_asked_for() {
+            return Self::double_alone().await;
+        }
+        let real = Real::start().await;
+        let client = Client::new(&real.address, &real.authority);
+        Self { client, admin: ADMIN.to_owned(), kind: Kind::Real(real) }
+    }
+
+    pub(crate) async fn double_alone() -> Self {
         Self::with(Options { kubelet: None, ..Options::default() }).await
     }
 
     pub(crate) async fn with(options: Options) -> Self {
         let double = Double::start(options).await.unwrap();
         let client = Client::new(&double.address().to_string(), double.authority());
-        let admin = double.user(User {
-            name: "admin".into(),
-            uid: "admin".into(),
-            groups: vec!["system:masters".into()],
-            ..User::default()
-        });
-        Self { client, admin, double }
+        let admin = User { name: "admin".into(), uid: "admin".into(), groups: vec!["system:masters".into()], ..User::default() };
+        let admin = double.user(admin);
+        Self { client, admin, kind: Kind::Double(double) }
     }
 
     /// The same with Istio's kinds, as far as schemas are known here.
     pub(crate) async fn with_definitions() -> Self {
         let cluster = Self::start().await;
-        cluster.double.apply(&definitions()).unwrap();
+        cluster.define().await;
         cluster
+    }
+
+    pub(crate) async fn double_with_definitions() -> Self {
+        let cluster = Self::double_alone().await;
+        cluster.define().await;
+        cluster
+    }
+
+    /// The double that this is.
+    pub(crate) fn double(&self) -> &Double {
+        match &self.kind {
+            Kind::Double(double) => double,
+            Kind::Real(real) => panic!("{} is no double", real.address),
+        }
+    }
+
+    /// Waits for as long as a real server remembers whose a token was.
+    pub(crate) async fn forgets_tokens(&self) {
+        if matches!(self.kind, Kind::Real(_)) {
+            tokio::time::sleep(Duration::from_millis(10_500)).await;
+        }
+    }
+
+    pub(crate) async fn define(&self) {
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        for definition in definitions() {
+            let made = self.ask("POST", path, definition.clone()).await;
+            assert_eq!(made.status, 201, "{}", made.body);
+            let spec = &definition["spec"];
+            let (group, plural) = (spec["group"].as_str().unwrap(), spec["names"]["plural"].as_str().unwrap());
+            for version in spec["versions"].as_array().unwrap() {
+                let list = format!("/apis/{group}/{}/{plural}", version["name"].as_str().unwrap());
+                until("a definition is served", async || (self.ask("GET", &list, Value::Null).await.status == 200).then_some(()))
+                    .await;
+            }
+        }
+    }
+
+    /// Makes an object.
+    pub(crate) async fn make(&self, collection: &str, object: Value) -> Value {
+        let made = self.ask("POST", collection, object).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        made.body
+    }
+
+    /// A token of a service account, which is made if it is not there.
+    pub(crate) async fn token(&self, namespace: &str, account: &str, audiences: &[&str]) -> String {
+        let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        let object = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": account}});
+        let made = self.ask("POST", &accounts, object).await;
+        assert!(matches!(made.status, 201 | 409), "{}", made.body);
+        let mut request = json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {}});
+        if !audiences.is_empty() {
+            request["spec"]["audiences"] = json!(audiences);
+        }
+        let made = self.make(&format!("{accounts}/{account}/token"), request).await;
+        made["status"]["token"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Value) -> Answer {
@@ -47,8 +116,7 @@ impl Cluster {
     /// Makes a namespace.
     pub(crate) async fn namespace(&self, name: &str) {
         let space = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
-        let made = self.ask("POST", "/api/v1/namespaces", space).await;
-        assert_eq!(made.status, 201, "{}", made.body);
+        self.make("/api/v1/namespaces", space).await;
     }
 
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
@@ -95,7 +163,7 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 
 /// Definitions of Istio's kinds in the recorded order of versions. WorkloadEntry has the schema that its recorded faults
 /// need; the others take anything.
-pub(crate) fn definitions() -> String {
+pub(crate) fn definitions() -> Vec<Value> {
     let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let networking = "networking.istio.io";
     let kinds = [
@@ -107,9 +175,7 @@ pub(crate) fn definitions() -> String {
         (networking, "WorkloadEntry", "workloadentries", "we", workload_entry()),
         (networking, "WorkloadGroup", "workloadgroups", "wg", any),
     ];
-    kinds
-        .map(|(group, kind, plural, short, spec)| definition(group, kind, plural, short, &spec).to_string())
-        .join("\n---\n")
+    kinds.iter().map(|(group, kind, plural, short, spec)| definition(group, kind, plural, short, spec)).collect()
 }
 
 pub(crate) fn definition(group: &str, kind: &str, plural: &str, short: &str, spec: &Value) -> Value {

@@ -12,16 +12,14 @@ const LEFT_OUT: [&str; 3] = ["gzip-small", "gzip-big", "accept-protobuf-crd"];
 #[tokio::test]
 async fn a_recorded_world_is_listed_as_the_real_server_listed_it() {
     let recorded = read("list.json");
-    let cluster = Cluster::with_definitions().await;
     // Only what was recorded: no default account of a namespace, no slice of a controller.
     let quiet = hawser_kube_double::Options { kubelet: None, slices: false, version: 1, ..Default::default() };
-    drop(cluster);
     let cluster = Cluster::with(quiet).await;
-    cluster.double.apply(&crate::cluster::definitions()).unwrap();
+    cluster.define().await;
     for space in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        cluster.double.erase("Namespace", space);
-        cluster.double.erase("ServiceAccount", &format!("{space}/default"));
-        cluster.double.erase("ConfigMap", &format!("{space}/kube-root-ca.crt"));
+        cluster.double().erase("Namespace", space);
+        cluster.double().erase("ServiceAccount", &format!("{space}/default"));
+        cluster.double().erase("ConfigMap", &format!("{space}/kube-root-ca.crt"));
     }
     let lists = [
         "namespaces",
@@ -46,22 +44,22 @@ async fn a_recorded_world_is_listed_as_the_real_server_listed_it() {
             let mut item = item.clone();
             item["kind"] = kind.strip_suffix("List").unwrap().into();
             item["apiVersion"] = version.clone();
-            cluster.double.put_as_is(&item).unwrap();
+            cluster.double().put_as_is(&item).unwrap();
         }
     }
-    let behind = 561 - cluster.double.version();
-    cluster.double.advance(behind);
+    let behind = 561 - cluster.double().version();
+    cluster.double().advance(behind);
     let mut verdict = Verdict::default();
     for exchange in recorded.iter().filter(|x| !LEFT_OUT.contains(&x.name.as_str())) {
         if exchange.name == "page-changed-2" {
             let late = named(&recorded, "rv-exact").answered["items"][3].clone();
-            cluster.double.put_next(&late).unwrap();
-            cluster.double.erase("WorkloadEntry", "shop/vm-uds");
+            cluster.double().put_next(&late).unwrap();
+            cluster.double().erase("WorkloadEntry", "shop/vm-uds");
             // Reads from the cache may be behind; this one was.
-            assert_eq!(cluster.double.version(), 563);
+            assert_eq!(cluster.double().version(), 563);
         }
         if exchange.name == "metadata-list" {
-            cluster.double.advance(1);
+            cluster.double().advance(1);
         }
         let answer = cluster.replay(exchange, &Value::Null, Some(&cluster.admin)).await;
         let mut wrong = Vec::new();

@@ -6,6 +6,9 @@ use crate::cluster::{Cluster, until};
 use crate::compare::{Names, Verdict, differences};
 use crate::recordings::{Exchange, read};
 
+const ENTRIES: &str = "/apis/networking.istio.io/v1/namespaces/w/workloadentries";
+const GROUPS: &str = "/apis/networking.istio.io/v1/namespaces/w/workloadgroups";
+
 /// Rules in CEL and schemas that only Istio's own definitions have: the double does not carry them out. And faults that
 /// the double has at a wish (`What::TooMany`), which `faults.rs` looks at.
 const LEFT_OUT: [&str; 36] = [
@@ -50,9 +53,9 @@ const LEFT_OUT: [&str; 36] = [
 #[tokio::test]
 async fn writes_are_answered_as_the_real_server_answered_them() {
     let cluster = Cluster::with_definitions().await;
-    cluster.double.put(json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "w"}})).unwrap();
-    cluster.double.put(json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop"}})).unwrap();
-    let powerless = cluster.double.service_account("w", "default", &[], 3600).unwrap();
+    cluster.namespace("w").await;
+    cluster.namespace("shop").await;
+    let powerless = cluster.token("w", "default", &[]).await;
     let mut names = Names::default();
     let mut verdict = Verdict::default();
     for exchange in read("write.json").iter().filter(|x| !LEFT_OUT.contains(&x.name.as_str())) {
@@ -64,7 +67,7 @@ async fn writes_are_answered_as_the_real_server_answered_them() {
             Some("Bearer <token of service account w/default>") => Some(powerless.as_str()),
             Some(other) => other.strip_prefix("Bearer "),
         };
-        let body = body(&cluster, exchange, &names);
+        let body = body(&cluster, exchange, &names).await;
         let answer = cluster.replay(exchange, &body, token).await;
         names.learn(&exchange.answered, &answer.body);
         let mut wrong = Vec::new();
@@ -89,53 +92,46 @@ async fn prepare(cluster: &Cluster, exchange: &Exchange) {
             "spec": {"address": "10.50.3.9"}})
     };
     match exchange.name.as_str() {
-        "dryrun-delete-trap" => drop(cluster.double.put(entry("vm-trap")).unwrap()),
+        "dryrun-delete-trap" => drop(cluster.make(ENTRIES, entry("vm-trap")).await),
         "owner-create" => {
             for group in ["grp", "grp2"] {
                 let object = json!({"apiVersion": "networking.istio.io/v1", "kind": "WorkloadGroup", "metadata": {"name": group},
                     "spec": {"template": {"serviceAccount": "default"}}});
-                let made =
-                    cluster.ask("POST", "/apis/networking.istio.io/v1/namespaces/w/workloadgroups", object).await;
-                assert_eq!(made.status, 201, "{}", made.body);
+                cluster.make(GROUPS, object).await;
             }
             let mut held = entry("vm-owned-f");
             held["spec"]["address"] = "10.50.5.3".into();
             held["metadata"]["finalizers"] = json!(["mesh.example/hold"]);
-            held["metadata"]["ownerReferences"] = json!([owner(cluster, "grp2")]);
-            let made = cluster.ask("POST", "/apis/networking.istio.io/v1/namespaces/w/workloadentries", held).await;
-            assert_eq!(made.status, 201, "{}", made.body);
+            held["metadata"]["ownerReferences"] = json!([owner(cluster, "grp2").await]);
+            cluster.make(ENTRIES, held).await;
         }
-        "owner-absent-gone" => gone(cluster, "vm-orphan").await,
-        "owner-dependent-gone" => gone(cluster, "vm-owned").await,
+        "owner-absent-gone" => gone(cluster, &format!("{ENTRIES}/vm-orphan")).await,
+        "owner-dependent-gone" => gone(cluster, &format!("{ENTRIES}/vm-owned")).await,
         "owner-foreground-dependent" => {
             let ending = async || {
-                let entry = cluster.double.get("WorkloadEntry", "w/vm-owned-f").unwrap();
+                let entry = cluster.ask("GET", &format!("{ENTRIES}/vm-owned-f"), Value::Null).await.body;
                 entry["metadata"]["deletionTimestamp"].is_string().then_some(())
             };
             until("the dependent is being deleted", ending).await;
         }
-        "owner-foreground-gone" => {
-            until("the owner goes", async || cluster.double.get("WorkloadGroup", "w/grp2").is_none().then_some(()))
-                .await;
-        }
+        "owner-foreground-gone" => gone(cluster, &format!("{GROUPS}/grp2")).await,
         _ => {}
     }
 }
 
 /// A reference to a group, as its controller.
-fn owner(cluster: &Cluster, name: &str) -> Value {
-    let group = cluster.double.get("WorkloadGroup", &format!("w/{name}")).unwrap();
+async fn owner(cluster: &Cluster, name: &str) -> Value {
+    let group = cluster.ask("GET", &format!("{GROUPS}/{name}"), Value::Null).await.body;
     json!({"apiVersion": "networking.istio.io/v1", "kind": "WorkloadGroup", "name": name, "uid": group["metadata"]["uid"],
         "controller": true, "blockOwnerDeletion": true})
 }
 
-async fn gone(cluster: &Cluster, name: &str) {
-    let name = format!("w/{name}");
-    until("it is collected", async || cluster.double.get("WorkloadEntry", &name).is_none().then_some(())).await;
+async fn gone(cluster: &Cluster, path: &str) {
+    until("it is collected", async || (cluster.ask("GET", path, Value::Null).await.status == 404).then_some(())).await;
 }
 
 /// The body of a recorded request, here.
-fn body(cluster: &Cluster, exchange: &Exchange, names: &Names) -> Value {
+async fn body(cluster: &Cluster, exchange: &Exchange, names: &Names) -> Value {
     let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "big"},
         "addressType": "IPv4"});
     let entry = |annotation: usize| {
@@ -156,7 +152,7 @@ fn body(cluster: &Cluster, exchange: &Exchange, names: &Names) -> Value {
         // The recorded bodies were noted after they had been changed for the next ones.
         "owner-create" | "owner-two-controllers" => {
             let mut body = names.put_in(&exchange.body);
-            body["metadata"]["ownerReferences"][0] = owner(cluster, "grp");
+            body["metadata"]["ownerReferences"][0] = owner(cluster, "grp").await;
             body
         }
         "too-large" => entry((3 << 20) + 10),
