@@ -178,9 +178,7 @@ fn deployment(generate: &Generate) -> Value {
         format!("--advertise={NAME}.{}.svc:15012", generate.namespace),
     ];
     args.extend(generate.advertise.iter().map(|address| format!("--advertise={address}")));
-    let probe = |path: &str, period: u32, failures: u32| {
-        json!({"httpGet": {"path": path, "port": "http-monitoring"}, "periodSeconds": period, "failureThreshold": failures})
-    };
+    let probe = |path: &str, period: u32, failures: u32| json!({"httpGet": {"path": path, "port": "http-monitoring"}, "periodSeconds": period, "failureThreshold": failures});
     let container = json!({
         "name": "discovery", "image": generate.image, "args": args,
         "ports": [{"name": "tls-xds", "containerPort": 15012}, {"name": "http-monitoring", "containerPort": 15014}],
@@ -192,8 +190,7 @@ fn deployment(generate: &Generate) -> Value {
             {"name": "store", "mountPath": "/var/lib/hawser-discovery"}, {"name": "run", "mountPath": "/run/hawser-discovery"},
             {"name": "config", "mountPath": "/etc/hawser", "readOnly": true}],
     });
-    let security =
-        json!({"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER, "seccompProfile": {"type": "RuntimeDefault"}});
+    let security = json!({"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER, "seccompProfile": {"type": "RuntimeDefault"}});
     let pod = json!({
         "serviceAccountName": NAME, "securityContext": security, "containers": [container],
         // Longer than proxies take to find out and come back.
@@ -226,7 +223,10 @@ mod tests {
     fn one_replica_is_replaced_and_writes_nowhere_but_into_its_volumes() {
         let all = objects(&generate());
         let deployment = all.iter().find(|o| o["kind"] == "Deployment").unwrap();
-        assert_eq!((&deployment["spec"]["replicas"], &deployment["spec"]["strategy"]["type"]), (&json!(1), &json!("Recreate")));
+        assert_eq!(
+            (&deployment["spec"]["replicas"], &deployment["spec"]["strategy"]["type"]),
+            (&json!(1), &json!("Recreate"))
+        );
         let container = deployment.pointer("/spec/template/spec/containers/0").unwrap();
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
         assert!(container["args"].as_array().unwrap().contains(&json!("--advertise=mesh.example:15012")));
@@ -237,11 +237,18 @@ mod tests {
         for role in objects(&generate()).iter().filter(|o| o["kind"] == "ClusterRole") {
             for rule in role["rules"].as_array().unwrap() {
                 assert!(!rule.to_string().contains('*'), "{rule}");
-                let reads = rule["verbs"].as_array().unwrap().iter().all(|v| ["get", "list", "watch"].contains(&v.as_str().unwrap()));
+                let reads = rule["verbs"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|v| ["get", "list", "watch"].contains(&v.as_str().unwrap()));
                 assert!(reads || rule["resources"] == json!(["tokenreviews"]), "{rule}");
             }
         }
-        assert!(!objects(&generate()).iter().any(|o| o.to_string().contains("secrets")), "secrets only if they are asked for");
+        assert!(
+            !objects(&generate()).iter().any(|o| o.to_string().contains("secrets")),
+            "secrets only if they are asked for"
+        );
     }
 
     #[test]
@@ -259,7 +266,9 @@ mod tests {
     fn kinds_that_are_there_are_left_alone() {
         let said = "customresourcedefinition.apiextensions.k8s.io/virtualservices.networking.istio.io\nsidecars.networking.istio.io\n";
         let there = names(said);
-        assert!(there.contains("virtualservices.networking.istio.io") && there.contains("sidecars.networking.istio.io"));
+        assert!(
+            there.contains("virtualservices.networking.istio.io") && there.contains("sidecars.networking.istio.io")
+        );
         assert_eq!(definitions(&Present { present: None }).unwrap().len(), Kind::ALL.len());
     }
 }

@@ -116,10 +116,12 @@ impl Reply {
     pub(crate) fn cut(self) -> Self {
         let Content::Whole(bytes) = self.body else { return self };
         let (parts, rest) = mpsc::channel(2);
-        let half = bytes.slice(..bytes.len() / 2);
-        // There is room for both.
-        let sent = parts.try_send(Ok(Frame::data(half))).and_then(|()| parts.try_send(crate::faults::broken()));
-        drop(sent);
+        tokio::spawn(async move {
+            // Whoever left does not see the end either.
+            let _ = parts.send(Ok(Frame::data(bytes.slice(..bytes.len() / 2)))).await;
+            tokio::time::sleep(crate::watching::FLUSH).await;
+            let _ = parts.send(crate::faults::broken()).await;
+        });
         Self { body: Content::Stream(rest), ..self }
     }
 }

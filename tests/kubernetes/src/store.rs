@@ -341,13 +341,14 @@ impl Store {
         self.version = kept.version;
         self.kinds = kept.kinds;
         let version = self.version;
-        self.lives += 1;
-        let life = self.lives;
-        let back = kept
-            .objects
-            .into_iter()
-            .map(|(place, objects)| (place, Collection { objects, ..Collection::at(version, life) }));
-        self.collections = back.collect();
+        let lives = &self.collections;
+        let life = |place: &Place| lives.get(place).map_or(0, |c| c.life);
+        let back = kept.objects.into_iter().map(|(place, objects)| {
+            let collection = Collection { objects, ..Collection::at(version, life(&place)) };
+            (place, collection)
+        });
+        let back: BTreeMap<Place, Collection> = back.collect();
+        self.collections = back;
         self.tell();
     }
 

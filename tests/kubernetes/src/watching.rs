@@ -22,6 +22,8 @@ use crate::store::{Change, Entry, Form, TooOld};
 
 /// Lines that wait for a slow reader before it is not read any further.
 const LINES: usize = 64;
+/// Between the last line and the break of a connection: a break overtakes what was not sent yet.
+pub(crate) const FLUSH: Duration = Duration::from_millis(50);
 /// Without a `timeoutSeconds`, and at most.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -323,8 +325,9 @@ impl Watch {
         Err(Over)
     }
 
-    /// The connection breaks.
+    /// The connection breaks, a moment after what was said last has gone out.
     async fn cut(&mut self) -> Result<(), Over> {
+        tokio::time::sleep(FLUSH).await;
         let _ = self.out.send(broken()).await;
         Err(Over)
     }

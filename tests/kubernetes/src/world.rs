@@ -88,7 +88,9 @@ impl World {
         if self.running.slices {
             self.slices.write(&self.server);
         }
-        if changes.iter().any(|(_, c)| c.deleted || !c.now.owners.is_empty() || c.now.mentions("foregroundDeletion")) {
+        // What the slices' controller makes belongs to what is there.
+        let owned = |c: &Change| !c.now.owners.is_empty() && !c.now.mentions(slices::OURS);
+        if changes.iter().any(|(_, c)| c.deleted || owned(c) || c.now.mentions("foregroundDeletion")) {
             collect(&mut self.server.store());
         }
         self.end_namespaces();

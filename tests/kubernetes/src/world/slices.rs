@@ -14,7 +14,7 @@ use crate::store::{Change, Entry, Store};
 use crate::write::{now, suffix};
 
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-const OURS: &str = "endpointslice-controller.k8s.io";
+pub(super) const OURS: &str = "endpointslice-controller.k8s.io";
 const SERVICE: &str = "kubernetes.io/service-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";

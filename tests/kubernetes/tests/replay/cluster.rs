@@ -40,7 +40,12 @@ impl Cluster {
     pub(crate) async fn with(options: Options) -> Self {
         let double = Double::start(options).await.unwrap();
         let client = Client::new(&double.address().to_string(), double.authority());
-        let admin = User { name: "admin".into(), uid: "admin".into(), groups: vec!["system:masters".into()], ..User::default() };
+        let admin = User {
+            name: "admin".into(),
+            uid: "admin".into(),
+            groups: vec!["system:masters".into()],
+            ..User::default()
+        };
         let admin = double.user(admin);
         Self { client, admin, kind: Kind::Double(double) }
     }
@@ -82,8 +87,10 @@ impl Cluster {
             let (group, plural) = (spec["group"].as_str().unwrap(), spec["names"]["plural"].as_str().unwrap());
             for version in spec["versions"].as_array().unwrap() {
                 let list = format!("/apis/{group}/{}/{plural}", version["name"].as_str().unwrap());
-                until("a definition is served", async || (self.ask("GET", &list, Value::Null).await.status == 200).then_some(()))
-                    .await;
+                until("a definition is served", async || {
+                    (self.ask("GET", &list, Value::Null).await.status == 200).then_some(())
+                })
+                .await;
             }
         }
     }

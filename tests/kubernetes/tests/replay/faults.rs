@@ -10,7 +10,8 @@ use crate::cluster::{Cluster, until};
 use crate::recordings::{named, read};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-const STREAM: &str = "watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=0";
+const STREAM: &str =
+    "watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=0";
 
 fn map(name: &str) -> String {
     json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name, "namespace": "default"}, "data": {"a": "b"}})
@@ -143,7 +144,10 @@ async fn a_killed_server_breaks_all_and_comes_back_without_its_past() {
     cluster.double().start_again().await.unwrap();
     let path = format!("{MAPS}?watch=true&resourceVersion={from}");
     let (events, end) = cluster.client.watch(Some(&cluster.admin), &path, &[]).await.rest().await;
-    assert_eq!((&events[0]["object"]["code"], &events[0]["object"]["reason"], end), (&json!(410), &json!("Expired"), Line::End));
+    assert_eq!(
+        (&events[0]["object"]["code"], &events[0]["object"]["reason"], end),
+        (&json!(410), &json!("Expired"), Line::End)
+    );
     let page = cluster.ask("GET", &format!("{MAPS}?limit=1"), Value::Null).await.body;
     let token = page["metadata"]["continue"].as_str().unwrap().to_owned();
     cluster.double().apply(&map("y")).unwrap();
@@ -270,7 +274,8 @@ spec: {containers: [{name: app, image: app}]}
     until("the pod is an endpoint", ready).await;
     assert!(cluster.double().delete("Pod", "shop/web-1"));
     until("the pod ends", async || cluster.double().get("Pod", "shop/web-1").is_none().then_some(())).await;
-    let none = async || cluster.double().list("EndpointSlice", Some("shop")).first()?["endpoints"].is_null().then_some(());
+    let none =
+        async || cluster.double().list("EndpointSlice", Some("shop")).first()?["endpoints"].is_null().then_some(());
     until("its endpoint goes", none).await;
 }
 

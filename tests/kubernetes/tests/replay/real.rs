@@ -50,15 +50,24 @@ impl Real {
         std::fs::write(at("tokens.csv"), format!("{ADMIN},admin,admin,\"system:masters\"\n")).unwrap();
         let mut command = Command::new(server);
         command.args([
-            "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--authorization-mode=RBAC",
-            "--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
-            "--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
+            "--endpoint-reconciler-type=none",
+            "--disable-admission-plugins=ServiceAccount",
             "--enable-priority-and-fairness=false",
         ]);
         for (flag, value) in [
-            ("etcd-servers", store), ("secure-port", port.to_string()), ("tls-cert-file", at("server.crt")),
-            ("tls-private-key-file", at("server.key")), ("client-ca-file", at("ca.crt")), ("token-auth-file", at("tokens.csv")),
-            ("service-account-signing-key-file", at("sa.key")), ("service-account-key-file", at("sa.key")),
+            ("etcd-servers", store),
+            ("secure-port", port.to_string()),
+            ("tls-cert-file", at("server.crt")),
+            ("tls-private-key-file", at("server.key")),
+            ("client-ca-file", at("ca.crt")),
+            ("token-auth-file", at("tokens.csv")),
+            ("service-account-signing-key-file", at("sa.key")),
+            ("service-account-key-file", at("sa.key")),
             ("cert-dir", at("certs")),
         ] {
             command.arg(format!("--{flag}={value}"));
@@ -74,11 +83,17 @@ impl Real {
         within(&server, "the API server is ready", ready).await;
         std::fs::write(at("kubeconfig"), kubeconfig(&address, &at("ca.crt"))).unwrap();
         let mut command = Command::new(controllers);
-        command.args(["--secure-port=0", "--leader-elect=false", "--controllers=endpointslice-controller,\
+        command.args([
+            "--secure-port=0",
+            "--leader-elect=false",
+            "--controllers=endpointslice-controller,\
                        serviceaccount-controller,namespace-controller,root-ca-certificate-publisher-controller,\
-                       garbage-collector-controller"]);
+                       garbage-collector-controller",
+        ]);
         for (flag, value) in [
-            ("kubeconfig", at("kubeconfig")), ("service-account-private-key-file", at("sa.key")), ("root-ca-file", at("ca.crt")),
+            ("kubeconfig", at("kubeconfig")),
+            ("service-account-private-key-file", at("sa.key")),
+            ("root-ca-file", at("ca.crt")),
         ] {
             command.arg(format!("--{flag}={value}"));
         }
@@ -124,7 +139,9 @@ fn certificates(dir: &Path) -> String {
     let leaf = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let signed = leaf.signed_by(&own, &issuer).unwrap();
     for (name, text) in [
-        ("ca.crt", root.clone()), ("server.crt", signed.pem()), ("server.key", own.serialize_pem()),
+        ("ca.crt", root.clone()),
+        ("server.crt", signed.pem()),
+        ("server.key", own.serialize_pem()),
         ("sa.key", KeyPair::generate().unwrap().serialize_pem()),
     ] {
         std::fs::write(dir.join(name), text).unwrap();

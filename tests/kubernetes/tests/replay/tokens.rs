@@ -32,7 +32,8 @@ async fn tokens_are_made_and_reviewed_as_the_real_server_does_it() {
     let node = cluster.make("/api/v1/nodes", made("Node", "node-a")).await;
     names.insert("5b7108b3-aa6c-4e27-ab77-1388257e3d33", node["metadata"]["uid"].as_str().unwrap());
     let mut pod = made("Pod", "web-0");
-    pod["spec"] = json!({"serviceAccountName": "web", "nodeName": "node-a", "containers": [{"name": "a", "image": "a"}]});
+    pod["spec"] =
+        json!({"serviceAccountName": "web", "nodeName": "node-a", "containers": [{"name": "a", "image": "a"}]});
     let uid = cluster.make(pods, pod.clone()).await["metadata"]["uid"].as_str().unwrap().to_owned();
     names.insert("ffd53054-8f03-4c42-bc01-9cf1baf1f640", &uid);
     names.insert("static-admin-token", &cluster.admin);
