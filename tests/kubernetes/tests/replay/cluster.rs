@@ -157,8 +157,13 @@ impl Cluster {
 }
 
 /// Waits until something is there.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+pub(crate) async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(what, Duration::from_secs(20), look).await
+}
+
+/// The same, with more patience.
+pub(crate) async fn until_within<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = tokio::time::Instant::now() + limit;
     loop {
         if let Some(found) = look().await {
             return found;

@@ -67,12 +67,12 @@ impl Real {
             ("client-ca-file", at("ca.crt")),
             ("token-auth-file", at("tokens.csv")),
             ("service-account-signing-key-file", at("sa.key")),
-            ("service-account-key-file", at("sa.key")),
+            ("service-account-key-file", at("sa.pub")),
             ("cert-dir", at("certs")),
         ] {
             command.arg(format!("--{flag}={value}"));
         }
-        let server = Process::spawn("kube-apiserver", command, dir.path().join("server.log"), false).unwrap();
+        let mut server = Process::spawn("kube-apiserver", command, dir.path().join("server.log"), false).unwrap();
         let address = format!("127.0.0.1:{port}");
         let client = Client::new(&address, &authority);
         let ready = async || {
@@ -80,7 +80,7 @@ impl Real {
             let asked = client.send(Some(ADMIN), "GET", "/readyz", &headers, Vec::new()).await;
             asked.ok().filter(|(_, response)| response.status() == 200).map(|_| ())
         };
-        within(&server, "the API server is ready", ready).await;
+        within(&mut server, "the API server is ready", ready).await;
         std::fs::write(at("kubeconfig"), kubeconfig(&address, &at("ca.crt"))).unwrap();
         let mut command = Command::new(controllers);
         command.args([
@@ -97,24 +97,25 @@ impl Real {
         ] {
             command.arg(format!("--{flag}={value}"));
         }
-        let controllers =
+        let mut controllers =
             Process::spawn("kube-controller-manager", command, dir.path().join("controllers.log"), false).unwrap();
         let account = async || {
             let path = "/api/v1/namespaces/default/serviceaccounts/default";
             let answer = client.ask(Some(ADMIN), "GET", path, &[], Vec::new()).await;
             (answer.status == 200).then_some(())
         };
-        within(&controllers, "the controllers work", account).await;
+        within(&mut controllers, "the controllers work", account).await;
         Self { address, authority, _controllers: controllers, _server: server, _etcd: etcd, _dir: dir }
     }
 }
 
 /// Waits; what the program said is said if it takes too long.
-async fn within(program: &Process, what: &str, mut look: impl AsyncFnMut() -> Option<()>) {
+async fn within(program: &mut Process, what: &str, mut look: impl AsyncFnMut() -> Option<()>) {
     let end = tokio::time::Instant::now() + std::time::Duration::from_secs(120);
     while look().await.is_none() {
+        let runs = program.is_running();
         let said = hawser_tests::process::tail(&program.log());
-        assert!(tokio::time::Instant::now() < end, "{what}: not in time; {} said:\n{said}", program.name());
+        assert!(runs && tokio::time::Instant::now() < end, "{what}: not in time; {} said:\n{said}", program.name());
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     // Once it answers, it goes on to.
@@ -138,11 +139,13 @@ fn certificates(dir: &Path) -> String {
     let own = KeyPair::generate().unwrap();
     let leaf = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let signed = leaf.signed_by(&own, &issuer).unwrap();
+    let account = KeyPair::generate().unwrap();
     for (name, text) in [
         ("ca.crt", root.clone()),
         ("server.crt", signed.pem()),
         ("server.key", own.serialize_pem()),
-        ("sa.key", KeyPair::generate().unwrap().serialize_pem()),
+        ("sa.key", account.serialize_pem()),
+        ("sa.pub", account.public_key_pem()),
     ] {
         std::fs::write(dir.join(name), text).unwrap();
     }

@@ -1,8 +1,10 @@
 //! Writes, in the order in which they were recorded.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, until};
+use crate::cluster::{Cluster, until_within};
 use crate::compare::{Names, Verdict, differences};
 use crate::recordings::{Exchange, read};
 
@@ -112,7 +114,7 @@ async fn prepare(cluster: &Cluster, exchange: &Exchange) {
                 let entry = cluster.ask("GET", &format!("{ENTRIES}/vm-owned-f"), Value::Null).await.body;
                 entry["metadata"]["deletionTimestamp"].is_string().then_some(())
             };
-            until("the dependent is being deleted", ending).await;
+            until_within("the dependent is being deleted", Duration::from_secs(120), ending).await;
         }
         "owner-foreground-gone" => gone(cluster, &format!("{GROUPS}/grp2")).await,
         _ => {}
@@ -127,7 +129,9 @@ async fn owner(cluster: &Cluster, name: &str) -> Value {
 }
 
 async fn gone(cluster: &Cluster, path: &str) {
-    until("it is collected", async || (cluster.ask("GET", path, Value::Null).await.status == 404).then_some(())).await;
+    // A real collector looks for new kinds every 30 s.
+    let gone = async || (cluster.ask("GET", path, Value::Null).await.status == 404).then_some(());
+    until_within("it is collected", Duration::from_secs(120), gone).await;
 }
 
 /// The body of a recorded request, here.
