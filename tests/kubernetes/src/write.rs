@@ -325,7 +325,7 @@ impl<'a> Writing<'a> {
             self.unknown_fields(&unknown)?;
             schema.default(object);
             causes.extend(schema.faults(object));
-            if hard && !causes.iter().any(|c| c.field == "<nil>") {
+            if hard && schema.has_rules() && !causes.iter().any(|c| c.field == "<nil>") {
                 causes.push(Cause::not_all_checked());
             }
         } else {

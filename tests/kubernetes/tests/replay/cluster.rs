@@ -173,8 +173,8 @@ pub(crate) async fn until_within<T>(what: &str, limit: Duration, mut look: impl 
     }
 }
 
-/// Definitions of Istio's kinds in the recorded order of versions. WorkloadEntry has the schema that its recorded faults
-/// need; the others take anything.
+/// Definitions of Istio's kinds in the recorded order of versions. WorkloadEntry and ServiceEntry have the schemas that
+/// their recorded faults need, and a rule that always holds, for a server says when it did not look at rules.
 pub(crate) fn definitions() -> Vec<Value> {
     let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let networking = "networking.istio.io";
@@ -209,7 +209,7 @@ pub(crate) fn definition(group: &str, kind: &str, plural: &str, short: &str, spe
 }
 
 fn workload_entry() -> Value {
-    json!({"type": "object", "properties": {
+    json!({"type": "object", "x-kubernetes-validations": [{"rule": "true"}], "properties": {
         "address": {"type": "string", "maxLength": 256},
         "labels": {"type": "object", "maxProperties": 256, "additionalProperties": {"type": "string"}},
         "locality": {"type": "string"}, "network": {"type": "string"}, "serviceAccount": {"type": "string"},
@@ -222,7 +222,7 @@ fn service_entry() -> Value {
         "name": {"type": "string"}, "number": {"type": "integer"}, "protocol": {"type": "string"},
         "targetPort": {"type": "integer"}}});
     let resolution = ["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"];
-    json!({"type": "object", "required": ["hosts"], "x-kubernetes-preserve-unknown-fields": true, "properties": {
+    json!({"type": "object", "x-kubernetes-validations": [{"rule": "true"}], "required": ["hosts"], "x-kubernetes-preserve-unknown-fields": true, "properties": {
         "hosts": {"type": "array", "minItems": 1, "items": {"type": "string"}},
         "resolution": {"type": "string", "enum": resolution},
         "ports": {"type": "array", "items": port, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}}})

@@ -244,7 +244,8 @@ async fn quiet_watches_get_bookmarks() {
     cluster.double().advance(7);
     let told = loop {
         let mark = lines.event("BOOKMARK").await;
-        if mark["metadata"]["resourceVersion"] == cluster.double().version().to_string() {
+        let now = cluster.double().version().to_string();
+        if mark["metadata"]["resourceVersion"].as_str() == Some(now.as_str()) {
             break mark;
         }
     };
