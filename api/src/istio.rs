@@ -21,6 +21,7 @@ mod node;
 mod path;
 mod port;
 mod resource;
+mod schema;
 mod selector;
 mod string_match;
 
@@ -48,6 +49,7 @@ pub use metadata::ObjectMeta;
 pub use path::{FieldPath, Segment};
 pub use port::Port;
 pub use resource::{DEFAULT_NAMESPACE, ObjectRef, Resource, Spec};
+pub use schema::{definition, schema};
 pub use selector::{LabelSelector, PolicyTargetReference, WorkloadSelector};
 pub use string_match::StringMatch;
 

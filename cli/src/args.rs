@@ -54,6 +54,9 @@ pub(crate) enum Verb {
     Delete(Delete),
     /// Check resources without a server
     Validate(Files),
+    /// What a Kubernetes cluster needs to run discovery: manifests, printed
+    #[command(subcommand)]
+    Manifest(Manifest),
     /// Redirection of this host: what it would be, is, and whether both agree
     #[command(subcommand)]
     Redirect(Redirect),
@@ -83,6 +86,51 @@ pub(crate) enum Verb {
         /// Verb, or `exit-codes`
         topic: Vec<String>,
     },
+}
+
+/// `hawser manifest`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Manifest {
+    /// Print everything, for `kubectl apply -f -`
+    Generate(Generate),
+    /// Print only the definitions of Istio's kinds
+    Crds(Present),
+}
+
+/// Definitions that are not to be touched.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Present {
+    /// What `kubectl get crd -o name` says, in a file or `-` for stdin: kinds that are there are left as they are
+    #[arg(long, value_name = "FILE")]
+    pub(crate) present: Option<PathBuf>,
+}
+
+/// `hawser manifest generate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Generate {
+    #[command(flatten)]
+    pub(crate) definitions: Present,
+    /// Leave out the definitions of Istio's kinds
+    #[arg(long, conflicts_with = "present")]
+    pub(crate) without_crds: bool,
+    /// Where discovery runs
+    #[arg(long, default_value = "hawser-system")]
+    pub(crate) namespace: String,
+    /// Its image
+    #[arg(long, default_value = concat!("hawser-discovery:", env!("CARGO_PKG_VERSION")))]
+    pub(crate) image: String,
+    /// host:port at which hosts outside of the cluster reach discovery, for join tokens; may be given several times
+    #[arg(long)]
+    pub(crate) advertise: Vec<String>,
+    /// Trust domain of every identity; fixed at the first start
+    #[arg(long, default_value = "cluster.local")]
+    pub(crate) trust_domain: String,
+    /// Room for its store
+    #[arg(long, default_value = "1Gi")]
+    pub(crate) storage: String,
+    /// Let it read the secrets of the root namespace, which name further clusters
+    #[arg(long)]
+    pub(crate) remote_clusters: bool,
 }
 
 /// `hawser token`.

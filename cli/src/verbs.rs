@@ -4,6 +4,7 @@ mod config;
 mod explain;
 mod get;
 mod host;
+mod manifest;
 mod mesh;
 mod registries;
 mod status;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Verb::Hosts(hosts) => mesh::hosts(socket, format, hosts).await,
         Verb::Apply(apply) => config::apply(socket, format, apply).await,
         Verb::Delete(delete) => config::delete(socket, format, delete).await,
+        Verb::Manifest(manifest) => manifest::run(format, &manifest),
         Verb::Validate(files) => config::validate(format, &files.files),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hawser", &mut std::io::stdout());

@@ -312,7 +312,9 @@ async fn ten_thousand_pods_are_known_soon_at_little_cost_and_a_pods_readiness_at
         let turned = |endpoints: Vec<hawser_discovery::registry::model::Endpoint>| {
             endpoints.len() == EACH && endpoints.iter().filter(|e| e.health != Health::Healthy).count() == 1
         };
-        let seen = snapshots.wait_for(|snapshot| turned(snapshot.definitions(&host).iter().flat_map(|state| state.endpoints()).collect()));
+        let seen = snapshots.wait_for(|snapshot| {
+            turned(snapshot.definitions(&host).iter().flat_map(|state| state.endpoints()).collect())
+        });
         tokio::time::timeout(Duration::from_secs(10), seen).await.expect("in time").unwrap();
         times.push(began.elapsed());
         // Not in step with the pause between snapshots.

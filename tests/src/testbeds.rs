@@ -1,5 +1,5 @@
-//! Programs of others that judge ours: Envoy and gRPC's Python client from the ordinary package index, Consul from a
-//! release of Debian that has it; kept in `target/testbeds`.
+//! Programs of others that judge ours: Envoy and gRPC's Python client from the ordinary package index, Consul and etcd from
+//! releases of Debian that have them; kept in `target/testbeds`. A Kubernetes API server is in neither: who has one names it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,8 @@ impl Testbed {
 
 /// The Debian release whose package archive holds Consul.
 const CONSUL_RELEASE: &str = "bullseye";
+/// The one whose etcd is new enough for Kubernetes.
+const ETCD_RELEASE: &str = "trixie";
 
 /// A Consul server's program: that of `HAWSER_TEST_CONSUL`, or the one in `target/testbeds`, fetched if it is missing. The
 /// package is taken apart beside the system, which is not touched.
@@ -77,24 +79,45 @@ const CONSUL_RELEASE: &str = "bullseye";
 /// # Errors
 /// If it can't be had; says what is missing.
 pub fn consul() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("HAWSER_TEST_CONSUL") {
+    provided("HAWSER_TEST_CONSUL", "consul", "consul", CONSUL_RELEASE)
+}
+
+/// An etcd's program: that of `HAWSER_TEST_ETCD`, or the one in `target/testbeds`, fetched as Consul is.
+///
+/// # Errors
+/// If it can't be had; says what is missing.
+pub fn etcd() -> Result<PathBuf> {
+    provided("HAWSER_TEST_ETCD", "etcd", "etcd-server", ETCD_RELEASE)
+}
+
+/// The programs of a Kubernetes API server and of its controllers, from `HAWSER_TEST_KUBE_APISERVER` and
+/// `HAWSER_TEST_KUBE_CONTROLLER_MANAGER`; none if they are not named.
+pub fn kubernetes() -> Option<(PathBuf, PathBuf)> {
+    let named = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    Some((named("HAWSER_TEST_KUBE_APISERVER")?, named("HAWSER_TEST_KUBE_CONTROLLER_MANAGER")?))
+}
+
+/// A program that a variable names, or that a package of a Debian release holds.
+fn provided(variable: &str, name: &str, package: &str, release: &str) -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os(variable) {
         return Ok(program.into());
     }
-    let dir = programs::source_root().join("target/testbeds/consul");
+    let dir = programs::source_root().join("target/testbeds").join(name);
     std::fs::create_dir_all(&dir)?;
-    let program = dir.join("root/usr/bin/consul");
+    let program = dir.join("root/usr/bin").join(name);
     let lock = std::fs::File::create(dir.join("lock"))?;
     lock.lock().context("waiting for the test bed's lock")?;
     if !program.is_file() {
-        let cure = "Consul comes from a Debian package; on another system name a program of it in HAWSER_TEST_CONSUL";
-        fetch(&dir, "consul").context(cure)?;
+        fetch(&dir, package, release).with_context(|| {
+            format!("{name} comes from a Debian package; on another system name a program of it in {variable}")
+        })?;
         ensure!(program.is_file(), "the package holds no {}", program.display());
     }
     Ok(program)
 }
 
 /// Fetches a package of another release into a directory, with lists of its own, from the archive that this machine uses.
-fn fetch(dir: &Path, package: &str) -> Result<()> {
+fn fetch(dir: &Path, package: &str, release: &str) -> Result<()> {
     let targets = ["indextargets", "--format", "$(SITE)", "Created-By: Packages"];
     let sites =
         output("apt-get", &targets.map(OsStr::new), dir, None).context("apt-get is missing or knows no archive")?;
@@ -103,7 +126,7 @@ fn fetch(dir: &Path, package: &str) -> Result<()> {
         std::fs::create_dir_all(dir.join(folder))?;
     }
     let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    std::fs::write(dir.join("sources.list"), format!("deb [signed-by={keyring}] {site} {CONSUL_RELEASE} main\n"))?;
+    std::fs::write(dir.join("sources.list"), format!("deb [signed-by={keyring}] {site} {release} main\n"))?;
     let here = dir.display();
     let config = format!(
         "Dir::Etc::sourcelist \"{here}/sources.list\";\nDir::Etc::sourceparts \"-\";\nDir::State::lists \"{here}/lists\";\n\

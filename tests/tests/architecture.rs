@@ -37,7 +37,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("hawser-agent", &["hawser-xds", "hawser-api", "hawser-daemon", "hawser-sockets"]),
     ("hawser-cli", &["hawser-api"]),
 ];
-const MAY_KNOW_ALL: [&str; 3] = ["hawser-tests", "hawser-benches", "xtask"];
+const MAY_KNOW_ALL: [&str; 4] = ["hawser-tests", "hawser-kube-double", "hawser-benches", "xtask"];
 
 #[test]
 fn arrows_point_one_way() {

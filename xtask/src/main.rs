@@ -7,6 +7,7 @@
 mod dist;
 mod docs;
 mod fuzz;
+mod kubernetes;
 mod release;
 mod tools;
 
@@ -29,7 +30,8 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
-    /// Install what the tests need where that is possible, then run every test
+    /// Install what the tests need where that is possible, then run every test; `test kubernetes-real` asks a real
+    /// Kubernetes API server what its double is asked
     Test {
         /// Handed on to cargo test
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -89,12 +91,17 @@ fn run(task: Task) -> Result<()> {
             }
             must(demo)
         }
+        Task::Test { args } if args.first().is_some_and(|a| a == "kubernetes-real") => kubernetes::run(&args[1..]),
         Task::Test { args } => {
             tools::install(tools::TEST)?;
             cargo(&["build", "--workspace", "--bins"])?;
             let mut all = vec!["test", "--workspace"];
             all.extend(args.iter().map(String::as_str));
-            cargo(&all)
+            cargo(&all)?;
+            if let Some(sentence) = kubernetes::missing() {
+                println!("{sentence}");
+            }
+            Ok(())
         }
         Task::Fuzz { args } => fuzz::run(&args),
         Task::Bench { args } => {

@@ -166,7 +166,7 @@ async fn a_cluster_says_itself_which_of_its_pods_back_a_service_and_selectors_ta
     events.send((id(Kubernetes), vec![Event::Ended])).await.unwrap();
     let snapshot = until(&mut snapshots, |s| s.registries.len() == 1).await;
     assert_eq!((snapshot.workload_count(), snapshot.configs.len()), (1, 0));
-    assert!(snapshot.service(&REVIEWS.parse().unwrap()).is_none(), "nothing of the cluster is left");
+    assert!(snapshot.definitions(&REVIEWS.parse().unwrap()).is_empty(), "nothing of the cluster is left");
 }
 
 #[tokio::test]

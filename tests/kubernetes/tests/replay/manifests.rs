@@ -1,0 +1,129 @@
+//! What `hawser manifest generate` prints, given to the server: definitions that take what Istio's take, and rights that
+//! are enough.
+
+use hawser_api::istio::{Kind, definition};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, until};
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+async fn defined() -> Cluster {
+    let cluster = Cluster::start().await;
+    for kind in Kind::ALL {
+        cluster.make(DEFINITIONS, definition(kind)).await;
+    }
+    for kind in Kind::ALL {
+        for version in kind.versions() {
+            let list = format!("/apis/{}/{version}/{}", kind.group(), kind.plural());
+            until("a kind is served", async || {
+                (cluster.ask("GET", &list, Value::Null).await.status == 200).then_some(())
+            })
+            .await;
+        }
+    }
+    cluster
+}
+
+fn documents(file: &str) -> Vec<Value> {
+    let path = format!("{}/../../api/tests/conformance/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    // Some parsers take an address that ends with a colon for a key.
+    let text = text.replace("001:db8::]", "\"001:db8::\"]");
+    serde_saphyr::from_multiple::<Value>(&text).unwrap().into_iter().filter(|d| d.is_object()).collect()
+}
+
+#[tokio::test]
+async fn definitions_take_what_istio_takes_and_keep_every_field() {
+    let cluster = defined().await;
+    cluster.namespace("w").await;
+    let mut taken = 0;
+    for file in ["destinationrule-valid.yaml", "serviceentry-valid.yaml", "workloadentry-valid.yaml"] {
+        for (at, mut document) in documents(file).into_iter().enumerate() {
+            let kind: Kind = document["kind"].as_str().unwrap().parse().unwrap();
+            let version = document["apiVersion"].as_str().unwrap().to_owned();
+            document["metadata"]["name"] = format!("d{at}").into();
+            document["metadata"]["namespace"] = "w".into();
+            let path = format!("/apis/{version}/namespaces/w/{}?fieldValidation=Strict", kind.plural());
+            let answer = cluster.ask("POST", &path, document.clone()).await;
+            assert_eq!(answer.status, 201, "{file} {at}: {}", answer.body);
+            assert_eq!(plain(&answer.body["spec"]), plain(&document["spec"]), "{file} {at}");
+            taken += 1;
+        }
+    }
+    assert!(taken >= 10, "only {taken} documents");
+}
+
+/// With numbers as they count: 5.0 is 5.
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(items) => items.iter().map(plain).collect(),
+        Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), plain(v))).collect::<serde_json::Map<_, _>>().into(),
+        other => other.clone(),
+    }
+}
+
+#[tokio::test]
+async fn what_no_field_has_and_what_is_of_another_type_is_refused() {
+    let cluster = defined().await;
+    cluster.namespace("w").await;
+    let entries = "/apis/networking.istio.io/v1/namespaces/w/workloadentries";
+    let entry = |spec: Value| json!({"apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry", "metadata": {"name": "x"}, "spec": spec});
+    let ask = async |spec: Value| cluster.ask("POST", &format!("{entries}?fieldValidation=Strict"), entry(spec)).await;
+    let unknown = ask(json!({"address": "10.0.0.1", "adress2": "x"})).await;
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.body["message"].as_str().unwrap().contains("unknown field \"spec.adress2\""), "{}", unknown.body);
+    let typed = ask(json!({"address": "10.0.0.1", "weight": "heavy"})).await;
+    assert_eq!((typed.status, &typed.body["details"]["causes"][0]["field"]), (422, &json!("spec.weight")));
+    let rules = "/apis/networking.istio.io/v1/namespaces/w/destinationrules";
+    let rule = json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "x"},
+        "spec": {"host": "a", "trafficPolicy": {"loadBalancer": {"simple": "FASTEST"}}}});
+    let word = cluster.ask("POST", rules, rule).await;
+    assert_eq!((word.status, &word.body["details"]["causes"][0]["reason"]), (422, &json!("FieldValueNotSupported")));
+}
+
+#[tokio::test]
+async fn the_printed_manifest_is_taken_and_its_rights_are_enough() {
+    let cluster = Cluster::start().await;
+    let path = format!("{}/../../packaging/kubernetes/discovery.yaml", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+        let part = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let plural = format!("{}s", part("/kind").to_lowercase());
+        let (version, namespace) = (part("/apiVersion"), part("/metadata/namespace"));
+        let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+        let space = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
+        let answer =
+            cluster.ask("POST", &format!("{root}{space}/{plural}?fieldValidation=Strict"), object.clone()).await;
+        assert_eq!(answer.status, 201, "{}: {}", part("/kind"), answer.body);
+    }
+    let token = cluster.token("hawser-system", "hawser-discovery", &[]).await;
+    let may = async |verb: &str, group: &str, resource: &str, namespace: &str| {
+        let review = json!({"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": {
+            "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": namespace}}});
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let answer = cluster.ask_as(Some(&token), "POST", path, "application/json", review).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        answer.body["status"]["allowed"] == true
+    };
+    until("its rights are known", async || may("list", "", "pods", "").await.then_some(())).await;
+    for (group, resource) in [
+        ("", "services"),
+        ("", "nodes"),
+        ("", "namespaces"),
+        ("discovery.k8s.io", "endpointslices"),
+        ("networking.istio.io", "virtualservices"),
+        ("security.istio.io", "peerauthentications"),
+        ("telemetry.istio.io", "telemetries"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ] {
+        for verb in ["get", "list", "watch"] {
+            assert!(may(verb, group, resource, "").await, "{verb} {resource}");
+        }
+        assert!(!may("update", group, resource, "").await && !may("delete", group, resource, "").await, "{resource}");
+    }
+    assert!(may("create", "authentication.k8s.io", "tokenreviews", "").await);
+    assert!(may("create", "", "events", "hawser-system").await && !may("create", "", "events", "default").await);
+    assert!(!may("list", "", "secrets", "istio-system").await && !may("list", "", "configmaps", "").await);
+}
