@@ -60,7 +60,7 @@ pub(super) fn assignment<'a>(
         preference => preference,
     };
     let mut localities: BTreeMap<(u32, &Locality), Vec<LbEndpoint>> = BTreeMap::new();
-    let mut elsewhere: BTreeMap<(u32, &Locality, Gateways), Vec<(Health, u32)>> = BTreeMap::new();
+    let mut elsewhere: BTreeMap<(u32, &Locality, Gateways), Behind> = BTreeMap::new();
     for instance in context.instances(state) {
         let workload = &instance.member.workload;
         if subset.is_some_and(|s| !selects(&s.labels, &workload.labels)) {
@@ -145,6 +145,8 @@ enum Way<'a> {
 }
 
 type Gateways = Vec<(IpAddr, u16)>;
+/// Health and weight of each instance that is behind a gateway.
+type Behind = Vec<(Health, u32)>;
 
 /// What is in the caller's network, or in that of all, is called by its address; what is behind gateways through one of them,
 /// if they can lead it on: they look at the server name of mTLS.
@@ -161,7 +163,7 @@ fn way<'a>(context: &Context<'_>, member: &'a Member, target: u16) -> Option<Way
 }
 
 /// A way into a network, for all that is behind it: it takes requests if something there does.
-fn through((address, port): (IpAddr, u16), behind: &[(Health, u32)]) -> LbEndpoint {
+fn through((address, port): (IpAddr, u16), behind: &Behind) -> LbEndpoint {
     let best = behind.iter().map(|(health, _)| *health).min().unwrap_or_default();
     let weight = behind.iter().filter(|(health, _)| *health == best).fold(0u32, |sum, (_, w)| sum.saturating_add(*w));
     let mtls = structure([("tlsMode", text("istio"))]);

@@ -281,7 +281,8 @@ impl Tables {
                     let said = key.rank == Rank::Kubernetes;
                     let takes = |m: &&Arc<Member>| {
                         let kind = m.id.registry.kind;
-                        !kind.is_outside() && !(said && kind == RegistryKind::Kubernetes && !convert::is_entry(&m.id))
+                        let listed = said && kind == RegistryKind::Kubernetes && !convert::is_entry(&m.id);
+                        !kind.is_outside() && !listed
                     };
                     let chosen = self.members.selected(namespace, selector);
                     chosen.into_iter().filter(takes).for_each(|m| add(m, index));

@@ -1,6 +1,6 @@
 //! An API server of a few lines, and what an adapter says of it.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)] // helpers of tests fail by panic
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
