@@ -82,7 +82,7 @@ async fn answer(double: &Double, request: Request<Incoming>) -> Result<String> {
         }
         ("POST", "/freeze") => double.freeze(),
         ("POST", "/thaw") => double.thaw(),
-        ("POST", "/stop") => double.stop(),
+        ("POST", "/stop") => double.stop().await,
         ("POST", "/start") => double.start_again().await?,
         ("POST", "/forget") => double.forget(),
         ("POST", "/break") => double.break_watches(),

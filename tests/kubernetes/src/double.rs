@@ -66,7 +66,7 @@ pub struct Double {
 
 impl Drop for Double {
     fn drop(&mut self) {
-        self.stop();
+        drop(self.close());
         self.world.abort();
     }
 }
@@ -323,12 +323,19 @@ impl Double {
         self.server.frozen.send_replace(false);
     }
 
-    /// Stops it as a kill would: connections break, new ones are refused.
-    pub fn stop(&self) {
-        if let Some(sockets) = locked(&self.sockets).take() {
-            sockets.abort();
-            self.server.run.send_modify(|run| *run += 1);
+    /// Stops it as a kill would: connections break, new ones are refused from then on.
+    pub async fn stop(&self) {
+        if let Some(sockets) = self.close() {
+            // Its end, by being aborted, is what was asked for.
+            let _ = sockets.await;
         }
+    }
+
+    fn close(&self) -> Option<JoinHandle<()>> {
+        let sockets = locked(&self.sockets).take()?;
+        sockets.abort();
+        self.server.run.send_modify(|run| *run += 1);
+        Some(sockets)
     }
 
     /// Starts it again where it was; what happened before it stopped is not known any more.
@@ -336,7 +343,7 @@ impl Double {
     /// # Errors
     /// If its address can't be had any more.
     pub async fn start_again(&self) -> Result<()> {
-        self.stop();
+        self.stop().await;
         self.server.store().forget();
         self.open(serve::bind(self.address).await?)
     }

@@ -138,7 +138,7 @@ async fn a_killed_server_breaks_all_and_comes_back_without_its_past() {
     let from = cluster.double().version();
     cluster.double().apply(&map("x")).unwrap();
     lines.event("ADDED").await;
-    cluster.double().stop();
+    cluster.double().stop().await;
     assert_eq!(lines.next().await, Line::Broken(String::new()));
     assert!(tokio::net::TcpStream::connect(cluster.double().address()).await.is_err(), "nobody listens");
     cluster.double().start_again().await.unwrap();
