@@ -101,7 +101,7 @@ fn a_workload_certificate_of_a_joined_host_opens_nothing() {
                 "\\0\\0\\0\\0\\0".to_owned()
             };
             let line = format!(
-                "printf '{body}' | curl -sk --http2 --max-time 3 --key {key} --cert {chain} -D - -o /dev/null \
+                "printf '{body}' | curl -sk --http2 --max-time 10 --key {key} --cert {chain} -D - -o /dev/null \
                  -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @- {url} || true"
             );
             vm.host.ok(&["sh", "-c", &line])
