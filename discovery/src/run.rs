@@ -123,19 +123,20 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         tokio::spawn(follow(files, events.clone(), drain.clone()));
     }
     let sources = Sources::default();
+    let accounts = Accounts::new(DEFAULT_AUDIENCE);
+    ads.trust(accounts.clone());
     outside.start(registries::Started {
         settings: &settings,
         data_dir: &args.data_dir,
         discovery_selectors: &mesh_config.discovery_selectors,
         interest: ads.interest(),
         sources: &sources,
+        accounts: &accounts,
         events,
         drain: drain.clone(),
     });
     let host_service =
         HostServer::new(HostService::new(hosts.clone(), ads.clone())).max_decoding_message_size(HOST_MESSAGE);
-    let accounts = Accounts::new(DEFAULT_AUDIENCE);
-    ads.trust(accounts.clone());
     let certificates = IstioCertificateServiceServer::new(CertificateService::new(
         authority.clone(),
         accounts.clone(),

@@ -20,7 +20,7 @@ use hawser_mesh::{
     Event, Gateway, Health, Hostname, Locality, Location, Nearness, Object, ObjectKey, Protocol, Publisher,
     RegistryAdapter as _, RegistryId, RegistryKind, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey,
 };
-use hawser_registry_kubernetes::{Entry, KubernetesAdapter, Mesh, Registrar, Remote, Settings};
+use hawser_registry_kubernetes::{Entry, KubernetesAdapter, Mesh, Registrar, Remote, Settings, Tokens};
 use hawser_registry_source::Context;
 use hawser_xds::{Source as _, TypeUrl};
 use prost::Message as _;
@@ -259,6 +259,8 @@ impl Registrar for Nobody {
     }
 
     fn remove(&self, _: &RegistryId) {}
+
+    fn vouch(&self, _: &str, _: Option<Tokens>) {}
 }
 
 /// Memory of this process, in MiB.

@@ -30,6 +30,8 @@ const MOST_REVIEWS: usize = 32;
 /// How long a caller waits for its turn and the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_REASON: usize = 200;
+/// What Istio's agents call a cluster that nobody has named.
+const UNNAMED: &str = "Kubernetes";
 
 /// A service account that was proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,9 +242,10 @@ impl Accounts {
 
     fn cluster(&self, named: Option<&str>) -> Result<(Arc<str>, Arc<dyn Reviewer>), Unproved> {
         let clusters = self.inner.clusters.lock();
-        let name = match named {
+        let primary = clusters.primary.as_deref();
+        let name = match named.filter(|name| *name != UNNAMED || clusters.all.contains_key(*name)) {
             Some(name) => name,
-            None => clusters.primary.as_deref().ok_or(Unproved::NoCluster)?,
+            None => primary.ok_or(Unproved::NoCluster)?,
         };
         let found = clusters.all.get_key_value(name);
         let (name, reviewer) = found.ok_or_else(|| match clusters.all.is_empty() {
@@ -443,6 +446,7 @@ mod tests {
         let unknown = accounts.prove(&token, Some("two"), at(NOW)).await;
         assert_eq!(unknown, Err(Unproved::UnknownCluster("two".into())));
         assert!(accounts.prove(&token, Some("one"), at(NOW)).await.is_ok());
+        assert!(accounts.prove(&token, Some("Kubernetes"), at(NOW)).await.is_ok(), "as a cluster without a name is called");
         accounts.leave("one");
         assert_eq!(accounts.prove(&token, Some("one"), at(NOW)).await, Err(Unproved::NoCluster));
         assert_eq!(accounts.prove(&token, None, at(NOW)).await, Err(Unproved::NoCluster));

@@ -15,11 +15,12 @@ use hawser_daemon::drain;
 use hawser_mesh::{Hostname, Publisher, RegistryAdapter, RegistryId};
 use hawser_registry_consul::ConsulAdapter;
 use hawser_registry_http::{DnsSrv, FileSd, HttpSd, Mesh, Source, TargetsAdapter};
-use hawser_registry_kubernetes::KubernetesAdapter;
+use hawser_registry_kubernetes::{KubernetesAdapter, Tokens};
 use hawser_registry_source::{Context, Interest};
 use serde::Deserialize;
 
 use super::follow;
+use crate::identity::accounts::{Accounts, NoReview, Review, Reviewer};
 use crate::registry::{EventSender, Settings};
 use crate::sources::Sources;
 
@@ -52,6 +53,7 @@ pub(super) struct Started<'a> {
     pub(super) discovery_selectors: &'a [MeshLabelSelector],
     pub(super) interest: Interest,
     pub(super) sources: &'a Sources,
+    pub(super) accounts: &'a Accounts,
     pub(super) events: EventSender,
     pub(super) drain: drain::Watch,
 }
@@ -164,6 +166,7 @@ struct Registrar {
     states: PathBuf,
     interest: Interest,
     sources: Sources,
+    accounts: Accounts,
     events: EventSender,
 }
 
@@ -176,6 +179,24 @@ impl hawser_registry_kubernetes::Registrar for Registrar {
 
     fn remove(&self, id: &RegistryId) {
         self.sources.remove(id);
+    }
+
+    fn vouch(&self, cluster: &str, tokens: Option<Tokens>) {
+        match tokens {
+            Some(tokens) => self.accounts.follow(cluster, Arc::new(Reviews(tokens))),
+            None => self.accounts.leave(cluster),
+        }
+    }
+}
+
+/// A cluster's API server, asked about tokens.
+struct Reviews(Tokens);
+
+#[tonic::async_trait]
+impl Reviewer for Reviews {
+    async fn review(&self, token: &str, audience: &str) -> Result<Review, NoReview> {
+        let status = self.0.review(token, audience).await.map_err(NoReview)?;
+        serde_json::from_value(status).map_err(|_| NoReview("its answer is no TokenReview".to_owned()))
     }
 }
 
@@ -193,6 +214,7 @@ impl Started<'_> {
             states: self.data_dir.join(STATES),
             interest: self.interest.clone(),
             sources: self.sources.clone(),
+            accounts: self.accounts.clone(),
             events: self.events.clone(),
         }
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Request, header};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -21,7 +22,8 @@ use crate::watch::Failure;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Time between two readings of credentials that do not work.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Largest refusal that is read.
+const JSON: &str = "application/json";
+/// Largest refusal that is read, and largest object.
 const REFUSAL: usize = 1 << 20;
 /// Largest kubeconfig.
 const MOST: u64 = 4 << 20;
@@ -77,15 +79,24 @@ impl Access {
 
     /// Asks for a path with its query. `meta`: of objects, this kind of `meta.k8s.io/v1` is enough.
     pub(crate) async fn get(&self, path: &str, meta: Option<&str>) -> Result<Body, Failure> {
-        let client = self.client().await?;
         let accept = match meta {
             Some(kind) => format!("application/json;as={kind};g=meta.k8s.io;v=v1,application/json"),
-            None => "application/json".to_owned(),
+            None => JSON.to_owned(),
         };
-        let request = Request::get(path)
-            .header(header::ACCEPT, accept)
+        self.send(Request::get(path).header(header::ACCEPT, accept), Body::empty()).await
+    }
+
+    /// Creates an object, in JSON, and says what became of it.
+    pub(crate) async fn post(&self, path: &str, object: Vec<u8>) -> Result<Bytes, Failure> {
+        let request = Request::post(path).header(header::ACCEPT, JSON).header(header::CONTENT_TYPE, JSON);
+        crate::watch::whole(self.send(request, Body::from(object)).await?, REFUSAL).await
+    }
+
+    async fn send(&self, request: http::request::Builder, body: Body) -> Result<Body, Failure> {
+        let client = self.client().await?;
+        let request = request
             .header(header::USER_AGENT, concat!("hawser-discovery/", env!("CARGO_PKG_VERSION")))
-            .body(Body::empty())
+            .body(body)
             .map_err(|error| Failure::Refused(error.to_string()))?;
         let answer = client.send(request).await.map_err(|error| failure(&error))?;
         let (head, body) = answer.into_parts();

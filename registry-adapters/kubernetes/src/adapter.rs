@@ -16,6 +16,7 @@ use crate::access::{Access, Source};
 use crate::clusters::{Kept, Memory};
 use crate::follow::{Cluster, Follower, Others};
 use crate::settings::Settings;
+use crate::tokens::Tokens;
 use crate::world::Selectors;
 
 /// What of the mesh decides what a cluster means.
@@ -55,6 +56,9 @@ pub trait Registrar: Send + Sync + fmt::Debug + 'static {
 
     /// A registry is no more.
     fn remove(&self, id: &RegistryId);
+
+    /// A cluster of this name can be asked about tokens; with nothing, no more.
+    fn vouch(&self, cluster: &str, tokens: Option<Tokens>);
 }
 
 /// A cluster by the name that an operator gave it.
@@ -112,6 +116,8 @@ impl KubernetesAdapter {
             Some(file) => Source::File { file: file.clone(), context: settings.context.clone() },
             None => Source::InCluster,
         };
+        let access = Arc::new(Access::new(source));
+        registrar.vouch(&name, Some(Tokens::new(access.clone())));
         let others = match settings.remote_clusters.disabled {
             true => None,
             false => {
@@ -120,7 +126,7 @@ impl KubernetesAdapter {
         };
         let secrets = settings.remote_clusters.namespace.clone().unwrap_or_else(|| mesh.root_namespace.clone());
         let cluster = Cluster {
-            access: Arc::new(Access::new(source)),
+            access,
             istio: !settings.ignore_istio,
             cluster_addresses: !settings.virtual_addresses,
             network: settings.network.clone(),
@@ -193,6 +199,7 @@ impl Others for Running {
         let before: Vec<String> = self.running.keys().cloned().collect();
         for name in before.iter().filter(|name| !wanted.contains_key(*name) && !keep(name)) {
             tracing::info!(cluster = name, "cluster is no longer followed: no secret names it");
+            self.remotes.registrar.vouch(name, None);
             if let Some(remote) = self.running.remove(name) {
                 // There is room for one word, and nobody says another.
                 let _ = remote.end.try_send(());
@@ -230,6 +237,7 @@ impl Running {
         let id = other_id(&own, name);
         let (kubeconfig, source) = watch::channel(kept.as_ref().map(|kept| kept.kubeconfig.clone()));
         let access = Arc::new(Access::new(Source::Kept(source)));
+        registrar.vouch(name, Some(Tokens::new(access.clone())));
         let (end, mut ended) = mpsc::channel(1);
         let cluster = Cluster {
             access: access.clone(),

@@ -13,9 +13,11 @@ mod follow;
 mod name;
 mod probe;
 mod settings;
+mod tokens;
 mod watch;
 mod wire;
 mod world;
 
 pub use adapter::{Entry, KubernetesAdapter, Mesh, Refusal, Registrar};
 pub use settings::{Remote, Settings, SettingsError};
+pub use tokens::Tokens;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hawser_mesh::{Event, Object, ObjectKey, Publisher, RegistryAdapter as _, RegistryId, Workload};
-use hawser_registry_kubernetes::{Entry, KubernetesAdapter, Mesh, Registrar, Settings};
+use hawser_registry_kubernetes::{Entry, KubernetesAdapter, Mesh, Registrar, Settings, Tokens};
 use hawser_registry_source::{Context, Handle};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -279,6 +279,7 @@ pub(crate) struct Registered {
     events: mpsc::Sender<(RegistryId, Vec<Event>)>,
     states: PathBuf,
     pub(crate) handles: Mutex<BTreeMap<String, Handle>>,
+    pub(crate) tokens: Mutex<BTreeMap<String, Tokens>>,
 }
 
 impl Registrar for Registered {
@@ -290,6 +291,13 @@ impl Registrar for Registered {
 
     fn remove(&self, id: &RegistryId) {
         self.handles.lock().remove(&id.to_string());
+    }
+
+    fn vouch(&self, cluster: &str, tokens: Option<Tokens>) {
+        match tokens {
+            Some(tokens) => drop(self.tokens.lock().insert(cluster.to_owned(), tokens)),
+            None => drop(self.tokens.lock().remove(cluster)),
+        }
     }
 }
 
@@ -307,7 +315,7 @@ impl Follower {
         std::fs::write(&file, server.kubeconfig()).unwrap();
         let settings = Settings { kubeconfig: Some(file), ..settings };
         let (sender, events) = mpsc::channel(64);
-        let registrar = Arc::new(Registered { events: sender, states: dir.to_owned(), handles: Mutex::default() });
+        let registrar = Arc::new(Registered { events: sender, states: dir.to_owned(), handles: Mutex::default(), tokens: Mutex::default() });
         let entry = Entry { name: "main".to_owned(), settings };
         let id = entry.registries(dir).remove(0);
         let (publisher, context) = registrar.register(&id);
