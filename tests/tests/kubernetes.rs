@@ -32,8 +32,7 @@ impl Cluster {
         let address = self.host.v4().to_string();
         let (listen, kubeconfig) = (format!("{address}:6443"), self.kubeconfig.clone());
         let args = ["--listen", &listen, "--name", &address, "--kubeconfig", &kubeconfig, "--apply", objects];
-        let mut server =
-            self.host.spawn("kube", &[&["hawser-kube-double"], &args[..], &["--no-kubelet"]].concat())?;
+        let mut server = self.host.spawn("kube", &[&["hawser-kube-double"], &args[..], &["--no-kubelet"]].concat())?;
         server.says("ready", Duration::from_secs(10))?;
         self.server = Some(server);
         Ok(())
@@ -65,7 +64,9 @@ fn a_pod_and_a_joined_host_serve_one_name_and_an_api_server_that_is_gone_takes_n
         let kubeconfig = &cluster.kubeconfig;
         std::fs::write(
             &file,
-            format!("registries:\n- name: main\n  kubernetes: {{kubeconfig: {kubeconfig:?}, remoteClusters: {{disabled: true}}}}\n"),
+            format!(
+                "registries:\n- name: main\n  kubernetes: {{kubeconfig: {kubeconfig:?}, remoteClusters: {{disabled: true}}}}\n"
+            ),
         )?;
         let mut mesh = Mesh::start_with(&mut lab, &["--registries", &file.display().to_string()])?;
         let caller = Member::joined(&mut lab, &mesh, "caller", "productpage", "v1")?;

@@ -446,7 +446,10 @@ mod tests {
         let unknown = accounts.prove(&token, Some("two"), at(NOW)).await;
         assert_eq!(unknown, Err(Unproved::UnknownCluster("two".into())));
         assert!(accounts.prove(&token, Some("one"), at(NOW)).await.is_ok());
-        assert!(accounts.prove(&token, Some("Kubernetes"), at(NOW)).await.is_ok(), "as a cluster without a name is called");
+        assert!(
+            accounts.prove(&token, Some("Kubernetes"), at(NOW)).await.is_ok(),
+            "as a cluster without a name is called"
+        );
         accounts.leave("one");
         assert_eq!(accounts.prove(&token, Some("one"), at(NOW)).await, Err(Unproved::NoCluster));
         assert_eq!(accounts.prove(&token, None, at(NOW)).await, Err(Unproved::NoCluster));

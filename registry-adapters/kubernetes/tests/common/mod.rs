@@ -315,7 +315,12 @@ impl Follower {
         std::fs::write(&file, server.kubeconfig()).unwrap();
         let settings = Settings { kubeconfig: Some(file), ..settings };
         let (sender, events) = mpsc::channel(64);
-        let registrar = Arc::new(Registered { events: sender, states: dir.to_owned(), handles: Mutex::default(), tokens: Mutex::default() });
+        let registrar = Arc::new(Registered {
+            events: sender,
+            states: dir.to_owned(),
+            handles: Mutex::default(),
+            tokens: Mutex::default(),
+        });
         let entry = Entry { name: "main".to_owned(), settings };
         let id = entry.registries(dir).remove(0);
         let (publisher, context) = registrar.register(&id);
