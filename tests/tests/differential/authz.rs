@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 use crate::Side;
 use crate::message::{Body, Head};
-use crate::net::LIMIT;
+use crate::net::IDLE;
 use crate::seen::{fields, text};
 use crate::server::Requests;
 use crate::stream::Stream;
@@ -62,7 +62,7 @@ impl Authz {
         thread::Builder::new().spawn(move || {
             for stream in http.incoming().flatten() {
                 let Ok(peer) = stream.peer_addr() else { continue };
-                let _ = stream.set_read_timeout(Some(4 * LIMIT));
+                let _ = stream.set_read_timeout(Some(IDLE));
                 let _ = stream.set_nodelay(true);
                 let serving = serving.clone();
                 thread::spawn(move || serving.http(Stream::plain(stream), peer.ip()));

@@ -13,6 +13,9 @@ use socket2::{Domain, Socket, Type};
 
 /// Nobody here waits longer for anything.
 pub(crate) const LIMIT: Duration = Duration::from_secs(8);
+/// How long a server waits for bytes. No test lasts so long: a server that closes what is idle closes it while a proxy
+/// sends the next request on it, once in many runs.
+pub(crate) const IDLE: Duration = Duration::from_secs(1_800);
 
 /// The mark of what clients send: proxies send without.
 pub(crate) const MARK: u32 = 77;

@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 
 use crate::case::Case;
 use crate::message::{Body, Head};
-use crate::net::LIMIT;
+use crate::net::IDLE;
 use crate::seen::{body_lines, fields, text as text_of};
 use crate::stream::Stream;
 use crate::text::{self, Lines, Step};
@@ -98,7 +98,7 @@ impl Lane {
         let accept = move || {
             for stream in listener.incoming().flatten() {
                 let Ok(peer) = stream.peer_addr() else { continue };
-                let _ = stream.set_read_timeout(Some(2 * LIMIT));
+                let _ = stream.set_read_timeout(Some(IDLE));
                 let _ = stream.set_nodelay(true);
                 let (lane, side) = (lane.clone(), side(peer.ip()));
                 small(move || lane.connection(Stream::plain(stream), side, server));
