@@ -173,7 +173,8 @@ fn to_listener(family: Family, on_failure: OnProxyFailure) -> Chain {
         let goes_on = [&tcp[..], &[Match::Syn(Equality::IsNot)]].concat();
         rules.push(Rule::new("to the proxy", goes_on, vec![to_proxy.clone(), Action::Accept]));
         // From a port that was used a moment ago, the kernel leads it to the connection that it remembers (TIME-WAIT)
-        // where nobody listens any more, and from there to whoever listens on the port: the application.
+        // where nobody listens any more, and from there to whoever listens on the port: the application. (A SYN that is
+        // said again before the handshake is over is lost here too: its answer is said again without it.)
         rules.push(Rule::new("to the proxy, if it is there", tcp, vec![to_proxy]));
         let there = vec![Match::Syn(Equality::Is), Match::Transparent, Match::WholeSocket];
         rules.push(Rule::new("it is", there, vec![Action::Accept]));

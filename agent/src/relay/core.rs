@@ -318,7 +318,11 @@ impl Core {
         let mut resources = Vec::new();
         let mut removed = Vec::new();
         if asked.wildcard {
-            let has = |resource: &Arc<Resource>| subscription.held.get(&resource.name) == Some(&resource.version);
+            // What the cache lost of it is newer than what the cache has.
+            let has = |resource: &Arc<Resource>| {
+                let held = subscription.held.get(&resource.name);
+                held == Some(&resource.version) || subscription.unkept.contains(&resource.name)
+            };
             resources.extend(kept.all(ty).into_iter().filter(|resource| !has(resource)));
             if undecided && resources.is_empty() {
                 subscription.wildcard_waiting = Some(now);

@@ -196,6 +196,16 @@ fn what_a_client_has_and_the_cache_lost_is_asked_for_once_more() {
 }
 
 #[test]
+fn what_a_client_has_is_not_taken_back_to_what_the_cache_was_left_with() {
+    let (mut core, kept, now) = (Core::new(), Memory::with(&["good", "stale", "new"]), Instant::now());
+    core.on_away(&kept, now);
+    let mut all = subscribe(&["*"]);
+    all.initial_resource_versions = [("good", "1"), ("stale", "2")].map(|(n, v)| (n.to_owned(), v.to_owned())).into();
+    let acts = core.on_request(all, &kept, now).unwrap();
+    assert_eq!(names(down(&acts)), ["new"]);
+}
+
+#[test]
 fn a_client_that_asks_for_too_much_is_ended() {
     let (mut core, kept, now) = (Core::new(), Memory::default(), Instant::now());
     for index in 0..MOST_TYPES {
