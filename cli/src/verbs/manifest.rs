@@ -88,11 +88,9 @@ fn objects(generate: &Generate) -> Vec<Value> {
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(generate, NAME)}),
         cluster_role(),
         binding("ClusterRole", None, &generate.namespace),
-        role(&generate.namespace, &events()),
-        binding("Role", Some(&generate.namespace), &generate.namespace),
     ];
     if generate.remote_clusters {
-        all.push(role(ROOT, &json!([rule("", &["secrets"], &["get", "list", "watch"])])));
+        all.push(role(ROOT, &json!([rule("", &["secrets"], &READ)])));
         all.push(binding("Role", Some(ROOT), &generate.namespace));
     }
     all.extend([config_map(generate), volume(generate), service(generate), deployment(generate)]);
@@ -103,15 +101,15 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
 }
 
+/// How it reads.
+const READ: [&str; 2] = ["list", "watch"];
+
 /// What it reads of the whole cluster, and whose tokens it may ask about. It writes nothing there.
 fn cluster_role() -> Value {
-    const READ: [&str; 3] = ["get", "list", "watch"];
     let mut rules = vec![
         // Services and what is behind them; namespaces and nodes for their labels: network, region, zone.
         rule("", &["namespaces", "nodes", "pods", "services"], &READ),
         rule("discovery.k8s.io", &["endpointslices"], &READ),
-        // Which of Istio's kinds there are.
-        rule("apiextensions.k8s.io", &["customresourcedefinitions"], &READ),
         // Whose the token of a pod is.
         rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
     ];
@@ -122,11 +120,6 @@ fn cluster_role() -> Value {
     }
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": NAME, "labels": labels()},
         "rules": rules})
-}
-
-/// What it says about itself, in its own namespace.
-fn events() -> Value {
-    json!([rule("events.k8s.io", &["events"], &["create", "patch"]), rule("", &["events"], &["create", "patch"])])
 }
 
 fn role(namespace: &str, rules: &Value) -> Value {

@@ -82,17 +82,21 @@ pub struct KubernetesAdapter {
 }
 
 impl Entry {
-    /// The registries that this is: the cluster itself, and those of which it kept kubeconfigs when it was last heard.
-    /// Stored states are under `states`.
-    pub fn registries(&self, states: &Path) -> Vec<RegistryId> {
+    /// The registry that the cluster itself is.
+    pub fn id(&self) -> RegistryId {
+        id(&self.name)
+    }
+
+    /// Those of which it kept kubeconfigs when it was last heard, as stored under `states`.
+    pub fn remembered(&self, states: &Path) -> Vec<RegistryId> {
         let memory = Memory::new(Some(states), &self.name);
         let others = if self.settings.remote_clusters.disabled { Vec::new() } else { memory.names() };
-        std::iter::once(id(&self.name)).chain(others.iter().map(|other| other_id(&self.name, other))).collect()
+        others.iter().map(|other| other_id(&self.name, other)).collect()
     }
 }
 
 impl KubernetesAdapter {
-    /// An adapter of the first of [`Entry::registries`]; it starts the others itself, through the registrar.
+    /// An adapter of the cluster; it starts those that the cluster knows of itself, through the registrar.
     pub fn new(
         entry: Entry,
         mesh: Mesh,
@@ -142,7 +146,7 @@ impl KubernetesAdapter {
 
 impl RegistryAdapter for KubernetesAdapter {
     fn id(&self) -> RegistryId {
-        id(&self.entry.name)
+        self.entry.id()
     }
 
     async fn run(self, publisher: Publisher) {

@@ -160,7 +160,7 @@ impl Follower {
 
     fn watch(&self, tasks: &mut tokio::task::JoinSet<()>, sender: &mpsc::Sender<Message>, waker: &Waker) {
         fn at(path: &str) -> (Watched, Limits) {
-            (Watched::at(path), Limits::new(1))
+            (Watched::at(path), Limits::builtin())
         }
         let mut start = Start { tasks, access: &self.cluster.access, sender, waker };
         start.kind(at("/api/v1/namespaces"), Message::Namespaces);
@@ -177,7 +177,7 @@ impl Follower {
         if let Some(namespace) = &self.cluster.secrets {
             let path = format!("/api/v1/namespaces/{namespace}/secrets");
             let watched = Watched { places: vec![path], query: SELECTOR.to_owned() };
-            start.kind((watched, Limits::new(1)), Message::Secrets);
+            start.kind((watched, Limits::builtin()), Message::Secrets);
         }
     }
 

@@ -4,6 +4,7 @@
 //! server is. [`Machine`] decides without I/O what is asked next and what an answer means; [`run`] asks. Invariant: a
 //! list that is not complete is never said; what was said stays until the server itself says otherwise.
 
+mod absent;
 mod failure;
 mod lines;
 mod machine;

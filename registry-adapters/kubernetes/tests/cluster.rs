@@ -167,6 +167,28 @@ async fn refusals_while_a_server_starts_hold_up_nothing_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_answers_404_to_everything_takes_no_policy_away() {
+    let mut server = shop().await;
+    server.install(POLICIES);
+    server.state.set(POLICIES, policy("deny", json!({"action": "DENY", "rules": [{}]})));
+    let dir = tempfile::tempdir().unwrap();
+    let name = "AuthorizationPolicy shop/deny";
+    let mut follower = Follower::of(&server, dir.path(), Settings::default());
+    follower.until("synced", |f| f.synced.contains(MAIN) && f.has(MAIN, name)).await;
+    server.stop().await;
+    server.state.estrange(true);
+    server.go_on().await;
+    // Longer than a kind must be unknown to count as gone.
+    follower.listen(Duration::from_secs(8)).await;
+    assert!(follower.deletes == 0 && follower.has(MAIN, name) && follower.has(MAIN, WEB));
+    server.stop().await;
+    server.state.estrange(false);
+    server.go_on().await;
+    server.state.remove(POLICIES, "shop/deny");
+    follower.until("what goes is gone", |f| !f.has(MAIN, name)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resource_that_says_nonsense_is_told_and_its_last_good_version_stays() {
     let server = shop().await;
     server.install(POLICIES);

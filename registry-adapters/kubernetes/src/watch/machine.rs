@@ -22,6 +22,8 @@ pub(crate) enum Do {
     Stream { place: usize, cached: bool },
     /// A watch of what comes after `version`.
     Watch { place: usize, version: String },
+    /// Whether the server itself says that it has no such kind: whoever stands before it may know none at all.
+    Confirm,
     /// Nothing before this time.
     Wait(Instant),
 }
@@ -42,6 +44,8 @@ pub(crate) enum Change<T> {
 pub(crate) struct Limits {
     /// Places where the kind may be: versions of its group, the best first.
     pub(crate) places: usize,
+    /// A server need not have the kind.
+    pub(crate) optional: bool,
     /// Lists are asked for as streams until the server refuses one.
     pub(crate) streaming: bool,
     /// Silence of a watch after which it is not believed any more: servers send a bookmark each minute.
@@ -57,10 +61,16 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Of a kind that may be at so many places.
+    /// Of a kind that every server has.
+    pub(crate) fn builtin() -> Self {
+        Self { optional: false, ..Self::new(1) }
+    }
+
+    /// Of a kind that may be at so many places, or at none.
     pub(crate) fn new(places: usize) -> Self {
         Self {
             places,
+            optional: true,
             streaming: true,
             idle: Duration::from_secs(150),
             filling: Duration::from_secs(60),
@@ -94,6 +104,7 @@ pub(crate) struct Machine<T> {
     /// Places in a row that do not exist.
     missing: usize,
     absent: Option<Absent>,
+    confirm: bool,
     trouble: Option<(Instant, Failure)>,
     /// Answers that failed in a row; of them, those in which the store did not answer.
     failures: u32,
@@ -135,6 +146,7 @@ impl<T: Item> Machine<T> {
             known: false,
             missing: 0,
             absent: None,
+            confirm: false,
             trouble: None,
             failures: 0,
             storeless: 0,
@@ -151,6 +163,9 @@ impl<T: Item> Machine<T> {
                 return Do::Wait(at);
             }
             self.not_before = None;
+        }
+        if self.confirm {
+            return Do::Confirm;
         }
         (self.began, self.heard) = (Some(now), false);
         let place = self.place;
@@ -205,7 +220,8 @@ impl<T: Item> Machine<T> {
             return None;
         }
         if page.metadata.resource_version.is_empty() {
-            return self.failed(Failure::Unreadable("a list without a version".to_owned()), now);
+            self.failed(Failure::Unreadable("a list without a version".to_owned()), now);
+            return None;
         }
         Some(self.complete(items, page.metadata.resource_version))
     }
@@ -220,7 +236,8 @@ impl<T: Item> Machine<T> {
     /// A line of a watch came.
     pub(crate) fn line(&mut self, line: Line<T>, now: Instant) -> Option<Change<T>> {
         if let Line::Error(status) = &line {
-            return self.failed(Failure::of_status(status), now);
+            self.failed(Failure::of_status(status), now);
+            return None;
         }
         self.heard = true;
         self.answered();
@@ -278,24 +295,25 @@ impl<T: Item> Machine<T> {
     }
 
     /// There was no answer, or the watch broke off with a reason.
-    pub(crate) fn failed(&mut self, failure: Failure, now: Instant) -> Option<Change<T>> {
+    pub(crate) fn failed(&mut self, failure: Failure, now: Instant) {
         self.failures += 1;
+        self.confirm = false;
         match &failure {
-            Failure::NotFound(_) => return self.not_found(now),
+            Failure::NotFound(_) if self.limits.optional => return self.not_found(now),
             Failure::Gone(_) => {
                 self.phase = Phase::Begin;
                 // Once is how servers say it; again and again is not.
                 if self.failures > 1 {
                     self.pause(Duration::ZERO, now);
                 }
-                return None;
+                return;
             }
             Failure::Refused(_) if matches!(self.phase, Phase::Filling(_)) => {
                 self.streaming = false;
                 self.phase = Phase::Begin;
-                return None;
+                return;
             }
-            Failure::Refused(_) | Failure::Unreadable(_) => self.phase = Phase::Begin,
+            Failure::Refused(_) | Failure::Unreadable(_) | Failure::NotFound(_) => self.phase = Phase::Begin,
             Failure::Busy(..) => self.storeless += 1,
             Failure::Failed(_) if self.failures >= STUBBORN => self.phase = Phase::Begin,
             Failure::Denied(_) | Failure::Unauthorized(_) | Failure::Failed(_) | Failure::Unreachable(_) => {}
@@ -306,29 +324,40 @@ impl<T: Item> Machine<T> {
         self.pause(failure.wait(), now);
         let since = self.trouble.take().map_or(now, |(since, _)| since);
         self.trouble = Some((since, failure));
-        None
+    }
+
+    /// The server itself says that it has no such kind.
+    pub(crate) fn confirmed(&mut self, now: Instant) -> Option<Change<T>> {
+        self.confirm = false;
+        let absent = self.absent.as_mut()?;
+        absent.settled = true;
+        self.look_again(now);
+        Some(Change::Whole(Vec::new()))
     }
 
     /// The kind does not exist at this place, nor at the others?
-    fn not_found(&mut self, now: Instant) -> Option<Change<T>> {
+    fn not_found(&mut self, now: Instant) {
         self.phase = Phase::Begin;
         self.missing += 1;
         self.place = (self.place + 1) % self.limits.places.max(1);
         if self.missing < self.limits.places {
-            return None;
+            return;
         }
         (self.missing, self.failures, self.trouble) = (0, 0, None);
         let absent = self.absent.get_or_insert(Absent { since: now, rounds: 0, settled: false });
         absent.rounds += 1;
-        // A server that starts may not know of the kind yet.
-        let surely = absent.rounds >= ABSENT_ROUNDS && now - absent.since >= self.limits.absent_after;
-        let first = surely && !std::mem::replace(&mut absent.settled, surely);
-        if surely {
-            self.not_before = Some(now + self.limits.absent_poll.mul_f64(rand::random_range(0.8..1.2)));
+        if absent.settled {
+            self.look_again(now);
+        } else if absent.rounds >= ABSENT_ROUNDS && now - absent.since >= self.limits.absent_after {
+            self.confirm = true;
         } else {
+            // A server that starts may not know of the kind yet.
             self.not_before = Some(now + self.limits.absent_after / (ABSENT_ROUNDS - 1));
         }
-        first.then(|| Change::Whole(Vec::new()))
+    }
+
+    fn look_again(&mut self, now: Instant) {
+        self.not_before = Some(now + self.limits.absent_poll.mul_f64(rand::random_range(0.8..1.2)));
     }
 
     fn complete(&mut self, items: Vec<T>, version: String) -> Change<T> {

@@ -8,9 +8,9 @@ use http_body_util::BodyExt as _;
 use kube::client::Body;
 use tokio::sync::{mpsc, watch};
 
-use super::Failure;
 use super::lines::Lines;
 use super::machine::{Change, Do, Limits, Machine};
+use super::{Failure, absent};
 use crate::access::Access;
 use crate::wire::{Item, Line};
 
@@ -101,14 +101,18 @@ pub(crate) async fn run<T: Item, M>(
                 let path = list_path(&watched, place, token.as_deref(), cached);
                 let change = tokio::select! {
                     () = listener.closed() => return,
-                    page = page(&access, &path, T::METADATA_ONLY) => match page {
-                        Ok(page) => machine.page(page, Instant::now()),
-                        Err(failure) => machine.failed(failure, Instant::now()),
-                    },
+                    page = page(&access, &path, T::METADATA_ONLY) => page.map(|page| machine.page(page, Instant::now())),
                 };
-                if let Some(change) = change
-                    && listener.send(wrap(Said::Change(change))).await.is_err()
-                {
+                if !tell(change, &mut machine, &listener, &wrap).await {
+                    return;
+                }
+            }
+            Do::Confirm => {
+                let change = tokio::select! {
+                    () = listener.closed() => return,
+                    absent = absent::confirm(&access, &watched.places) => absent.map(|()| machine.confirmed(Instant::now())),
+                };
+                if !tell(change, &mut machine, &listener, &wrap).await {
                     return;
                 }
             }
@@ -119,7 +123,7 @@ pub(crate) async fn run<T: Item, M>(
                 }
             }
             Do::Watch { place, version } => {
-                let path = watch_path(&watched, place, &version);
+                let path = watch_path(&watched, place, &format!("resourceVersion={version}"));
                 if !follow(&access, &path, &mut machine, &mut waker, &listener, &wrap, &mut told).await {
                     return;
                 }
@@ -127,6 +131,23 @@ pub(crate) async fn run<T: Item, M>(
         }
         if was_absent && !machine.is_absent() {
             waker.arrived.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+/// Tells what came of a question; `false` if nobody listens any more.
+async fn tell<T: Item, M>(
+    change: Result<Option<Change<T>>, Failure>,
+    machine: &mut Machine<T>,
+    listener: &mpsc::Sender<M>,
+    wrap: &impl Fn(Said<T>) -> M,
+) -> bool {
+    match change {
+        Ok(Some(change)) => listener.send(wrap(Said::Change(change))).await.is_ok(),
+        Ok(None) => true,
+        Err(failure) => {
+            machine.failed(failure, Instant::now());
+            true
         }
     }
 }
@@ -141,7 +162,6 @@ async fn follow<T: Item, M>(
     wrap: &impl Fn(Said<T>) -> M,
     told: &mut Option<Failure>,
 ) -> bool {
-    let failed = |machine: &mut Machine<T>, failure| machine.failed(failure, Instant::now());
     let answer = tokio::select! {
         () = listener.closed() => return false,
         answer = tokio::time::timeout(HEAD, access.get(path, T::METADATA_ONLY.then_some("PartialObjectMetadata"))) => {
@@ -152,10 +172,8 @@ async fn follow<T: Item, M>(
         Ok(body) => body,
         Err(failure) => {
             access.failed(&failure);
-            return match failed(machine, failure) {
-                Some(change) => listener.send(wrap(Said::Change(change))).await.is_ok(),
-                None => true,
-            };
+            machine.failed(failure, Instant::now());
+            return true;
         }
     };
     machine.started();
@@ -198,7 +216,10 @@ async fn follow<T: Item, M>(
                     let over = matches!(line, Line::Error(_));
                     (machine.line(line, Instant::now()), over)
                 }
-                Err(why) => (failed(machine, Failure::Unreadable(why)), true),
+                Err(why) => {
+                    machine.failed(Failure::Unreadable(why), Instant::now());
+                    (None, true)
+                }
             };
             if let Some(change) = change
                 && listener.send(wrap(Said::Change(change))).await.is_err()
@@ -252,16 +273,10 @@ fn list_path(watched: &Watched, place: usize, token: Option<&str>, cached: bool)
 
 fn stream_path(watched: &Watched, place: usize, cached: bool) -> String {
     let version = if cached { "&resourceVersion=0" } else { "" };
-    format!(
-        "{}watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan{version}&allowWatchBookmarks=true&\
-         timeoutSeconds={}",
-        path(watched, place),
-        rand::random_range(LIFE)
-    )
+    watch_path(watched, place, &format!("sendInitialEvents=true&resourceVersionMatch=NotOlderThan{version}"))
 }
 
-fn watch_path(watched: &Watched, place: usize, version: &str) -> String {
-    let life = rand::random_range(LIFE);
-    let path = path(watched, place);
-    format!("{path}watch=true&resourceVersion={version}&allowWatchBookmarks=true&timeoutSeconds={life}")
+fn watch_path(watched: &Watched, place: usize, from: &str) -> String {
+    let (path, life) = (path(watched, place), rand::random_range(LIFE));
+    format!("{path}watch=true&{from}&allowWatchBookmarks=true&timeoutSeconds={life}")
 }

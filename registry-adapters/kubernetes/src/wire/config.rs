@@ -1,10 +1,8 @@
 //! Istio's resources: whole but for what nobody reads.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use hawser_api::istio::{ParseError, Resource};
-use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
@@ -91,31 +89,5 @@ impl Item for Config {
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    struct All;
-
-    impl<'de> Visitor<'de> for All {
-        type Value = BTreeMap<String, String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("annotations")
-        }
-
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(BTreeMap::new())
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut all = BTreeMap::new();
-            while let Some(key) = map.next_key::<String>()? {
-                if key == LAST_APPLIED {
-                    map.next_value::<IgnoredAny>()?;
-                } else {
-                    all.insert(key, map.next_value()?);
-                }
-            }
-            Ok(all)
-        }
-    }
-
-    deserializer.deserialize_any(All)
+    super::meta::some(deserializer, |key| key != LAST_APPLIED, usize::MAX)
 }

@@ -91,9 +91,17 @@ fn is_used(key: &str) -> bool {
     )
 }
 
-/// Reads what is used of annotations; the rest is never copied.
 fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    struct Used;
+    some(deserializer, is_used, LONGEST)
+}
+
+/// Reads what is used of annotations, of each so many bytes at most; the rest is never copied.
+pub(super) fn some<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    is_used: fn(&str) -> bool,
+    longest: usize,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Used(fn(&str) -> bool, usize);
 
     impl<'de> Visitor<'de> for Used {
         type Value = BTreeMap<String, String>;
@@ -107,11 +115,12 @@ fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<St
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let Self(is_used, longest) = self;
             let mut used = BTreeMap::new();
             while let Some(key) = map.next_key::<Text<'_>>()? {
                 if is_used(&key.0) {
                     let value = map.next_value::<Text<'_>>()?.0;
-                    let end = value.floor_char_boundary(LONGEST);
+                    let end = value.floor_char_boundary(longest);
                     used.insert(key.0.into_owned(), value[..end].to_owned());
                 } else {
                     map.next_value::<IgnoredAny>()?;
@@ -121,7 +130,7 @@ fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<St
         }
     }
 
-    deserializer.deserialize_any(Used)
+    deserializer.deserialize_any(Used(is_used, longest))
 }
 
 /// Text that is borrowed where that can be.

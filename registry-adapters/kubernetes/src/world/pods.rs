@@ -95,24 +95,19 @@ impl World {
         let health = State::of_pod(pod.readiness, pod.deleting).health(pod.readiness);
         let backed = self.backed(name, pod, health);
         let workload = Workload {
-            key: WorkloadKey { namespace: name.namespace.clone(), name: name.name.clone() },
-            addresses: [(self.network_of(name, pod), pod.addresses.to_vec())].into(),
-            ports: BTreeMap::new(),
+            addresses: [(self.network_of(pod), pod.addresses.to_vec())].into(),
             labels: pod.labels.clone(),
             // Without a name that callers can expect there is no mTLS.
             transport: if identity.is_some() { transport } else { Transport::Plaintext },
             identity,
             service_account: pod.account.clone(),
             locality: self.locality(name, pod),
-            weight: 0,
             health,
-            port_health: BTreeMap::new(),
             hawser: pod.sidecar == Sidecar::Hawser,
-            instance: None,
             node: Some(pod.node.clone()).filter(|node| !node.is_empty()),
-            group: None,
             services: backed.iter().map(|(host, _)| host.clone()).collect(),
             exceptions: backed.into_iter().filter_map(|(host, exception)| Some((host, exception?))).collect(),
+            ..Workload::new(WorkloadKey { namespace: name.namespace.clone(), name: name.name.clone() })
         };
         Some(vec![Object::Workload(Arc::new(workload))])
     }
@@ -136,7 +131,7 @@ impl World {
     }
 
     /// Which network a pod is in: its own label, its cluster's, the one that the cluster is said to be.
-    fn network_of(&self, _name: &Name, pod: &Pod) -> String {
+    fn network_of(&self, pod: &Pod) -> String {
         let root = self.namespaces.get(self.mesh.root_namespace.as_str());
         let said = pod.label(NETWORK).or_else(|| root?.label(NETWORK));
         said.map_or_else(|| self.network.clone(), str::to_owned)

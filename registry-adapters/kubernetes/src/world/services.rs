@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hawser_mesh::{
-    Gateway, Hostname, Location, Nearness, Object, Protocol, Resolution, ServicePort, Transport, Workload, WorkloadKey,
+    Gateway, Hostname, Location, Nearness, Object, Protocol, Resolution, ServicePort, Workload, WorkloadKey,
 };
 
 use super::World;
@@ -173,9 +173,6 @@ impl World {
         let by_name = self.slices_of(name).any(|slice| slice.by_name && !slice.endpoints.is_empty());
         let external = service.external_name.as_deref();
         let told = hawser_mesh::Service {
-            host: host.clone(),
-            namespace: name.namespace.to_string(),
-            name: name.name.to_string(),
             ports: ports.collect(),
             addresses: match self.cluster_addresses {
                 true => service.addresses.iter().map(|ip| (*ip).into()).collect(),
@@ -185,10 +182,10 @@ impl World {
             location: if external.is_some() { Location::External } else { Location::Internal },
             selector: service.selector.clone(),
             export_to: service.export_to.to_vec(),
-            subject_alt_names: Vec::new(),
             endpoints: external.map(|to| self.elsewhere(name, to)).into_iter().collect(),
             labels: service.labels.clone(),
             nearness: service.nearness,
+            ..hawser_mesh::Service::new(host.clone(), name.namespace.to_string(), name.name.to_string())
         };
         let mut objects = vec![Object::Service(Arc::new(told))];
         objects.extend(self.gateway(name, service).map(|gateway| Object::Gateway(Arc::new(gateway))));
@@ -243,23 +240,8 @@ impl World {
     /// Something that no mesh knows: it is spoken to as it listens.
     fn stranger(&self, name: &Name, key: &str, address: &str) -> Workload {
         Workload {
-            key: WorkloadKey { namespace: name.namespace.clone(), name: key.into() },
             addresses: [(String::new(), vec![address.to_owned()])].into(),
-            ports: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            identity: None,
-            service_account: String::new(),
-            locality: hawser_mesh::Locality::default(),
-            weight: 0,
-            health: hawser_mesh::Health::Healthy,
-            port_health: BTreeMap::new(),
-            transport: Transport::Plaintext,
-            hawser: false,
-            instance: None,
-            node: None,
-            group: None,
-            services: Vec::new(),
-            exceptions: BTreeMap::new(),
+            ..Workload::new(WorkloadKey { namespace: name.namespace.clone(), name: key.into() })
         }
     }
 }

@@ -52,6 +52,8 @@ struct Inner {
     log: Vec<(u64, String, Value)>,
     denied: BTreeSet<String>,
     no_streams: bool,
+    /// Somebody else answers, who knows nothing.
+    strange: bool,
     asked: Vec<String>,
 }
 
@@ -100,6 +102,10 @@ impl State {
         self.inner.lock().no_streams = true;
     }
 
+    pub(crate) fn estrange(&self, strange: bool) {
+        self.inner.lock().strange = strange;
+    }
+
     pub(crate) fn asked(&self) -> Vec<String> {
         self.inner.lock().asked.clone()
     }
@@ -109,8 +115,14 @@ impl State {
         let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
         let mut inner = self.inner.lock();
         inner.asked.push(request.to_owned());
+        if inner.strange {
+            return whole(404, "404 page not found\n".to_owned());
+        }
         if path == "/version" {
             return whole(200, "{}".to_owned());
+        }
+        if let Some(listing) = listing(path, inner.kinds.keys().map(String::as_str)) {
+            return whole(200, listing.to_string());
         }
         if inner.denied.contains(path) {
             return whole(
@@ -201,6 +213,20 @@ fn key(object: &Value) -> String {
         Some(namespace) => format!("{namespace}/{}", meta["name"].as_str().unwrap()),
         None => meta["name"].as_str().unwrap().to_owned(),
     }
+}
+
+/// Groups, or the kinds of one of their versions.
+fn listing<'a>(path: &str, kinds: impl Iterator<Item = &'a str>) -> Option<Value> {
+    let all = kinds.filter_map(|kind| kind.strip_prefix("/apis/")?.rsplit_once('/'));
+    if path == "/apis" {
+        let groups = all.filter_map(|(of, _)| of.split_once('/'));
+        let groups = groups.map(|(group, version)| json!({"name": group, "versions": [{"version": version}]}));
+        return Some(json!({"kind": "APIGroupList", "groups": groups.collect::<Vec<_>>()}));
+    }
+    let within =
+        all.filter(|(of, _)| path.strip_prefix("/apis/") == Some(*of)).map(|(_, plural)| json!({"name": plural}));
+    let within: Vec<Value> = within.collect();
+    (!within.is_empty()).then(|| json!({"kind": "APIResourceList", "resources": within}))
 }
 
 fn whole(status: u16, text: String) -> Response<BoxBody<Bytes, Infallible>> {
@@ -322,7 +348,7 @@ impl Follower {
             tokens: Mutex::default(),
         });
         let entry = Entry { name: "main".to_owned(), settings };
-        let id = entry.registries(dir).remove(0);
+        let id = entry.id();
         let (publisher, context) = registrar.register(&id);
         let mesh = Mesh {
             trust_domain: "cluster.local".parse().unwrap(),

@@ -86,7 +86,7 @@ fn a_server_that_refuses_streams_is_asked_for_pages_at_once() {
     let now = Instant::now();
     let mut machine: Machine<Config> = machine();
     machine.next(now);
-    assert!(machine.failed(failure("streaming-list/no-match"), now).is_none());
+    machine.failed(failure("streaming-list/no-match"), now);
     assert_eq!(machine.next(now), Do::List { place: 0, token: None, cached: false });
     assert_eq!(machine.trouble(), None);
 }
@@ -117,7 +117,7 @@ fn a_token_that_is_too_old_begins_the_list_anew_and_the_one_that_comes_with_it_i
     let first = r#"{"metadata":{"resourceVersion":"5","continue":"abc"},"items":[{"metadata":{"name":"a"}}]}"#;
     machine.page(serde_json::from_str(first).unwrap(), now);
     machine.next(now);
-    assert!(machine.failed(failure("gone/list-continue-restarted"), now).is_none());
+    machine.failed(failure("gone/list-continue-restarted"), now);
     assert_eq!(machine.next(now), Do::List { place: 0, token: None, cached: false });
     let whole = r#"{"metadata":{"resourceVersion":"9"},"items":[{"metadata":{"name":"b"}}]}"#;
     let change = machine.page(serde_json::from_str(whole).unwrap(), now);
@@ -210,7 +210,8 @@ fn objects_of_a_kind_that_is_deleted_go_one_by_one_and_the_kind_may_come_back() 
     for _ in 0..20 {
         match machine.next(now) {
             Do::Wait(at) => now = at,
-            _ => said.extend(machine.failed(failure("crd-deleted/list-after"), now)),
+            Do::Confirm => said.extend(machine.confirmed(now)),
+            _ => machine.failed(failure("crd-deleted/list-after"), now),
         }
         if machine.is_absent() {
             break;
@@ -229,10 +230,43 @@ fn objects_of_a_kind_that_is_deleted_go_one_by_one_and_the_kind_may_come_back() 
 fn a_kind_that_is_unknown_for_a_moment_loses_nothing() {
     let now = Instant::now();
     let mut machine: Machine<Config> = following(now);
-    assert!(machine.failed(failure("crd-deleted/list-after"), now).is_none());
-    assert!(machine.failed(failure("crd-deleted/list-after"), now).is_none());
-    assert!(machine.failed(failure("crd-deleted/list-after"), now + Duration::from_secs(1)).is_none());
+    for after in [0, 0, 1] {
+        machine.failed(failure("crd-deleted/list-after"), now + Duration::from_secs(after));
+        assert_ne!(machine.next(now), Do::Confirm);
+    }
     assert!(!machine.is_absent());
+}
+
+#[test]
+fn who_answers_404_to_everything_loses_nothing() {
+    // A kind that every server has is never absent.
+    let mut now = Instant::now();
+    let mut machine: Machine<Named> = Machine::new(Limits { streaming: false, ..Limits::builtin() });
+    let page = r#"{"metadata":{"resourceVersion":"9"},"items":[]}"#;
+    assert!(machine.page(serde_json::from_str(page).unwrap(), now).is_some());
+    for _ in 0..20 {
+        match machine.next(now) {
+            Do::Wait(at) => now = at,
+            Do::Confirm => panic!("it is there"),
+            _ => machine.failed(failure("crd-deleted/list-after"), now),
+        }
+    }
+    assert!(!machine.is_absent() && machine.trouble().is_some());
+    // Of others the server itself has to say it; who can't be asked is asked again, not at once.
+    let mut machine: Machine<Config> = following(now);
+    let mut asked = Vec::new();
+    while asked.len() < 2 {
+        match machine.next(now) {
+            Do::Wait(at) => now = at,
+            Do::Confirm => {
+                asked.push(now);
+                machine.failed(Failure::Unreadable("no list of groups".to_owned()), now);
+                assert!(matches!(machine.next(now), Do::Wait(_)));
+            }
+            _ => machine.failed(failure("crd-deleted/list-after"), now),
+        }
+    }
+    assert!(!machine.is_absent() && asked[1] > asked[0]);
 }
 
 #[test]
@@ -262,7 +296,7 @@ fn refusals_are_never_final_and_leave_what_was_said() {
     let mut machine: Machine<Config> = following(now);
     let denied = Failure::of_answer(403, None, br#"{"message":"workloadentries is forbidden","code":403}"#);
     for _ in 0..10 {
-        assert!(machine.failed(denied.clone(), now).is_none());
+        machine.failed(denied.clone(), now);
         let Do::Wait(at) = machine.next(now) else { panic!() };
         assert!(at - now <= Duration::from_secs(15));
         now = at;
