@@ -46,23 +46,18 @@ fn joined(group: &str, number: u8, version: &str, health: Health) -> Event {
     let ports: &[(&str, u16)] =
         if group == "ratings" { &[("plain", 9080), ("tcp-db", 3306)] } else { &[("http", 9080)] };
     Event::Upsert(Object::Workload(Arc::new(Workload {
-        key: WorkloadKey { namespace: "default".into(), name: format!("{group}-{number:08x}").into() },
         addresses: BTreeMap::from([(String::new(), vec![format!("10.0.0.{number}")])]),
         ports: ports.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect(),
         labels: [("app", group), ("version", version)].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
         identity: domain.workload("default", group).ok(),
         service_account: group.to_owned(),
         locality: Default::default(),
-        weight: 0,
         health,
-        port_health: BTreeMap::new(),
         transport: Transport::Mtls,
         hawser: true,
         instance: Some(InstanceRef { instance_id: format!("host-{number}").into(), workload_id: group.into() }),
-        node: None,
         group: Some(group.to_owned()),
-        services: Vec::new(),
-        exceptions: BTreeMap::new(),
+        ..Workload::new(WorkloadKey { namespace: "default".into(), name: format!("{group}-{number:08x}").into() })
     })))
 }
 

@@ -5,7 +5,6 @@
 #[path = "../../registry-adapters/kubernetes/tests/common/mod.rs"]
 mod common;
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -17,8 +16,8 @@ use hawser_discovery::compiler::{Compiler, Sight};
 use hawser_discovery::registry::{MemoryBook, Settings as MeshSettings, Snapshot, spawn};
 use hawser_discovery::view::{Class, Client};
 use hawser_mesh::{
-    Event, Gateway, Health, Hostname, Locality, Location, Nearness, Object, ObjectKey, Protocol, Publisher,
-    RegistryAdapter as _, RegistryId, RegistryKind, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey,
+    Event, Gateway, Health, Hostname, Object, ObjectKey, Protocol, Publisher, RegistryAdapter as _, RegistryId,
+    RegistryKind, Service, ServicePort, Transport, Workload, WorkloadKey,
 };
 use hawser_registry_kubernetes::{Entry, KubernetesAdapter, Mesh, Registrar, Remote, Settings, Tokens};
 use hawser_registry_source::Context;
@@ -183,39 +182,17 @@ async fn pods_of_another_network_are_called_through_its_gateway_if_that_can_lead
     let (events, mut snapshots) = spawn(settings, [id.clone()], Box::new(MemoryBook)).unwrap();
     let host: Hostname = "web.shop.svc.cluster.local".parse().unwrap();
     let service = Service {
-        host: host.clone(),
-        namespace: "shop".to_owned(),
-        name: "web".to_owned(),
         ports: vec![ServicePort { name: "http".to_owned(), port: 80, protocol: Protocol::Http, target_port: 8080 }],
-        addresses: Vec::new(),
-        resolution: Resolution::Static,
-        location: Location::Internal,
-        selector: None,
-        export_to: Vec::new(),
-        subject_alt_names: Vec::new(),
-        endpoints: Vec::new(),
-        labels: BTreeMap::new(),
-        nearness: Nearness::Any,
+        ..Service::new(host.clone(), "shop".to_owned(), "web".to_owned())
     };
     let pod = |name: &str, address: &str, transport| {
         Event::Upsert(Object::Workload(Arc::new(Workload {
-            key: WorkloadKey { namespace: "shop".into(), name: name.into() },
             addresses: [("net-1".to_owned(), vec![address.to_owned()])].into(),
-            ports: BTreeMap::new(),
-            labels: BTreeMap::new(),
             identity: Some("spiffe://cluster.local/ns/shop/sa/web".parse().unwrap()),
             service_account: "web".to_owned(),
-            locality: Locality::default(),
-            weight: 0,
-            health: Health::Healthy,
-            port_health: BTreeMap::new(),
             transport,
-            hawser: false,
-            instance: None,
-            node: None,
-            group: None,
             services: vec![host.clone()],
-            exceptions: BTreeMap::new(),
+            ..Workload::new(WorkloadKey { namespace: "shop".into(), name: name.into() })
         })))
     };
     let key = WorkloadKey { namespace: "istio-system".into(), name: "eastwest".into() };
@@ -283,7 +260,7 @@ async fn ten_thousand_pods_are_known_soon_at_little_cost_and_a_pods_readiness_at
     let remote_clusters = Remote { disabled: true, ..Remote::default() };
     let settings = Settings { kubeconfig: Some(file), remote_clusters, ..Settings::default() };
     let entry = Entry { name: "main".to_owned(), settings };
-    let id = entry.registries(dir.path()).remove(0);
+    let id = entry.id();
     let before = memory();
     let mesh_settings = MeshSettings::new("cluster.local".parse().unwrap());
     let (events, mut snapshots) = spawn(mesh_settings, [id.clone()], Box::new(MemoryBook)).unwrap();

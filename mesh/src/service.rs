@@ -181,6 +181,25 @@ pub struct Service {
 }
 
 impl Service {
+    /// One without ports, of the mesh, whose instances name it or are listed.
+    pub fn new(host: Hostname, namespace: String, name: String) -> Self {
+        Self {
+            host,
+            namespace,
+            name,
+            ports: Vec::new(),
+            addresses: Vec::new(),
+            resolution: Resolution::Static,
+            location: Location::Internal,
+            selector: None,
+            export_to: Vec::new(),
+            subject_alt_names: Vec::new(),
+            endpoints: Vec::new(),
+            labels: BTreeMap::new(),
+            nearness: Nearness::Any,
+        }
+    }
+
     /// The port of that number.
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|p| p.port == number)

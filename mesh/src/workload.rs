@@ -130,6 +130,29 @@ pub struct Gateway {
 }
 
 impl Workload {
+    /// One of which only the name is known: healthy, spoken to in plaintext, of nobody's services.
+    pub fn new(key: WorkloadKey) -> Self {
+        Self {
+            key,
+            addresses: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            identity: None,
+            service_account: String::new(),
+            locality: Locality::default(),
+            weight: 0,
+            health: Health::Healthy,
+            port_health: BTreeMap::new(),
+            transport: Transport::Plaintext,
+            hawser: false,
+            instance: None,
+            node: None,
+            group: None,
+            services: Vec::new(),
+            exceptions: BTreeMap::new(),
+        }
+    }
+
     /// Health of one port.
     pub fn health_of(&self, port: u16) -> Health {
         self.port_health.get(&port).copied().unwrap_or_default().max(self.health)

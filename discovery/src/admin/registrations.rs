@@ -10,8 +10,7 @@ use hawser_api::proto::admin::{
     DeregisterRequest, DeregisterResponse, NamedPort, ObjectRef, RegisterRequest, RegisterResponse,
 };
 use hawser_mesh::{
-    Event, Health, Hostname, Locality, Location, Nearness, Object, ObjectKey, Protocol, Resolution, Service,
-    ServicePort, Transport, Workload, WorkloadKey,
+    Event, Hostname, Locality, Object, ObjectKey, Protocol, Service, ServicePort, Workload, WorkloadKey,
 };
 use tonic::Status;
 
@@ -118,21 +117,7 @@ fn service(host: Hostname, of: &Registration, ports: BTreeSet<&PortRecord>) -> S
         let protocol = Protocol::from_port_name(name);
         by_number.entry(*port).or_insert(ServicePort { name: name.clone(), port: *port, protocol, target_port: *port });
     }
-    Service {
-        host,
-        namespace: of.namespace.clone(),
-        name: of.service.clone(),
-        ports: by_number.into_values().collect(),
-        addresses: Vec::new(),
-        resolution: Resolution::Static,
-        location: Location::Internal,
-        selector: None,
-        export_to: Vec::new(),
-        subject_alt_names: Vec::new(),
-        endpoints: Vec::new(),
-        nearness: Nearness::default(),
-        labels: BTreeMap::new(),
-    }
+    Service { ports: by_number.into_values().collect(), ..Service::new(host, of.namespace.clone(), of.service.clone()) }
 }
 
 fn workload(of: &Registration, host: &Hostname, settings: &Settings) -> Workload {
@@ -141,7 +126,6 @@ fn workload(of: &Registration, host: &Hostname, settings: &Settings) -> Workload
         .then(|| settings.trust_domain.workload(&of.namespace, &of.service_account).ok())
         .flatten();
     Workload {
-        key: WorkloadKey { namespace: of.namespace.as_str().into(), name: name(of).into() },
         addresses: [(String::new(), vec![of.address.clone()])].into(),
         ports: of.ports.iter().map(|p| (p.name.clone(), p.port)).collect(),
         labels: of.labels.clone(),
@@ -149,15 +133,8 @@ fn workload(of: &Registration, host: &Hostname, settings: &Settings) -> Workload
         service_account: of.service_account.clone(),
         locality: Locality { region, zone, sub_zone },
         weight: of.weight,
-        health: Health::Healthy,
-        port_health: BTreeMap::new(),
-        transport: Transport::Plaintext,
-        hawser: false,
-        instance: None,
-        node: None,
-        group: None,
         services: vec![host.clone()],
-        exceptions: BTreeMap::new(),
+        ..Workload::new(WorkloadKey { namespace: of.namespace.as_str().into(), name: name(of).into() })
     }
 }
 

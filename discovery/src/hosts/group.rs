@@ -190,6 +190,7 @@ spec:
         assert_eq!(group.locality, ("eu".into(), "eu-1".into(), String::new()));
         assert_eq!((group.weight, group.service_account.as_str()), (7, "reviews"));
     }
+
     #[test]
     fn a_probe_is_told_with_all_that_is_said_of_it() {
         let yaml = "

@@ -128,7 +128,6 @@ fn workload(
     let port = |p: &host::Port| Some((p.name.clone(), u16::try_from(p.port).ok()?));
     let (region, zone, sub_zone) = record.locality.clone();
     Workload {
-        key: key(own),
         addresses,
         ports: own.ports.iter().filter_map(port).collect(),
         labels: own.labels.clone(),
@@ -143,8 +142,7 @@ fn workload(
         instance: Some(InstanceRef { instance_id: instance_id.clone(), workload_id: own.id.as_str().into() }),
         node: Some(record.hostname.as_str().into()).filter(|name: &Arc<str>| !name.is_empty()),
         group: (!own.group.is_empty()).then(|| own.group.clone()),
-        services: Vec::new(),
-        exceptions: BTreeMap::new(),
+        ..Workload::new(key(own))
     }
 }
 

@@ -10,8 +10,8 @@ use hawser_api::istio::service_entry::{self, ServiceEntry};
 use hawser_api::istio::{Kind, ObjectRef, Resource, Spec, WorkloadEntry, WorkloadGroup, honoured};
 use hawser_api::names::labels;
 use hawser_mesh::{
-    Health, Hostname, Locality, Location, Nearness, Protocol, RegistryId, RegistryKind, Resolution, Service,
-    ServicePort, Transport, Workload, WorkloadKey,
+    Hostname, Locality, Location, Protocol, RegistryId, RegistryKind, Resolution, Service, ServicePort, Transport,
+    Workload, WorkloadKey,
 };
 
 use super::Settings;
@@ -127,8 +127,6 @@ fn service_entry(
         .iter()
         .filter_map(|text| text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from)));
     let service = Service {
-        namespace: object.namespace.clone(),
-        name,
         ports,
         addresses: addresses.collect(),
         resolution,
@@ -136,10 +134,8 @@ fn service_entry(
         selector: entry.workload_selector.as_ref().map(|s| s.labels.clone()),
         export_to: entry.export_to.clone(),
         subject_alt_names: entry.subject_alt_names.clone(),
-        endpoints: Vec::new(),
-        nearness: Nearness::default(),
         labels: resource.metadata.labels.clone(),
-        host,
+        ..Service::new(host, object.namespace.clone(), name)
     };
     Definition { service: Arc::new(service), endpoints, group: None }
 }
@@ -161,21 +157,7 @@ fn group(object: &ObjectRef, group: &WorkloadGroup, settings: &Settings) -> Opti
     });
     let mut ports: Vec<ServicePort> = ports.collect();
     ports.sort_by_key(|p| p.port);
-    let service = Service {
-        host: host.clone(),
-        namespace: object.namespace.clone(),
-        name: object.name.clone(),
-        ports,
-        addresses: Vec::new(),
-        resolution: Resolution::Static,
-        location: Location::Internal,
-        selector: None,
-        export_to: Vec::new(),
-        subject_alt_names: Vec::new(),
-        endpoints: Vec::new(),
-        nearness: Nearness::default(),
-        labels: BTreeMap::new(),
-    };
+    let service = Service { ports, ..Service::new(host.clone(), object.namespace.clone(), object.name.clone()) };
     let group = Some((object.name.clone(), labels));
     Some((host, Definition { service: Arc::new(service), endpoints: Vec::new(), group }))
 }
@@ -204,7 +186,6 @@ fn instance(
     let locality = Locality { region: part(), zone: part(), sub_zone: part() };
     let addresses = Some(entry.address.clone()).filter(|a| !a.is_empty());
     Workload {
-        key: WorkloadKey { namespace: namespace.into(), name: name.into() },
         addresses: addresses.map(|address| (entry.network.clone(), vec![address])).into_iter().collect(),
         ports: entry.ports.iter().filter_map(|(name, port)| Some((name.clone(), port.number()?))).collect(),
         labels,
@@ -212,14 +193,7 @@ fn instance(
         service_account: account.to_owned(),
         locality,
         weight: entry.weight,
-        health: Health::Healthy,
-        port_health: BTreeMap::new(),
         transport,
-        hawser: false,
-        instance: None,
-        node: None,
-        group: None,
-        services: Vec::new(),
-        exceptions: BTreeMap::new(),
+        ..Workload::new(WorkloadKey { namespace: namespace.into(), name: name.into() })
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hawser_mesh::{
-    Event, Exception, Health, Hostname, Location, Nearness, Object, ObjectKey, Origin, Protocol, RegistryId,
-    RegistryKind, Resolution, Service, ServicePort, Transport, Workload, WorkloadKey,
+    Event, Exception, Health, Hostname, Object, ObjectKey, Origin, Protocol, RegistryId, RegistryKind, Service,
+    ServicePort, Transport, Workload, WorkloadKey,
 };
 
 use super::model::{ConfigOutcome, TlsMode};
@@ -47,41 +47,19 @@ fn service(host: &str, ports: &[(&str, u16, u16)], selector: Option<(&str, &str)
         target_port: *target,
     };
     Event::Upsert(Object::Service(Arc::new(Service {
-        name,
-        namespace,
         ports: ports.iter().map(port).collect(),
-        addresses: Vec::new(),
-        resolution: Resolution::Static,
-        location: Location::Internal,
         selector: selector.map(|(k, v)| BTreeMap::from([(k.to_owned(), v.to_owned())])),
-        export_to: Vec::new(),
-        subject_alt_names: Vec::new(),
-        endpoints: Vec::new(),
-        nearness: Nearness::default(),
-        labels: BTreeMap::new(),
-        host,
+        ..Service::new(host, namespace, name)
     })))
 }
 
 fn workload(name: &str, app: &str, health: Health) -> Workload {
     Workload {
-        key: WorkloadKey { namespace: "default".into(), name: name.into() },
         addresses: BTreeMap::from([(String::new(), vec![format!("10.0.0.{}", name.len())])]),
-        ports: BTreeMap::new(),
         labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
-        identity: None,
-        service_account: String::new(),
-        locality: hawser_mesh::Locality::default(),
-        weight: 0,
         health,
-        port_health: BTreeMap::new(),
         transport: Transport::Mtls,
-        hawser: false,
-        instance: None,
-        node: None,
-        group: None,
-        services: Vec::new(),
-        exceptions: BTreeMap::new(),
+        ..Workload::new(WorkloadKey { namespace: "default".into(), name: name.into() })
     }
 }
 

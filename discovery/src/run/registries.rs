@@ -119,12 +119,20 @@ impl Kind {
         }
     }
 
-    /// The registries that an entry is. What is known of some of them is stored under `states`.
-    fn ids(&self, name: &str, states: &Path) -> Vec<RegistryId> {
+    /// The registries that an entry is.
+    fn ids(&self, name: &str) -> Vec<RegistryId> {
         match self {
-            Self::Kubernetes(settings) => cluster(name, settings).registries(states),
+            Self::Kubernetes(settings) => vec![cluster(name, settings).id()],
             Self::Consul(settings) => ConsulAdapter::registries(name, settings).into_iter().map(|(id, _)| id).collect(),
             Self::Targets(source) => vec![RegistryId { kind: source.kind(), name: name.into() }],
+        }
+    }
+
+    /// Those that it brought along before, as stored under `states`.
+    fn remembered(&self, name: &str, states: &Path) -> Vec<RegistryId> {
+        match self {
+            Self::Kubernetes(settings) => cluster(name, settings).remembered(states),
+            Self::Consul(_) | Self::Targets(_) => Vec::new(),
         }
     }
 
@@ -139,9 +147,8 @@ impl Kind {
                 };
                 let entry = cluster(name, &settings);
                 let states = with.data_dir.join(STATES);
-                let Some(id) = entry.registries(&states).into_iter().next() else { return };
-                let registrar = Arc::new(with.registrar());
-                with.run(KubernetesAdapter::new(entry, mesh, with.context(&id), Some(&states), registrar));
+                let (registrar, context) = (Arc::new(with.registrar()), with.context(&entry.id()));
+                with.run(KubernetesAdapter::new(entry, mesh, context, Some(&states), registrar));
             }
             Self::Consul(settings) => {
                 for (id, part) in ConsulAdapter::registries(name, &settings) {
@@ -170,11 +177,17 @@ struct Registrar {
     events: EventSender,
 }
 
-impl hawser_registry_kubernetes::Registrar for Registrar {
-    fn register(&self, id: &RegistryId) -> (Publisher, Context) {
+impl Registrar {
+    fn context(&self, id: &RegistryId) -> Context {
         let (context, handle) = Context::new(id, Some(&self.states), self.interest.clone());
         self.sources.add(id.clone(), handle);
-        (Publisher::new(id.clone(), self.events.clone()), context)
+        context
+    }
+}
+
+impl hawser_registry_kubernetes::Registrar for Registrar {
+    fn register(&self, id: &RegistryId) -> (Publisher, Context) {
+        (Publisher::new(id.clone(), self.events.clone()), self.context(id))
     }
 
     fn remove(&self, id: &RegistryId) {
@@ -206,7 +219,7 @@ fn cluster(name: &str, settings: &hawser_registry_kubernetes::Settings) -> hawse
 
 impl Started<'_> {
     fn context(&self, id: &RegistryId) -> Context {
-        hawser_registry_kubernetes::Registrar::register(&self.registrar(), id).1
+        self.registrar().context(id)
     }
 
     fn registrar(&self) -> Registrar {
@@ -243,7 +256,8 @@ impl Registries {
     /// Of all that there are.
     pub(super) fn ids(&self, data_dir: &Path) -> Vec<RegistryId> {
         let states = data_dir.join(STATES);
-        self.all.iter().flat_map(|(name, kind)| kind.ids(name, &states)).collect()
+        let all = self.all.iter();
+        all.flat_map(|(name, kind)| kind.ids(name).into_iter().chain(kind.remembered(name, &states))).collect()
     }
 
     /// Starts all, and looks after the file.
@@ -281,7 +295,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<(String, Kind)>> {
     let mut names = BTreeSet::new();
     for entry in entries {
         let (name, kind) = entry.kind()?;
-        for id in kind.ids(&name, Path::new("")) {
+        for id in kind.ids(&name) {
             if !names.insert(id.clone()) {
                 bail!("registry {name}: {id} stands twice; give one of them another name");
             }

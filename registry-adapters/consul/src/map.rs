@@ -13,9 +13,7 @@ mod ports;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use hawser_mesh::{
-    Locality, Location, Nearness, Object, Origin, Resolution, Service, Transport, Workload, WorkloadKey,
-};
+use hawser_mesh::{Locality, Location, Object, Origin, Resolution, Service, Workload, WorkloadKey};
 
 pub(crate) use self::names::{Claims, Names, Scope};
 use self::ports::Ports;
@@ -75,19 +73,10 @@ pub(crate) fn map(scope: &Scope, names: &Names, protocol: Option<&str>, entries:
         if instances.iter().all(|(entry, _)| is_external(entry)) { Location::External } else { Location::Internal };
     let services = names.hosts.iter().map(|(host, name)| {
         Object::Service(Arc::new(Service {
-            host: host.clone(),
-            namespace: names.namespace.to_string(),
-            name: name.to_string(),
             ports: ports.list().to_vec(),
-            addresses: Vec::new(),
             resolution,
             location,
-            selector: None,
-            export_to: Vec::new(),
-            subject_alt_names: Vec::new(),
-            endpoints: Vec::new(),
-            nearness: Nearness::default(),
-            labels: BTreeMap::new(),
+            ..Service::new(host.clone(), names.namespace.to_string(), name.to_string())
         }))
     });
     let objects = services.chain(workloads.into_iter().map(|w| Object::Workload(Arc::new(w)))).collect();
@@ -125,23 +114,15 @@ fn workloads(
         }
         let (health, weight) = health::standing(&entry.checks, entry.service.weights);
         made.push(Workload {
-            key: WorkloadKey { namespace: names.namespace.clone(), name: name.into() },
             addresses: addresses.by_network.clone(),
             ports: ports.of_instance(entry, addresses.port),
             labels,
-            identity: None,
-            service_account: String::new(),
             locality: locality(scope, entry),
             weight,
             health,
-            port_health: BTreeMap::new(),
-            transport: Transport::Plaintext,
-            hawser: false,
-            instance: None,
             node: Some(entry.node.node.chars().take(253).collect::<String>().into()),
-            group: None,
             services: names.hosts.iter().map(|(host, _)| host.clone()).collect(),
-            exceptions: BTreeMap::new(),
+            ..Workload::new(WorkloadKey { namespace: names.namespace.clone(), name: name.into() })
         });
     }
     made

@@ -11,8 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hawser_mesh::{
-    Health, Hostname, Locality, Location, Nearness, Object, Protocol, Resolution, Service, ServicePort, Transport,
-    Workload, WorkloadKey,
+    Health, Hostname, Locality, Location, Object, Protocol, Service, ServicePort, Transport, Workload, WorkloadKey,
 };
 use hawser_registry_source::{Fingerprint, Heard};
 use serde::Deserialize;
@@ -230,19 +229,13 @@ impl Mapper {
             target_port: self.mapping.port.number,
         };
         Object::Service(Arc::new(Service {
-            host: host.clone(),
-            namespace: self.mapping.namespace.clone(),
-            name: host.as_str().split('.').next().unwrap_or_default().to_owned(),
             ports: vec![port],
-            addresses: Vec::new(),
-            resolution: Resolution::Static,
             location: if self.mapping.external { Location::External } else { Location::Internal },
-            selector: None,
-            export_to: Vec::new(),
-            subject_alt_names: Vec::new(),
-            endpoints: Vec::new(),
-            nearness: Nearness::default(),
-            labels: BTreeMap::new(),
+            ..Service::new(
+                host.clone(),
+                self.mapping.namespace.clone(),
+                host.as_str().split('.').next().unwrap_or_default().to_owned(),
+            )
         }))
     }
 
@@ -266,7 +259,6 @@ impl Mapper {
         let node = cut(&filled(&mapping.node), MAX_NODE);
         let ip = address.to_canonical().to_string();
         Object::Workload(Arc::new(Workload {
-            key: WorkloadKey { namespace: mapping.namespace.as_str().into(), name: name.into() },
             addresses: BTreeMap::from([(mapping.network.clone(), vec![ip])]),
             ports: BTreeMap::from([(self.port_name.clone(), port)]),
             labels: self.labels(&target.labels),
@@ -275,14 +267,10 @@ impl Mapper {
             locality: Locality { region: part(), zone: part(), sub_zone: part() },
             weight: target.weight,
             health: if target.last_choice { health.max(Health::Degraded) } else { health },
-            port_health: BTreeMap::new(),
             transport,
-            hawser: false,
-            instance: None,
             node: Some(node).filter(|node| !node.is_empty()).map(Into::into),
-            group: None,
             services: hosts.to_vec(),
-            exceptions: BTreeMap::new(),
+            ..Workload::new(WorkloadKey { namespace: mapping.namespace.as_str().into(), name: name.into() })
         }))
     }
 

@@ -211,19 +211,18 @@ impl Tables {
             }
         }
         if populated {
-            let ids = |states: &[ServiceState]| -> BTreeSet<WorkloadId> {
-                states.iter().flat_map(|s| s.instances.iter().map(|i| i.member.id.clone())).collect()
-            };
-            let (before, after) = (ids(old), ids(&new));
-            for id in before.symmetric_difference(&after) {
-                self.set_membership(id, host, after.contains(id));
+            // Health changes often, and those that have it seldom.
+            if !members(old).eq(members(&new)) {
+                let (before, after): (BTreeSet<_>, BTreeSet<_>) = (members(old).collect(), members(&new).collect());
+                for id in before.symmetric_difference(&after).copied() {
+                    self.set_membership(id, host, after.contains(&id));
+                }
             }
             self.changes.populated.insert(host.clone());
         }
         // Inbound sides read the protocol of their ports from the services they belong to.
         if defined {
-            let both = old.iter().chain(&new);
-            self.changes.workloads.extend(both.flat_map(|s| s.instances.iter().map(|i| i.member.id.clone())));
+            self.changes.workloads.extend(members(old).chain(members(&new)).cloned());
         }
         if new.is_empty() {
             self.snapshot.services.remove(host);
@@ -418,4 +417,9 @@ impl Tables {
             status.objects = status.objects.saturating_add_signed(by as isize);
         }
     }
+}
+
+/// Who is in them, in their order.
+fn members(states: &[ServiceState]) -> impl Iterator<Item = &WorkloadId> {
+    states.iter().flat_map(|state| state.instances.iter()).map(|instance| &instance.member.id)
 }

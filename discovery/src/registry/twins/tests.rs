@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use hawser_mesh::{
-    Health, Hostname, InstanceRef, Location, Nearness, Protocol, RegistryId, RegistryKind, Resolution, ServicePort,
-    Transport, Workload, WorkloadKey,
+    Hostname, InstanceRef, Location, Nearness, Protocol, RegistryId, RegistryKind, Resolution, ServicePort, Transport,
+    Workload, WorkloadKey,
 };
 
 use super::*;
@@ -40,23 +40,13 @@ fn service() -> Service {
 fn member(kind: RegistryKind, name: &str, address: &str, ports: &[(&str, u16)]) -> Member {
     let joined = kind == RegistryKind::Hosts;
     let workload = Workload {
-        key: WorkloadKey { namespace: "default".into(), name: name.into() },
         addresses: BTreeMap::from([(String::new(), vec![address.to_owned()])]),
         ports: ports.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect(),
-        labels: BTreeMap::new(),
-        identity: None,
-        service_account: String::new(),
         locality: Default::default(),
-        weight: 0,
-        health: Health::Healthy,
-        port_health: BTreeMap::new(),
         transport: if joined { Transport::Mtls } else { Transport::Plaintext },
         hawser: joined,
         instance: joined.then(|| InstanceRef { instance_id: name.into(), workload_id: "w".into() }),
-        node: None,
-        group: None,
-        services: Vec::new(),
-        exceptions: BTreeMap::new(),
+        ..Workload::new(WorkloadKey { namespace: "default".into(), name: name.into() })
     };
     let id = WorkloadId { registry: RegistryId::only(kind), key: workload.key.clone() };
     Member { id, workload: Arc::new(workload), modes: Arc::default(), security: Arc::default() }

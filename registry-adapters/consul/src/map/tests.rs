@@ -283,7 +283,7 @@ fn an_instance_is_plaintext_without_an_identity_and_keeps_its_node() {
     let workload = mapped.workloads()[0];
     assert_eq!(
         (workload.transport, workload.identity.is_none(), workload.node.as_deref()),
-        (Transport::Plaintext, true, Some("n1"))
+        (hawser_mesh::Transport::Plaintext, true, Some("n1"))
     );
     assert_eq!(&*workload.key.name, "n1/web-1");
     assert_eq!(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hawser_mesh::{Event, Health, Locality, Object, ObjectKey, Transport, Workload, WorkloadKey};
+use hawser_mesh::{Event, Object, ObjectKey, Workload, WorkloadKey};
 
 use super::*;
 
@@ -15,23 +15,9 @@ pub(super) const S: Duration = Duration::from_secs(1);
 
 pub(super) fn workload(name: &str, weight: u32) -> Object {
     Object::Workload(Arc::new(Workload {
-        key: WorkloadKey { namespace: "default".into(), name: name.into() },
         addresses: BTreeMap::from([(String::new(), vec!["10.0.0.1".to_owned()])]),
-        ports: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        identity: None,
-        service_account: String::new(),
-        locality: Locality::default(),
         weight,
-        health: Health::Healthy,
-        port_health: BTreeMap::new(),
-        transport: Transport::Plaintext,
-        hawser: false,
-        instance: None,
-        node: None,
-        group: None,
-        services: Vec::new(),
-        exceptions: BTreeMap::new(),
+        ..Workload::new(WorkloadKey { namespace: "default".into(), name: name.into() })
     }))
 }
 
