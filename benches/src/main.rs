@@ -10,6 +10,7 @@ mod certificates;
 mod change;
 mod figures;
 mod judge;
+mod kubernetes;
 mod load;
 mod machine;
 mod measure;
@@ -45,6 +46,8 @@ struct Args {
 enum Verb {
     /// Load for a long time on a mesh that changes all the while: nothing may fail, grow or leak
     Soak(soak::Args),
+    /// What a large Kubernetes cluster costs discovery, and how soon a pod's readiness counts
+    Kubernetes(kubernetes::Args),
     /// The server behind the proxies (used by the run).
     #[command(hide = true)]
     Upstream {
@@ -72,6 +75,9 @@ enum Verb {
         #[arg(long)]
         count: u32,
     },
+    /// Says when a server answers (used by the run).
+    #[command(hide = true)]
+    Watch { url: String, marker: String },
     /// Changes of configuration and the time to their use (used by the run).
     #[command(hide = true)]
     Change {
@@ -167,6 +173,8 @@ fn run(args: Args) -> anyhow::Result<()> {
         Some(Verb::Hold { kind, target, count }) => load::hold(kind, target, count),
         Some(Verb::Change { dir, count }) => change::run(&dir, count),
         Some(Verb::Soak(args)) => soak::run(&args),
+        Some(Verb::Kubernetes(args)) => kubernetes::run(&args),
+        Some(Verb::Watch { url, marker }) => kubernetes::watch(&url, &marker),
         None => {
             let results = rounds::run(&args.run)?;
             report::print(&results, args.run.json)?;

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum as _;
@@ -57,6 +58,12 @@ impl Tool {
     pub(crate) fn seen(&mut self) -> anyhow::Result<Seen> {
         let line = self.line()?;
         serde_json::from_str(&line).with_context(|| format!("the loader said {line:?}"))
+    }
+
+    /// The time since the epoch that it says next.
+    pub(crate) fn time(&mut self) -> anyhow::Result<Duration> {
+        let line = self.line()?;
+        Ok(Duration::from_nanos(line.trim().parse().with_context(|| format!("it said {line:?}"))?))
     }
 
     /// Lets it end, which must be well.
