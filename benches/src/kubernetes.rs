@@ -138,8 +138,13 @@ fn callers(lab: &mut Lab, mesh: &Mesh, count: usize) -> anyhow::Result<(Vec<Memb
     let (mut callers, mut watchers) = (vec![], vec![]);
     for number in 0..count {
         let caller = Member::joined(lab, mesh, &format!("caller-{number}"), "productpage", "v1")?;
-        wait::for_true("the service answers", LIMIT, || caller.host.curl(&["--fail", URL]).is_ok_and(|s| s.ok()))?;
-        watchers.push(Tool::spawn(caller.host.command(&[me()?, "watch".to_owned(), URL.to_owned(), "b".to_owned()]))?);
+        wait::for_true("the service answers", 3 * LIMIT, || caller.host.curl(&["--fail", URL]).is_ok_and(|s| s.ok()))?;
+        watchers.push(Tool::spawn(caller.host.command(&[
+            me()?,
+            "watch".to_owned(),
+            URL.to_owned(),
+            "pod-b".to_owned(),
+        ]))?);
         callers.push(caller);
     }
     Ok((callers, watchers))
@@ -164,15 +169,17 @@ fn turn(cluster: &Host, watchers: &mut [Tool]) -> anyhow::Result<Vec<Duration>> 
 }
 
 /// On a caller's host: for each line of input, the time of the next answer from that server.
-pub(crate) fn watch(url: &str, marker: &str) -> anyhow::Result<()> {
+pub(crate) fn watch(url: &str, host: &str) -> anyhow::Result<()> {
     let url = Url::parse(url)?;
     let mut connection = Connection::open(&url.host, url.port, LIMIT)?;
     crate::load::say("ready")?;
     for line in std::io::stdin().lock().lines() {
         line?;
-        let by = |answer: &hawser_tests::http::Answer| answer.headers.get("x-served-by").is_some_and(|by| by == marker);
-        while !by(&connection.get(&url, &[])?) {
+        let (start, mut by) = (Instant::now(), String::new());
+        while by.split('/').next() != Some(host) {
+            anyhow::ensure!(start.elapsed() < LIMIT, "no answer from {host} in {LIMIT:?}, the last one from {by}");
             wait::between_looks(Duration::from_micros(500));
+            by = connection.get(&url, &[])?.headers.remove("x-served-by").unwrap_or_default();
         }
         crate::load::say(&now()?.as_nanos().to_string())?;
     }

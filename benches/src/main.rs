@@ -77,7 +77,7 @@ enum Verb {
     },
     /// Says when a server answers (used by the run).
     #[command(hide = true)]
-    Watch { url: String, marker: String },
+    Watch { url: String, host: String },
     /// Changes of configuration and the time to their use (used by the run).
     #[command(hide = true)]
     Change {
@@ -174,7 +174,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         Some(Verb::Change { dir, count }) => change::run(&dir, count),
         Some(Verb::Soak(args)) => soak::run(&args),
         Some(Verb::Kubernetes(args)) => kubernetes::run(&args),
-        Some(Verb::Watch { url, marker }) => kubernetes::watch(&url, &marker),
+        Some(Verb::Watch { url, host }) => kubernetes::watch(&url, &host),
         None => {
             let results = rounds::run(&args.run)?;
             report::print(&results, args.run.json)?;

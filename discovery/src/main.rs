@@ -7,6 +7,8 @@ use hawser_discovery::run;
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     hawser_daemon::init()?;
+    // Lists of large registries are read by whichever thread is free; an arena each would keep what they took many times.
+    hawser_sockets::share_memory(2);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match args.verb {
         None => runtime.block_on(run::serve(args.serve)),

@@ -2,6 +2,7 @@
 
 mod advertise;
 mod copies;
+mod memory;
 mod mesh_config;
 mod registries;
 
@@ -96,6 +97,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let (keeper, keys) = Keeper::load(store.clone(), args.jwks_refresh)?;
     let (events, snapshots) = registry::spawn_with_keys(settings.clone(), expected, book, keys)?;
     drain.spawn(keeper.run(snapshots.clone(), drain.clone()));
+    tokio::spawn(memory::give_back(snapshots.clone()));
 
     let hosts = Hosts::load(
         host_settings(&args, &settings),

@@ -13,6 +13,21 @@ pub fn give_memory_back() {
     }
 }
 
+/// Lets all threads allocate from so many arenas, of one to the count of cores: what one thread freed is used by the next one, for
+/// some waiting. To be called before there are threads. Nothing where the allocator has no arenas.
+pub fn share_memory(arenas: i32) {
+    #[cfg(target_env = "gnu")]
+    {
+        #[allow(unsafe_code)]
+        // SAFETY: it takes no pointer, and sets a number that is read when a thread first allocates.
+        unsafe {
+            nix::libc::mallopt(nix::libc::M_ARENA_MAX, arenas);
+        }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = arenas;
+}
+
 #[cfg(all(test, target_env = "gnu"))]
 mod tests {
     use super::*;
