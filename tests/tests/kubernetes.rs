@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, ensure};
 use hawser_tests::mesh::{Member, Mesh};
 use hawser_tests::{Cluster, Host, Lab, isolated, wait};
 

@@ -158,7 +158,7 @@ impl Pod {
     fn redirect(&self) -> Result<()> {
         let rules = format!(
             "table ip pod {{\n\
-             chain out {{ type nat hook output priority dstnat; ip daddr {SERVICES} meta l4proto tcp redirect to :15001; }}\n\
+             chain out {{ type nat hook output priority -100; ip daddr {SERVICES} meta l4proto tcp redirect to :15001; }}\n\
              chain in {{ type nat hook prerouting priority dstnat; iifname eth0 tcp dport {PORT} redirect to :15006; }}\n}}\n"
         );
         let seen = self.host.run_with_input(&["nft", "-f", "-"], Some(&rules))?;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every request that is there is kept in mind, or was asked to go; so each is answered once, and none stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ impl Book {
     pub(super) fn take(&mut self, change: Change<Request>, now: Instant) -> Vec<Act> {
         match change {
             Change::Whole(all) => {
-                let names: Vec<Name> = all.iter().map(Request::name).collect();
+                let names: HashSet<Name> = all.iter().map(Request::name).collect();
                 self.seen.retain(|name, _| names.contains(name));
                 all.into_iter().filter_map(|request| self.look(request, now)).collect()
             }

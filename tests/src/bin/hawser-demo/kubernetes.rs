@@ -41,14 +41,15 @@ pub(crate) fn tell(report: &mut Report) -> Result<Scene> {
         Ok((mesh, "ready, with the rights of the manifest and no others".to_owned()))
     })?;
 
-    let (page, mut reviews) = report.step("pods, each with a hawser-proxy beside it", |r| {
-        r.typed("cluster", "kubectl apply -f page.yaml -f reviews-a.yaml");
-        let page = pod(&mut lab, &cluster, &mesh, "page", "productpage", "v1")?;
-        let reviews = pod(&mut lab, &cluster, &mesh, "reviews-a", "reviews", "v2")?;
+    let (page, mut reviews, ratings) = report.step("pods, each with a hawser-proxy beside it", |r| {
+        r.typed("cluster", "kubectl apply -f page.yaml -f reviews-a.yaml -f ratings-b.yaml");
+        let page = pod(&mut lab, &cluster, &mesh, "page", ("productpage", "v1", "node-a"))?;
+        let reviews = pod(&mut lab, &cluster, &mesh, "reviews-a", ("reviews", "v2", "node-a"))?;
+        let ratings = pod(&mut lab, &cluster, &mesh, "ratings-b", ("ratings", "v1", "node-b"))?;
         mesh.healthy(REVIEWS, 1, LIMIT)?;
         r.typed("control", "hawser get endpoints reviews");
         r.printed(&must(mesh.hawser(&["get", "endpoints", "reviews"])?)?.out, 4);
-        Ok(((page, reviews), "their certificates came for the tokens of their service accounts".to_owned()))
+        Ok(((page, reviews, ratings), "their certificates came for the tokens of their service accounts".to_owned()))
     })?;
 
     let members = report.step("VMs join, with tokens that the cluster's own rights let people make", |r| {
@@ -149,11 +150,13 @@ pub(crate) fn tell(report: &mut Report) -> Result<Scene> {
     })?;
 
     let scene = Scene::new(members, mesh, Vec::new(), lab);
-    Ok(scene.with_pods(vec![page, reviews], cluster.host))
+    Ok(scene.with_pods(vec![page, reviews, ratings], cluster.host))
 }
 
-fn pod(lab: &mut Lab, cluster: &Cluster, mesh: &Mesh, name: &str, app: &str, version: &str) -> Result<Pod> {
-    let mut pod = Pod::new(lab, name, app, version, "node-a")?;
+/// A pod with what it runs, in which version, on which node.
+fn pod(lab: &mut Lab, cluster: &Cluster, mesh: &Mesh, name: &str, what: (&str, &str, &str)) -> Result<Pod> {
+    let (app, version, node) = what;
+    let mut pod = Pod::new(lab, name, app, version, node)?;
     pod.resolves(&SERVICES)?;
     pod.report(cluster, true)?;
     pod.start_sidecar(cluster, mesh)?;
