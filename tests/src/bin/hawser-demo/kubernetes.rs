@@ -23,7 +23,7 @@ pub(crate) fn tell(report: &mut Report) -> Result<Scene> {
 
     let (cluster, registries) = report.step("a Kubernetes cluster, made ready for discovery", |r| {
         let cluster = Cluster::start_as(&mut lab, real)?;
-        r.typed("cluster", "hawser manifest generate | kubectl apply -f -");
+        r.typed("cluster", "hawser manifest generate --outside | kubectl apply -f -");
         let registries = cluster.prepare()?;
         r.typed("cluster", "kubectl apply -f nodes.yaml -f services.yaml");
         cluster.apply(&(nodes() + &services()))?;
