@@ -2,7 +2,7 @@
 //!
 //! In: nothing; this crate stands at the bottom. Out: the protobufs of the wire ([`proto`]: our xDS subset, our
 //! own services, Istio's certificate service; [`any`]; what they leave out: [`undeclared`]), Istio's resource types with
-//! strict parsing ([`istio`]), identities ([`identity`]), host names ([`hostname`]), join tokens ([`token`]), formats of
+//! strict parsing ([`istio`]), identities ([`identity`]), host names ([`hostname`]), join tokens ([`token`], [`join_request`]), formats of
 //! access logs ([`access_log`]) and the names and numbers that programs must agree on ([`names`]). Invariant: what
 //! parses here is valid; nothing here does I/O.
 
@@ -13,6 +13,7 @@ pub mod handover;
 pub mod hostname;
 pub mod identity;
 pub mod istio;
+pub mod join_request;
 pub mod names;
 pub mod proto;
 pub mod token;

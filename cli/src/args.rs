@@ -93,7 +93,7 @@ pub(crate) enum Verb {
 pub(crate) enum Manifest {
     /// Print everything, for `kubectl apply -f -`
     Generate(Generate),
-    /// Print only the definitions of Istio's kinds
+    /// Print only the definitions of Istio's kinds and ours
     Crds(Present),
 }
 
@@ -113,7 +113,10 @@ pub(crate) struct Generate {
     /// Leave out the definitions of Istio's kinds
     #[arg(long, conflicts_with = "present")]
     pub(crate) without_crds: bool,
-    /// Where discovery runs
+    /// Only what a discovery that runs elsewhere needs: kinds, an account and its rights
+    #[arg(long, conflicts_with_all = ["image", "advertise", "storage"])]
+    pub(crate) outside: bool,
+    /// Where discovery runs, or its account is
     #[arg(long, default_value = "hawser-system")]
     pub(crate) namespace: String,
     /// Its image
@@ -171,6 +174,22 @@ pub(crate) struct TokenCreate {
     /// Label of the group, if it is made
     #[arg(long = "label", value_parser = input::label, value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) via: Via,
+}
+
+/// Where the token is asked for, if not at discovery's socket.
+#[derive(Debug, Args)]
+pub(crate) struct Via {
+    /// Ask through a Kubernetes API server that discovery follows, with the rights that you have there; from anywhere
+    #[arg(long)]
+    pub(crate) via_kubernetes: bool,
+    /// Its kubeconfig [default: $KUBECONFIG, or ~/.kube/config]
+    #[arg(long, value_name = "FILE", requires = "via_kubernetes")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Which of its contexts [default: the current one]
+    #[arg(long, value_name = "NAME", requires = "via_kubernetes")]
+    pub(crate) context: Option<String>,
 }
 
 /// `hawser join`.

@@ -4,6 +4,7 @@ mod advertise;
 mod copies;
 mod memory;
 mod mesh_config;
+mod minting;
 mod registries;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -127,6 +128,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let sources = Sources::default();
     let accounts = Accounts::new(DEFAULT_AUDIENCE);
     ads.trust(accounts.clone());
+    let minting = minting::Minting::default();
     outside.start(registries::Started {
         settings: &settings,
         data_dir: &args.data_dir,
@@ -134,6 +136,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         interest: ads.interest(),
         sources: &sources,
         accounts: &accounts,
+        minting: &minting,
         events,
         drain: drain.clone(),
     });
@@ -161,6 +164,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         advertise: advertise::addresses(&args)?,
         started,
     });
+    minting.begin(admin.clone());
     let admin =
         Routes::new(AdminServer::new(admin).max_decoding_message_size(ADMIN_MESSAGE)).prepare().into_axum_router();
     ads.metrics().register(&mut metrics_registry);

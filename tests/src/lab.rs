@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::{Process, programs};
 
 /// The wire's own address: gateway, and the name server of the world outside.
 pub const GATEWAY: &str = "10.77.0.254";
+/// The wire's address on the network of pods.
+const PODS_GATEWAY: &str = "10.244.0.254";
 /// A name that only the name server of the world outside knows.
 pub const OUTSIDE: &str = "www.example.test";
 
@@ -90,6 +93,21 @@ impl Lab {
         self.hosts.insert(number, name.to_owned());
         self.plug(&host)?;
         Ok(host)
+    }
+
+    /// A new host with an address of a cluster's pods instead of one of the wire: the wire routes between both.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn pod(&mut self, name: &str) -> Result<(Host, Ipv4Addr)> {
+        let host = self.host_without_route(name)?;
+        let address = Ipv4Addr::new(10, 244, 0, host.number());
+        self.on_wire(&["ip", "addr", "replace", &format!("{PODS_GATEWAY}/24"), "dev", "br0"])?;
+        self.on_wire(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])?;
+        host.ok(&["ip", "addr", "flush", "dev", "eth0"])?;
+        host.ok(&["ip", "addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        host.ok(&["ip", "route", "add", "default", "via", PODS_GATEWAY])?;
+        Ok((host, address))
     }
 
     /// Cuts the host's cable; its processes go on and notice nothing but silence.

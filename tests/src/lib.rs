@@ -4,6 +4,8 @@
 //! process, waits with a deadline, looks at what went over the wire. Invariant: nothing is done to the machine's
 //! own namespaces, and nothing outlives the test, however it ends.
 
+pub mod apiserver;
+pub mod cluster;
 pub mod consul;
 pub mod envoy;
 pub mod host;
@@ -17,6 +19,7 @@ pub mod testbeds;
 pub mod wait;
 pub mod wire;
 
+pub use cluster::{Cluster, Pod};
 pub use consul::Consul;
 pub use host::{Host, Seen};
 pub use isolation::isolated;

@@ -109,6 +109,11 @@ impl Mesh {
         self.control.disk().join("config.d")
     }
 
+    /// The root of the mesh's certificates.
+    pub fn root_certificate(&self) -> PathBuf {
+        self.data_dir().join("ca.pem")
+    }
+
     /// `address:port` of discovery's TLS port.
     pub fn address(&self) -> String {
         format!("{}:15012", self.control.v4())
@@ -417,13 +422,7 @@ impl Member {
     /// # Errors
     /// If it can't be started.
     pub fn load(&self, url: &str, rate: u64, more: &[&str]) -> Result<Load> {
-        let rate = rate.to_string();
-        let mut args = vec!["hawser-lab", "load", "--url", url, "--rate", &rate];
-        args.extend(more);
-        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
-        let number = std::fs::read_dir(self.host.disk()).map(Iterator::count).unwrap_or_default();
-        let command = as_user(&self.host, APP_USER, &[], &args);
-        Ok(Load(self.host.spawn_command(&format!("load-{number}"), command)?))
+        Load::start(&self.host, url, rate, more)
     }
 
     /// A value of the host's `/metrics` pages on 15020.
@@ -447,6 +446,20 @@ impl Member {
 pub struct Load(Process);
 
 impl Load {
+    /// Starts requests of a host at a steady rate.
+    ///
+    /// # Errors
+    /// If they can't be started.
+    pub fn start(host: &Host, url: &str, rate: u64, more: &[&str]) -> Result<Self> {
+        let rate = rate.to_string();
+        let mut args = vec!["hawser-lab", "load", "--url", url, "--rate", &rate];
+        args.extend(more);
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        let number = std::fs::read_dir(host.disk()).map(Iterator::count).unwrap_or_default();
+        let command = as_user(host, APP_USER, &[], &args);
+        Ok(Self(host.spawn_command(&format!("load-{number}"), command)?))
+    }
+
     /// Ends them and tells.
     ///
     /// # Errors

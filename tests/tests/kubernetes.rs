@@ -3,41 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, ensure};
 use hawser_tests::mesh::{Member, Mesh};
-use hawser_tests::{Host, Lab, Process, isolated, wait};
+use hawser_tests::{Cluster, Host, Lab, isolated, wait};
 
 const RATINGS: &str = "ratings.default.svc.cluster.local";
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// A cluster: its API server, and a kubeconfig for it.
-struct Cluster {
-    host: Host,
-    server: Option<Process>,
-    kubeconfig: String,
-}
-
-impl Cluster {
-    /// With these objects.
-    fn start(lab: &mut Lab, objects: &str) -> Result<Self> {
-        let host = lab.host("cluster")?;
-        let (kubeconfig, file) = (host.disk().join("kubeconfig"), host.disk().join("objects.yaml"));
-        std::fs::write(&file, objects)?;
-        let mut cluster = Self { host, server: None, kubeconfig: kubeconfig.display().to_string() };
-        cluster.serve(&file.display().to_string())?;
-        Ok(cluster)
-    }
-
-    fn serve(&mut self, objects: &str) -> Result<()> {
-        let address = self.host.v4().to_string();
-        let (listen, kubeconfig) = (format!("{address}:6443"), self.kubeconfig.clone());
-        let args = ["--listen", &listen, "--name", &address, "--kubeconfig", &kubeconfig, "--apply", objects];
-        let mut server = self.host.spawn("kube", &[&["hawser-kube-double"], &args[..], &["--no-kubelet"]].concat())?;
-        server.says("ready", Duration::from_secs(10))?;
-        self.server = Some(server);
-        Ok(())
-    }
-}
 
 /// A service and its pod, which is that host.
 fn ratings(pod: &Host) -> String {
@@ -59,16 +30,10 @@ fn a_pod_and_a_joined_host_serve_one_name_and_an_api_server_that_is_gone_takes_n
         let pod = lab.host("pod")?;
         let mut server = pod.spawn("server", &["hawser-bookinfo", "ratings", "--port", "8000", "--marker", "pod"])?;
         server.says("ready", Duration::from_secs(5))?;
-        let mut cluster = Cluster::start(&mut lab, &ratings(&pod))?;
-        let file = pod.disk().join("registries.yaml");
-        let kubeconfig = &cluster.kubeconfig;
-        std::fs::write(
-            &file,
-            format!(
-                "registries:\n- name: main\n  kubernetes: {{kubeconfig: {kubeconfig:?}, remoteClusters: {{disabled: true}}}}\n"
-            ),
-        )?;
-        let mut mesh = Mesh::start_with(&mut lab, &["--registries", &file.display().to_string()])?;
+        let mut cluster = Cluster::start(&mut lab)?;
+        cluster.apply(&ratings(&pod))?;
+        let file = cluster.registries(&cluster.kubeconfig()?)?;
+        let mut mesh = Mesh::start_with(&mut lab, &["--registries", &file])?;
         let caller = Member::joined(&mut lab, &mesh, "caller", "productpage", "v1")?;
         let url = format!("http://{RATINGS}:9080/ratings/0");
         let served_by = |marker: &str| {
@@ -84,7 +49,7 @@ fn a_pod_and_a_joined_host_serve_one_name_and_an_api_server_that_is_gone_takes_n
         ensure!(mesh.endpoints(RATINGS)?.len() == 2, "{:#?}", mesh.endpoints(RATINGS)?);
 
         // The API server is gone, and discovery starts anew: what was known is still there.
-        cluster.server = None;
+        cluster.kill();
         mesh.kill_discovery();
         mesh.start_discovery()?;
         wait::for_true("both are known", LIMIT, || mesh.endpoints(RATINGS).is_ok_and(|all| all.len() == 2))?;

@@ -10,6 +10,8 @@ use crate::{must, root};
 const PROGRAMS: [&str; 2] = ["HAWSER_TEST_KUBE_APISERVER", "HAWSER_TEST_KUBE_CONTROLLER_MANAGER"];
 /// The parts of `tests/kubernetes/tests/replay` that both are asked.
 const SCENARIOS: [&str; 5] = ["watches::", "endpoints::", "writes::", "tokens::", "manifests::"];
+/// Tests of the whole mesh with a cluster in it.
+const WHOLE: [&str; 3] = ["kubernetes", "kubernetes_mixed", "kubernetes_tokens"];
 
 /// What is missing for it, as a sentence.
 pub(crate) fn missing() -> Option<String> {
@@ -26,9 +28,21 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         println!("{sentence}");
         return Ok(());
     }
+    let scenarios = if args.is_empty() { SCENARIOS.map(str::to_owned).to_vec() } else { args.to_vec() };
+    let mut replay = cargo(&["test", "--workspace", "--test", "replay", "--", "--test-threads=1"]);
+    replay.args(scenarios);
+    must(replay)?;
+    if !args.is_empty() {
+        return Ok(());
+    }
+    must(cargo(&["build", "--workspace", "--bins"]))?;
+    let mut whole = cargo(&["test", "--workspace"]);
+    whole.args(WHOLE.iter().flat_map(|test| ["--test", test])).args(["--", "--test-threads=1"]);
+    must(whole)
+}
+
+fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root()).env("HAWSER_TEST_KUBERNETES_REAL", "1");
-    command.args(["test", "--workspace", "--test", "replay", "--", "--test-threads=1"]);
-    command.args(if args.is_empty() { SCENARIOS.map(str::to_owned).to_vec() } else { args.to_vec() });
-    must(command)
+    command.current_dir(root()).env("HAWSER_TEST_KUBERNETES_REAL", "1").args(args);
+    command
 }

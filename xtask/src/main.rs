@@ -23,7 +23,7 @@ use clap::Parser;
 enum Task {
     /// Build, then show the whole story on this machine
     Demo {
-        /// mesh (the main job) or consul (a service that Consul knows)
+        /// mesh (the main job), consul (a service that Consul knows) or kubernetes (pods and hosts in one mesh)
         #[arg(default_value = "mesh")]
         story: String,
         /// Leave everything up at the end

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use hawser_api::istio::{Kind, definition};
+use hawser_api::join_request;
 use serde_json::{Value, json};
 
 use crate::args::{Generate, Manifest, Present};
@@ -51,7 +52,8 @@ fn definitions(present: &Present) -> Outcome<Vec<Value>> {
         Some(file) => names(&read(file)?),
     };
     let wanted = Kind::ALL.into_iter().filter(|kind| !there.contains(&format!("{}.{}", kind.plural(), kind.group())));
-    Ok(wanted.map(definition).collect())
+    // Ours is always printed: nobody else keeps it up to date.
+    Ok(wanted.map(definition).chain([join_request::definition()]).collect())
 }
 
 fn read(file: &std::path::Path) -> Outcome<String> {
@@ -88,12 +90,15 @@ fn objects(generate: &Generate) -> Vec<Value> {
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(generate, NAME)}),
         cluster_role(),
         binding("ClusterRole", None, &generate.namespace),
+        join_tokens_role(),
     ];
     if generate.remote_clusters {
         all.push(role(ROOT, &json!([rule("", &["secrets"], &READ)])));
         all.push(binding("Role", Some(ROOT), &generate.namespace));
     }
-    all.extend([config_map(generate), volume(generate), service(generate), deployment(generate)]);
+    if !generate.outside {
+        all.extend([config_map(generate), volume(generate), service(generate), deployment(generate)]);
+    }
     all
 }
 
@@ -104,7 +109,7 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
 /// How it reads.
 const READ: [&str; 2] = ["list", "watch"];
 
-/// What it reads of the whole cluster, and whose tokens it may ask about. It writes nothing there.
+/// What it reads of the whole cluster, whose tokens it may ask about, and requests for join tokens, which it answers.
 fn cluster_role() -> Value {
     let mut rules = vec![
         // Services and what is behind them; namespaces and nodes for their labels: network, region, zone.
@@ -112,6 +117,9 @@ fn cluster_role() -> Value {
         rule("discovery.k8s.io", &["endpointslices"], &READ),
         // Whose the token of a pod is.
         rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
+        // Requests for join tokens: seen, answered in their status, taken away when nobody did.
+        rule(join_request::GROUP, &[join_request::PLURAL], &["list", "watch", "delete"]),
+        rule(join_request::GROUP, &["jointokenrequests/status"], &["patch"]),
     ];
     let groups: BTreeSet<&str> = Kind::ALL.into_iter().map(Kind::group).collect();
     for group in groups {
@@ -120,6 +128,13 @@ fn cluster_role() -> Value {
     }
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": NAME, "labels": labels()},
         "rules": rules})
+}
+
+/// What whoever may bring hosts into a namespace needs there. Nobody has it before it is bound, by a RoleBinding.
+fn join_tokens_role() -> Value {
+    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "hawser-join-tokens", "labels": labels()},
+        "rules": [rule(join_request::GROUP, &[join_request::PLURAL], &["create", "get", "delete"])]})
 }
 
 fn role(namespace: &str, rules: &Value) -> Value {
@@ -226,8 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn no_rule_has_a_star_and_nothing_of_the_cluster_is_written() {
-        for role in objects(&generate()).iter().filter(|o| o["kind"] == "ClusterRole") {
+    fn a_discovery_elsewhere_needs_an_account_and_its_rights() {
+        let all = objects(&Generate { outside: true, ..generate() });
+        let kinds: Vec<&str> = all.iter().filter_map(|object| object["kind"].as_str()).collect();
+        assert_eq!(kinds, ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ClusterRole"]);
+    }
+
+    #[test]
+    fn no_rule_has_a_star_and_nothing_of_the_cluster_is_written_but_answers_to_requests() {
+        let roles = objects(&generate());
+        for role in roles.iter().filter(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == NAME) {
             for rule in role["rules"].as_array().unwrap() {
                 assert!(!rule.to_string().contains('*'), "{rule}");
                 let reads = rule["verbs"]
@@ -235,7 +258,8 @@ mod tests {
                     .unwrap()
                     .iter()
                     .all(|v| ["get", "list", "watch"].contains(&v.as_str().unwrap()));
-                assert!(reads || rule["resources"] == json!(["tokenreviews"]), "{rule}");
+                let own = rule["apiGroups"] == json!([join_request::GROUP]);
+                assert!(reads || own || rule["resources"] == json!(["tokenreviews"]), "{rule}");
             }
         }
         assert!(
@@ -262,6 +286,6 @@ mod tests {
         assert!(
             there.contains("virtualservices.networking.istio.io") && there.contains("sidecars.networking.istio.io")
         );
-        assert_eq!(definitions(&Present { present: None }).unwrap().len(), Kind::ALL.len());
+        assert_eq!(definitions(&Present { present: None }).unwrap().len(), Kind::ALL.len() + 1);
     }
 }

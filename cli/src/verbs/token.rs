@@ -1,5 +1,7 @@
 //! `hawser token`: what lets hosts join.
 
+mod via_kubernetes;
+
 use std::path::Path;
 
 use hawser_api::proto::admin::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, TokenInfo};
@@ -25,6 +27,9 @@ pub(super) async fn run(socket: Option<&Path>, format: Format, verb: Token) -> O
 }
 
 async fn create(socket: Option<&Path>, format: Format, create: TokenCreate) -> Outcome {
+    if create.via.via_kubernetes {
+        return via_kubernetes::create(format, create).await;
+    }
     let (namespace, group) = input::namespaced(&create.group);
     let request = CreateTokenRequest {
         namespace,

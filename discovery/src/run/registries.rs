@@ -20,6 +20,7 @@ use hawser_registry_source::{Context, Interest};
 use serde::Deserialize;
 
 use super::follow;
+use super::minting::Minting;
 use crate::identity::accounts::{Accounts, NoReview, Review, Reviewer};
 use crate::registry::{EventSender, Settings};
 use crate::sources::Sources;
@@ -54,6 +55,8 @@ pub(super) struct Started<'a> {
     pub(super) interest: Interest,
     pub(super) sources: &'a Sources,
     pub(super) accounts: &'a Accounts,
+    /// Who makes the join tokens that are asked for in clusters.
+    pub(super) minting: &'a Minting,
     pub(super) events: EventSender,
     pub(super) drain: drain::Watch,
 }
@@ -148,7 +151,9 @@ impl Kind {
                 let entry = cluster(name, &settings);
                 let states = with.data_dir.join(STATES);
                 let (registrar, context) = (Arc::new(with.registrar()), with.context(&entry.id()));
-                with.run(KubernetesAdapter::new(entry, mesh, context, Some(&states), registrar));
+                let minter = Arc::new(with.minting.clone());
+                let adapter = KubernetesAdapter::new(entry, mesh, context, Some(&states), registrar);
+                with.run(adapter.with_minter(minter));
             }
             Self::Consul(settings) => {
                 for (id, part) in ConsulAdapter::registries(name, &settings) {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::access::{Access, Source};
 use crate::clusters::{Kept, Memory};
 use crate::follow::{Cluster, Follower, Others};
+use crate::requests::{self, Minter};
 use crate::settings::Settings;
 use crate::tokens::Tokens;
 use crate::world::Selectors;
@@ -79,6 +80,7 @@ pub struct KubernetesAdapter {
     states: Memory,
     registrar: Arc<dyn Registrar>,
     refusals: Option<mpsc::Sender<Refusal>>,
+    minter: Option<Arc<dyn Minter>>,
 }
 
 impl Entry {
@@ -105,7 +107,7 @@ impl KubernetesAdapter {
         registrar: Arc<dyn Registrar>,
     ) -> Self {
         let states = Memory::new(states, &entry.name);
-        Self { entry, mesh, context, states, registrar, refusals: None }
+        Self { entry, mesh, context, states, registrar, refusals: None, minter: None }
     }
 
     /// Tells this one of objects that can't be used. Who is slow is told less.
@@ -114,14 +116,27 @@ impl KubernetesAdapter {
         Self { refusals: Some(refusals), ..self }
     }
 
+    /// Has this one make the join tokens that are asked for in the cluster.
+    #[must_use]
+    pub fn with_minter(self, minter: Arc<dyn Minter>) -> Self {
+        Self { minter: Some(minter), ..self }
+    }
+
     async fn follow(self, publisher: Publisher) -> Result<(), Closed> {
-        let Self { entry: Entry { name, settings }, mesh, context, states, registrar, refusals } = self;
+        let Self { entry: Entry { name, settings }, mesh, context, states, registrar, refusals, minter } = self;
         let source = match &settings.kubeconfig {
             Some(file) => Source::File { file: file.clone(), context: settings.context.clone() },
             None => Source::InCluster,
         };
         let access = Arc::new(Access::new(source));
         registrar.vouch(&name, Some(Tokens::new(access.clone())));
+        // Ended with this future.
+        let mut requests = tokio::task::JoinSet::new();
+        if let Some(minter) = minter.filter(|_| !settings.ignore_join_requests) {
+            let limited = !mesh.discovery_selectors.is_empty();
+            let selectors = limited.then(|| Selectors::new(&mesh.discovery_selectors, &mesh.root_namespace));
+            requests.spawn(requests::run(access.clone(), minter, selectors));
+        }
         let others = match settings.remote_clusters.disabled {
             true => None,
             false => {

@@ -12,6 +12,7 @@ mod configs;
 mod follow;
 mod name;
 mod probe;
+mod requests;
 mod settings;
 mod tokens;
 mod watch;
@@ -19,5 +20,6 @@ mod wire;
 mod world;
 
 pub use adapter::{Entry, KubernetesAdapter, Mesh, Refusal, Registrar};
+pub use requests::{Minted, Minter, NoToken};
 pub use settings::{Remote, Settings, SettingsError};
 pub use tokens::Tokens;

@@ -23,6 +23,8 @@ pub struct Settings {
     pub virtual_addresses: bool,
     /// Its Istio resources are no configuration of the mesh.
     pub ignore_istio: bool,
+    /// Requests for join tokens that are made in it are not answered.
+    pub ignore_join_requests: bool,
     /// Clusters whose kubeconfigs it keeps. None: those that Istio's secrets of the root namespace name.
     pub remote_clusters: Remote,
     /// When a loss is not believed; 50 % and 10 at least, for a minute, unless said.

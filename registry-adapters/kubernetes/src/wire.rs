@@ -6,6 +6,7 @@
 mod config;
 mod meta;
 mod pod;
+mod request;
 mod secret;
 mod service;
 mod slice;
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use config::Config;
 pub(crate) use meta::{Meta, Named};
 pub(crate) use pod::{Pod, Readiness};
+pub(crate) use request::Request;
 pub(crate) use secret::Secret;
 pub(crate) use service::{Port, Service, ServiceType, TargetPort};
 pub(crate) use slice::{AddressType, Endpoint, Slice};

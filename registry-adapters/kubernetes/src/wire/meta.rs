@@ -86,6 +86,8 @@ fn is_used(key: &str) -> bool {
         super::INITIAL_EVENTS_END
             | "networking.istio.io/exportTo"
             | "networking.istio.io/traffic-distribution"
+            | "service.kubernetes.io/topology-mode"
+            | "service.kubernetes.io/topology-aware-hints"
             | "sidecar.istio.io/status"
             | "ambient.istio.io/redirection"
     )

@@ -77,7 +77,7 @@ impl Selectors {
     }
 
     /// Whether a namespace is part of the mesh.
-    pub(super) fn take(&self, labels: Option<&BTreeMap<String, String>>, name: &str) -> bool {
+    pub(crate) fn take(&self, labels: Option<&BTreeMap<String, String>>, name: &str) -> bool {
         let none = BTreeMap::new();
         self.any.is_empty() || name == self.root || self.any.iter().any(|s| s.takes(labels.unwrap_or(&none)))
     }

@@ -17,6 +17,8 @@ use crate::wire::{self, Readiness, ServiceType, TargetPort};
 /// Annotations of services.
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
 const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+/// Slices get hints by zone, with the name of today or the one before.
+const HINTED: [&str; 2] = ["service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"];
 
 /// Label of a gateway: its port for other networks, if not the usual one.
 const GATEWAY_PORT: &str = "networking.istio.io/gatewayPort";
@@ -54,8 +56,10 @@ impl Service {
             "" => service.metadata.annotation(DISTRIBUTION).unwrap_or_default(),
             said => said,
         };
+        let hinted = HINTED.iter().any(|key| matches!(service.metadata.annotation(key), Some("Auto" | "auto")));
         let nearness = match distribution {
             "PreferClose" | "PreferSameZone" | "PreferSameNode" => Nearness::Zone,
+            "" if hinted => Nearness::Zone,
             _ => Nearness::Any,
         };
         let external = service.spec.kind == ServiceType::ExternalName;
@@ -243,5 +247,29 @@ impl World {
             addresses: [(String::new(), vec![address.to_owned()])].into(),
             ..Workload::new(WorkloadKey { namespace: name.namespace.clone(), name: key.into() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_service_whose_slices_get_hints_by_zone_is_called_nearby() {
+        let nearness = |annotations: Value, spec: Value| {
+            let metadata = json!({"name": "web", "namespace": "shop", "annotations": annotations});
+            let service = json!({"metadata": metadata, "spec": spec});
+            Service::of(serde_json::from_value(service).unwrap()).nearness
+        };
+        let auto = json!({"service.kubernetes.io/topology-mode": "Auto"});
+        assert_eq!(nearness(auto.clone(), json!({"ports": [{"port": 80}]})), Nearness::Zone);
+        let older = json!({"service.kubernetes.io/topology-aware-hints": "auto"});
+        assert_eq!(nearness(older, json!({"ports": [{"port": 80}]})), Nearness::Zone);
+        let off = json!({"service.kubernetes.io/topology-mode": "Disabled"});
+        assert_eq!(nearness(off, json!({"ports": [{"port": 80}]})), Nearness::Any);
+        let unknown = json!({"ports": [{"port": 80}], "trafficDistribution": "Elsewhere"});
+        assert_eq!(nearness(auto, unknown), Nearness::Any, "what the service says itself goes before");
     }
 }

@@ -4,6 +4,7 @@
 //! was seen as it should be. Invariant: no root where the system lets users make namespaces, and nothing stays.
 
 mod consul;
+mod kubernetes;
 mod play;
 mod report;
 mod rights;
@@ -31,6 +32,8 @@ enum Story {
     Mesh,
     /// A service that Consul knows, and its move to a joined host
     Consul,
+    /// Pods and hosts in one mesh, and a service that moves between them
+    Kubernetes,
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match args.story {
         Story::Mesh => story::tell(&mut report),
         Story::Consul => consul::tell(&mut report),
+        Story::Kubernetes => kubernetes::tell(&mut report),
     };
     let (code, scene) = match outcome {
         Ok(scene) => (ExitCode::SUCCESS, Some(scene)),

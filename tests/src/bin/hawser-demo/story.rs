@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::mesh::{Member, Mesh};
-use hawser_tests::{Host, Lab, Process, Seen, lab, programs, wait};
+use hawser_tests::{Host, Lab, Pod, Process, Seen, lab, programs, wait};
 
 use crate::report::Report;
 
@@ -16,6 +16,8 @@ const MARKER: &str = "rosebud-4711";
 /// What stands at the end.
 pub(crate) struct Scene {
     members: Vec<Member>,
+    pods: Vec<Pod>,
+    cluster: Option<Host>,
     mesh: Mesh,
     _others: Vec<Process>,
     _lab: Lab,
@@ -283,17 +285,24 @@ pub(crate) fn must(seen: Seen) -> Result<Seen> {
 impl Scene {
     /// What stands, and what must not end before it.
     pub(crate) fn new(members: Vec<Member>, mesh: Mesh, others: Vec<Process>, lab: Lab) -> Self {
-        Self { members, mesh, _others: others, _lab: lab }
+        Self { members, pods: Vec::new(), cluster: None, mesh, _others: others, _lab: lab }
+    }
+
+    /// With pods, and the host of the cluster that they are in.
+    pub(crate) fn with_pods(self, pods: Vec<Pod>, cluster: Host) -> Self {
+        Self { pods, cluster: Some(cluster), ..self }
     }
 
     /// The host of that name.
     pub(crate) fn host(&self, name: &str) -> Option<&Host> {
-        self.members.iter().map(|m| &m.host).chain([&self.mesh.control]).find(|h| h.name() == name)
+        let pods = self.pods.iter().map(|p| &p.host).chain(&self.cluster);
+        self.members.iter().map(|m| &m.host).chain(pods).chain([&self.mesh.control]).find(|h| h.name() == name)
     }
 
     /// Names of the hosts that are still up.
     pub(crate) fn names(&self) -> Vec<&str> {
         let up = self.members.iter().filter(|m| m.agent.is_some()).map(|m| m.host.name());
-        up.chain([self.mesh.control.name()]).collect()
+        let pods = self.pods.iter().map(|p| &p.host).chain(&self.cluster).map(Host::name);
+        up.chain(pods).chain([self.mesh.control.name()]).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The lab's tools: a host's first process, a name server, a sniffer, a load generator, an echo.
+//! The lab's tools: a host's first process, a name server, a sniffer, a load generator, an echo, a pod's sidecar.
 //!
 //! In: a command line; stdin, whose end is the order to finish. Out: what was seen, on stdout. Invariant: none of
 //! them outlives the test that started it.
@@ -8,6 +8,7 @@ mod echo;
 mod hold;
 mod hostile;
 mod load;
+mod sidecar;
 mod sniff;
 
 use std::io::Read as _;
@@ -31,6 +32,8 @@ enum Tool {
     Hostile(hostile::Args),
     /// Connects, sends a text, half-closes, prints what comes back
     Dial(echo::DialArgs),
+    /// What a sidecar's agent does in a pod: certificates for the pod's token, configuration for its proxy
+    Sidecar(sidecar::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         Tool::Echo(args) => echo::run(&args),
         Tool::Hostile(args) => hostile::run(&args),
         Tool::Dial(args) => echo::dial(&args),
+        Tool::Sidecar(args) => sidecar::run(args),
     }
 }
 
