@@ -2,6 +2,7 @@
 
 mod advertise;
 mod copies;
+mod exports;
 mod mesh_config;
 mod registries;
 
@@ -132,6 +133,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         interest: ads.interest(),
         sources: &sources,
         accounts: &accounts,
+        snapshots: &snapshots,
         events,
         drain: drain.clone(),
     });

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, header};
+use http::{Method, Request, StatusCode, header};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -83,16 +83,30 @@ impl Access {
             Some(kind) => format!("application/json;as={kind};g=meta.k8s.io;v=v1,application/json"),
             None => JSON.to_owned(),
         };
-        self.send(Request::get(path).header(header::ACCEPT, accept), Body::empty()).await
+        self.send(Request::get(path).header(header::ACCEPT, accept), Body::empty()).await.map(|(_, body)| body)
     }
 
     /// Creates an object, in JSON, and says what became of it.
     pub(crate) async fn post(&self, path: &str, object: Vec<u8>) -> Result<Bytes, Failure> {
         let request = Request::post(path).header(header::ACCEPT, JSON).header(header::CONTENT_TYPE, JSON);
-        crate::watch::whole(self.send(request, Body::from(object)).await?, REFUSAL).await
+        crate::watch::whole(self.send(request, Body::from(object)).await?.1, REFUSAL).await
     }
 
-    async fn send(&self, request: http::request::Builder, body: Body) -> Result<Body, Failure> {
+    /// Changes something, and says what became of it: whether it is new, and the object or a `Status`.
+    pub(crate) async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &'static str,
+        body: Vec<u8>,
+    ) -> Result<(bool, Bytes), Failure> {
+        let request =
+            Request::builder().method(method).uri(path).header(header::ACCEPT, JSON).header(header::CONTENT_TYPE, kind);
+        let (status, body) = self.send(request, Body::from(body)).await?;
+        Ok((status == StatusCode::CREATED, crate::watch::whole(body, REFUSAL).await?))
+    }
+
+    async fn send(&self, request: http::request::Builder, body: Body) -> Result<(StatusCode, Body), Failure> {
         let client = self.client().await?;
         let request = request
             .header(header::USER_AGENT, concat!("hawser-discovery/", env!("CARGO_PKG_VERSION")))
@@ -101,7 +115,7 @@ impl Access {
         let answer = client.send(request).await.map_err(|error| failure(&error))?;
         let (head, body) = answer.into_parts();
         if head.status.is_success() {
-            return Ok(body);
+            return Ok((head.status, body));
         }
         let after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let text = crate::watch::whole(body, REFUSAL).await.unwrap_or_default();

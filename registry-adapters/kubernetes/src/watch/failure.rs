@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// It can't do what was asked for in this way.
     #[error("the API server refuses the question: {0}")]
     Refused(String),
+    /// Somebody else wrote what was to be written, or it is another object by now.
+    #[error("the API server sees a conflict: {0}")]
+    Conflict(String),
     /// It has too much to do, or is starting: not before this time.
     #[error("the API server is busy: {0}")]
     Busy(String, Duration),
@@ -66,6 +69,7 @@ impl Failure {
             401 => Self::Unauthorized(text),
             403 => Self::Denied(text),
             404 => Self::NotFound(text),
+            409 => Self::Conflict(text),
             410 => Self::Gone(text),
             // A version from the future: the server's memory is shorter than ours.
             504 if status.message.contains("Too large resource version") => Self::Gone(text),

@@ -313,7 +313,9 @@ impl<T: Item> Machine<T> {
                 self.phase = Phase::Begin;
                 return;
             }
-            Failure::Refused(_) | Failure::Unreadable(_) | Failure::NotFound(_) => self.phase = Phase::Begin,
+            Failure::Refused(_) | Failure::Conflict(_) | Failure::Unreadable(_) | Failure::NotFound(_) => {
+                self.phase = Phase::Begin;
+            }
             Failure::Busy(..) => self.storeless += 1,
             Failure::Failed(_) if self.failures >= STUBBORN => self.phase = Phase::Begin,
             Failure::Denied(_) | Failure::Unauthorized(_) | Failure::Failed(_) | Failure::Unreachable(_) => {}
