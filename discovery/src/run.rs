@@ -2,6 +2,7 @@
 
 mod advertise;
 mod copies;
+mod exports;
 mod memory;
 mod mesh_config;
 mod minting;
@@ -137,6 +138,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         sources: &sources,
         accounts: &accounts,
         minting: &minting,
+        snapshots: &snapshots,
         events,
         drain: drain.clone(),
     });

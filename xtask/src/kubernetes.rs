@@ -9,7 +9,7 @@ use crate::{must, root};
 /// Programs of a real one; nobody packages them.
 const PROGRAMS: [&str; 2] = ["HAWSER_TEST_KUBE_APISERVER", "HAWSER_TEST_KUBE_CONTROLLER_MANAGER"];
 /// The parts of `tests/kubernetes/tests/replay` that both are asked.
-const SCENARIOS: [&str; 5] = ["watches::", "endpoints::", "writes::", "tokens::", "manifests::"];
+const SCENARIOS: [&str; 6] = ["watches::", "endpoints::", "writes::", "tokens::", "manifests::", "own::"];
 /// Tests of the whole mesh with a cluster in it.
 const WHOLE: [&str; 3] = ["kubernetes", "kubernetes_mixed", "kubernetes_tokens"];
 

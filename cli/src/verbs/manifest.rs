@@ -108,8 +108,11 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
 
 /// How it reads.
 const READ: [&str; 2] = ["list", "watch"];
+/// How it writes what is its own: to apply is to create or to patch.
+const WRITE: [&str; 3] = ["create", "patch", "delete"];
 
-/// What it reads of the whole cluster, whose tokens it may ask about, and requests for join tokens, which it answers.
+/// What it reads of the whole cluster, whose tokens it may ask about, and the little that it writes: answers to requests for join
+/// tokens, hosts that joined, and what became of Istio's resources.
 fn cluster_role() -> Value {
     let mut rules = vec![
         // Services and what is behind them; namespaces and nodes for their labels: network, region, zone.
@@ -125,7 +128,17 @@ fn cluster_role() -> Value {
     for group in groups {
         let kinds: Vec<&str> = Kind::ALL.into_iter().filter(|k| k.group() == group).map(Kind::plural).collect();
         rules.push(rule(group, &kinds, &READ));
+        let statuses: Vec<String> = kinds.iter().map(|kind| format!("{kind}/status")).collect();
+        let statuses: Vec<&str> = statuses.iter().map(String::as_str).collect();
+        rules.push(rule(group, &statuses, &["patch"]));
     }
+    rules.extend([
+        // Joined hosts, for kubectl and an istiod beside us, and as endpoints of services.
+        rule(Kind::WorkloadEntry.group(), &[Kind::WorkloadEntry.plural()], &WRITE),
+        rule("discovery.k8s.io", &["endpointslices"], &WRITE),
+        // Of resources that can't be used.
+        rule("events.k8s.io", &["events"], &["create"]),
+    ]);
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": NAME, "labels": labels()},
         "rules": rules})
 }
@@ -248,20 +261,25 @@ mod tests {
     }
 
     #[test]
-    fn no_rule_has_a_star_and_nothing_of_the_cluster_is_written_but_answers_to_requests() {
-        let roles = objects(&generate());
-        for role in roles.iter().filter(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == NAME) {
+    fn no_rule_has_a_star_and_little_of_the_cluster_is_written() {
+        let mut written = BTreeSet::new();
+        for role in objects(&generate()).iter().filter(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == NAME)
+        {
             for rule in role["rules"].as_array().unwrap() {
                 assert!(!rule.to_string().contains('*'), "{rule}");
-                let reads = rule["verbs"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .all(|v| ["get", "list", "watch"].contains(&v.as_str().unwrap()));
-                let own = rule["apiGroups"] == json!([join_request::GROUP]);
-                assert!(reads || own || rule["resources"] == json!(["tokenreviews"]), "{rule}");
+                let words = |key: &str| rule[key].as_array().unwrap().iter().map(|w| w.as_str().unwrap().to_owned());
+                for verb in words("verbs").filter(|verb| !READ.contains(&verb.as_str())) {
+                    written.extend(words("resources").map(|resource| format!("{verb} {resource}")));
+                }
             }
         }
+        let mut allowed: BTreeSet<String> = Kind::ALL.map(|kind| format!("patch {}/status", kind.plural())).into();
+        for resource in ["workloadentries", "endpointslices"] {
+            allowed.extend(WRITE.map(|verb| format!("{verb} {resource}")));
+        }
+        allowed.extend(["create tokenreviews", "create events"].map(str::to_owned));
+        allowed.extend(["delete jointokenrequests", "patch jointokenrequests/status"].map(str::to_owned));
+        assert_eq!(written, allowed);
         assert!(
             !objects(&generate()).iter().any(|o| o.to_string().contains("secrets")),
             "secrets only if they are asked for"

@@ -19,10 +19,10 @@ use hawser_registry_kubernetes::{KubernetesAdapter, Tokens};
 use hawser_registry_source::{Context, Interest};
 use serde::Deserialize;
 
-use super::follow;
 use super::minting::Minting;
+use super::{exports, follow};
 use crate::identity::accounts::{Accounts, NoReview, Review, Reviewer};
-use crate::registry::{EventSender, Settings};
+use crate::registry::{EventSender, Settings, Snapshots};
 use crate::sources::Sources;
 
 /// Where it is, unless it is named.
@@ -57,6 +57,7 @@ pub(super) struct Started<'a> {
     pub(super) accounts: &'a Accounts,
     /// Who makes the join tokens that are asked for in clusters.
     pub(super) minting: &'a Minting,
+    pub(super) snapshots: &'a Snapshots,
     pub(super) events: EventSender,
     pub(super) drain: drain::Watch,
 }
@@ -139,7 +140,8 @@ impl Kind {
         }
     }
 
-    fn start(self, name: &str, with: &Started<'_>) {
+    /// `first`: it is the first of its kind.
+    fn start(self, name: &str, first: bool, with: &Started<'_>) {
         match self {
             Self::Kubernetes(settings) => {
                 let mesh = hawser_registry_kubernetes::Mesh {
@@ -152,8 +154,9 @@ impl Kind {
                 let states = with.data_dir.join(STATES);
                 let (registrar, context) = (Arc::new(with.registrar()), with.context(&entry.id()));
                 let minter = Arc::new(with.minting.clone());
+                let exports = exports::follow(entry.id(), first, with.snapshots.clone(), with.drain.clone());
                 let adapter = KubernetesAdapter::new(entry, mesh, context, Some(&states), registrar);
-                with.run(adapter.with_minter(minter));
+                with.run(adapter.with_exports(exports).with_minter(minter));
             }
             Self::Consul(settings) => {
                 for (id, part) in ConsulAdapter::registries(name, &settings) {
@@ -267,8 +270,10 @@ impl Registries {
 
     /// Starts all, and looks after the file.
     pub(super) fn start(self, with: Started<'_>) {
+        let mut clusters = 0;
         for (name, kind) in self.all {
-            kind.start(&name, &with);
+            clusters += usize::from(matches!(kind, Kind::Kubernetes(_)));
+            kind.start(&name, clusters == 1, &with);
         }
         if let Some(file) = self.file {
             let watch = watch(file, self.text, with.sources.clone());

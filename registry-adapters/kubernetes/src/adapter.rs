@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::access::{Access, Source};
 use crate::clusters::{Kept, Memory};
 use crate::follow::{Cluster, Follower, Others};
+use crate::out::{Exports, Out};
 use crate::requests::{self, Minter};
 use crate::settings::Settings;
 use crate::tokens::Tokens;
@@ -31,23 +32,6 @@ pub struct Mesh {
     pub root_namespace: String,
     /// Namespaces that are part of it, by their labels; none: all.
     pub discovery_selectors: Vec<MeshLabelSelector>,
-}
-
-/// An object that can't be used, for whoever tells its owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its kind.
-    pub kind: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// What tells it from another one of that name.
-    pub uid: String,
-    /// Field, reason, cure.
-    pub message: String,
-    /// An earlier version of it counts on.
-    pub kept: bool,
 }
 
 /// Who takes in registries that come and go while discovery runs.
@@ -79,7 +63,7 @@ pub struct KubernetesAdapter {
     context: Context,
     states: Memory,
     registrar: Arc<dyn Registrar>,
-    refusals: Option<mpsc::Sender<Refusal>>,
+    exports: Option<Exports>,
     minter: Option<Arc<dyn Minter>>,
 }
 
@@ -107,13 +91,13 @@ impl KubernetesAdapter {
         registrar: Arc<dyn Registrar>,
     ) -> Self {
         let states = Memory::new(states, &entry.name);
-        Self { entry, mesh, context, states, registrar, refusals: None, minter: None }
+        Self { entry, mesh, context, states, registrar, exports: None, minter: None }
     }
 
-    /// Tells this one of objects that can't be used. Who is slow is told less.
+    /// Writes of the mesh into the cluster what its settings say.
     #[must_use]
-    pub fn with_refusals(self, refusals: mpsc::Sender<Refusal>) -> Self {
-        Self { refusals: Some(refusals), ..self }
+    pub fn with_exports(self, exports: Exports) -> Self {
+        Self { exports: Some(exports), ..self }
     }
 
     /// Has this one make the join tokens that are asked for in the cluster.
@@ -123,7 +107,7 @@ impl KubernetesAdapter {
     }
 
     async fn follow(self, publisher: Publisher) -> Result<(), Closed> {
-        let Self { entry: Entry { name, settings }, mesh, context, states, registrar, refusals, minter } = self;
+        let Self { entry: Entry { name, settings }, mesh, context, states, registrar, exports, minter } = self;
         let source = match &settings.kubeconfig {
             Some(file) => Source::File { file: file.clone(), context: settings.context.clone() },
             None => Source::InCluster,
@@ -144,6 +128,10 @@ impl KubernetesAdapter {
             }
         };
         let secrets = settings.remote_clusters.namespace.clone().unwrap_or_else(|| mesh.root_namespace.clone());
+        let out = exports.map(|exports| {
+            let (writes, mesh) = (settings.writes(exports.first), mesh.trust_domain.to_string());
+            Out::new(writes, mesh, access.clone(), exports)
+        });
         let cluster = Cluster {
             access,
             istio: !settings.ignore_istio,
@@ -151,11 +139,10 @@ impl KubernetesAdapter {
             network: settings.network.clone(),
             mesh,
             secrets: others.is_some().then_some(secrets),
-            refusals,
         };
         let driver = start(publisher, context, &cluster, &settings).await?;
         let others = others.map(|remotes| Box::new(Running { remotes, running: HashMap::new() }) as Box<dyn Others>);
-        Err(Follower::new(cluster, driver, others).run().await)
+        Err(Follower::new(cluster, driver, others, out).run().await)
     }
 }
 
@@ -267,12 +254,11 @@ impl Running {
             network: String::new(),
             mesh,
             secrets: None,
-            refusals: None,
         };
         tokio::spawn(async move {
             let (publisher, context) = registrar.register(&id);
             let Ok(driver) = start(publisher, context, &cluster, &settings).await else { return };
-            let mut follower = Follower::new(cluster, driver, None);
+            let mut follower = Follower::new(cluster, driver, None, None);
             tokio::select! {
                 _closed = follower.run() => return,
                 word = ended.recv() => if word.is_none() { return },

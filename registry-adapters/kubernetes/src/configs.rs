@@ -10,7 +10,6 @@ use std::sync::Arc;
 use hawser_api::istio::{Kind, Resource};
 use hawser_mesh::{Object, Origin};
 
-use crate::adapter::Refusal;
 use crate::name::Name;
 use crate::watch::Change;
 use crate::wire::{Config, Item as _};
@@ -29,6 +28,22 @@ impl fmt::Display for Part {
 /// How names of parts of a kind begin.
 pub(crate) fn prefix(kind: Kind) -> String {
     format!("config/{kind}/")
+}
+
+/// An object that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Field, reason, cure.
+    message: String,
+    /// An earlier version of it counts on.
+    kept: bool,
+}
+
+impl Refusal {
+    /// As it is told.
+    pub(crate) fn text(&self) -> String {
+        format!("{}{}", self.message, if self.kept { "; its last good version counts on" } else { "" })
+    }
 }
 
 /// All that is known.
@@ -54,6 +69,11 @@ impl Configs {
     /// Whether a kind was heard whole.
     pub(crate) fn was_heard(&self, kind: Kind) -> bool {
         self.heard.contains(&kind)
+    }
+
+    /// A kind was heard whole that is no configuration.
+    pub(crate) fn hear(&mut self, kind: Kind) {
+        self.heard.insert(kind);
     }
 
     /// Takes in what became of a kind's objects.
@@ -94,14 +114,7 @@ impl Configs {
             }
             Err(error) => {
                 known.wrong = true;
-                let refusal = Refusal {
-                    kind: kind.to_string(),
-                    namespace: part.1.namespace.to_string(),
-                    name: part.1.name.to_string(),
-                    uid: config.uid().to_owned(),
-                    message: error.to_string(),
-                    kept: known.good.is_some(),
-                };
+                let refusal = Refusal { message: error.to_string(), kept: known.good.is_some() };
                 self.told.insert(part, Some(refusal));
             }
         }

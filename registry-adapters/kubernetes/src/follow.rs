@@ -18,10 +18,11 @@ use tokio::sync::{mpsc, watch};
 
 use self::troubles::Troubles;
 use crate::access::Access;
-use crate::adapter::{Mesh, Refusal};
+use crate::adapter::Mesh;
 use crate::clusters::{Clusters, Kept, SELECTOR};
 use crate::configs::{self, Configs};
 use crate::name::Name;
+use crate::out::{Out, Step};
 use crate::probe;
 use crate::watch::{self as watching, Change, Failure, Limits, Said, Waker, Watched};
 use crate::wire::{Config, Item, Named, Pod, Secret, Service, Slice};
@@ -47,7 +48,6 @@ pub(crate) struct Cluster {
     pub(crate) network: String,
     /// Namespace of the secrets that name other clusters, where these are followed.
     pub(crate) secrets: Option<String>,
-    pub(crate) refusals: Option<mpsc::Sender<Refusal>>,
 }
 
 /// Other clusters, which this one knows of.
@@ -88,10 +88,12 @@ pub(crate) struct Follower {
     /// Some kind was listed anew since what is missing was last looked at.
     listed: bool,
     others_changed: bool,
+    /// What is written into it.
+    out: Option<Out>,
 }
 
 impl Follower {
-    pub(crate) fn new(cluster: Cluster, driver: Driver, others: Option<Box<dyn Others>>) -> Self {
+    pub(crate) fn new(cluster: Cluster, driver: Driver, others: Option<Box<dyn Others>>, out: Option<Out>) -> Self {
         let (mesh, network) = (cluster.mesh.clone(), cluster.network.clone());
         let world = World::new(mesh, network, cluster.cluster_addresses, cluster.selectors());
         Self {
@@ -104,6 +106,7 @@ impl Follower {
             unseen: BTreeSet::new(),
             listed: false,
             others_changed: false,
+            out,
             cluster,
             driver,
         }
@@ -146,6 +149,13 @@ impl Follower {
                         self.take(message);
                     }
                     self.tell().await?;
+                    self.write().await?;
+                }
+                step = next(&mut self.out) => {
+                    if let Some(out) = &mut self.out {
+                        out.step(step);
+                    }
+                    self.write().await?;
                 }
                 Some(answer) = answers.recv() => {
                     self.troubles.probed(answer, Instant::now());
@@ -168,7 +178,9 @@ impl Follower {
         start.kind(at("/api/v1/services"), Message::Services);
         start.kind(at("/apis/discovery.k8s.io/v1/endpointslices"), Message::Slices);
         start.kind(at("/api/v1/pods"), Message::Pods);
-        for kind in self.kinds() {
+        // Entries of ours have to be seen to be kept, whatever entries mean.
+        let entries = self.out.as_ref().is_some_and(Out::entries) && !self.cluster.istio;
+        for kind in self.kinds().chain(entries.then_some(Kind::WorkloadEntry)) {
             let path = |version: &&str| format!("/apis/{}/{version}/{}", kind.group(), kind.plural());
             let places: Vec<String> = kind.versions().iter().map(path).collect();
             let limits = Limits::new(places.len());
@@ -201,11 +213,13 @@ impl Follower {
             }
             Message::Services(said) => {
                 if let Some(change) = self.troubles.sort("services", said) {
+                    self.out.iter_mut().for_each(|out| out.services(&change));
                     self.world.services(change);
                 }
             }
             Message::Slices(said) => {
                 if let Some(change) = self.troubles.sort("endpointslices", said) {
+                    self.out.iter_mut().for_each(|out| out.slices(&change));
                     self.world.slices(change);
                 }
             }
@@ -217,7 +231,12 @@ impl Follower {
             Message::Config(kind, said) => {
                 if let Some(change) = self.troubles.sort(kind.plural(), said) {
                     self.unseen.remove(&kind);
-                    self.configs.take(kind, change);
+                    self.out.iter_mut().for_each(|out| out.configs(kind, &change));
+                    if self.cluster.istio {
+                        self.configs.take(kind, change);
+                    } else if let Change::Whole(_) = change {
+                        self.configs.hear(kind);
+                    }
                 }
             }
             Message::Secrets(said) => {
@@ -235,6 +254,7 @@ impl Follower {
             Change::Set(item) => vec![item.name().name],
             Change::Gone(name) => vec![name.name.clone()],
         };
+        self.out.iter_mut().for_each(|out| out.namespaces(&change));
         let before: Vec<bool> = touched.iter().map(|name| self.world.counts(name)).collect();
         self.world.namespaces(change);
         for (name, before) in touched.iter().zip(before) {
@@ -256,19 +276,22 @@ impl Follower {
             self.report(Origin { name: format!("Service {name}").into(), line: 0 }, why).await?;
         }
         for (part, refusal) in self.configs.refusals() {
-            let why = refusal.as_ref().map(|refusal| {
-                let kept = if refusal.kept { "; its last good version counts on" } else { "" };
-                format!("{}{kept}", refusal.message)
-            });
-            self.report(configs::origin(&part), why).await?;
-            if let (Some(refusal), Some(listener)) = (refusal, &self.cluster.refusals) {
-                // Who is slow misses some; the listing has them all.
-                let _ = listener.try_send(refusal);
-            }
+            self.out.iter_mut().for_each(|out| out.refusal(&part, refusal.as_ref()));
+            self.report(configs::origin(&part), refusal.map(|refusal| refusal.text())).await?;
         }
         self.tell_others().await?;
         if self.troubles.changed() {
             self.look().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is to be written.
+    async fn write(&mut self) -> Result<(), Closed> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        out.go(&self.world, self.configs.was_heard(Kind::WorkloadEntry));
+        for (origin, why) in out.reports() {
+            self.report(Origin { name: origin.into(), line: 0 }, why).await?;
         }
         Ok(())
     }
@@ -410,6 +433,14 @@ impl Follower {
             None if self.reported.remove(&origin).is_some() => self.driver.report(Event::Cleared(origin)).await,
             _ => Ok(()),
         }
+    }
+}
+
+/// Waits for something that concerns what is written.
+async fn next(out: &mut Option<Out>) -> Step {
+    match out {
+        Some(out) => out.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Settings {
     pub ignore_join_requests: bool,
     /// Clusters whose kubeconfigs it keeps. None: those that Istio's secrets of the root namespace name.
     pub remote_clusters: Remote,
+    /// What of the mesh is written into it.
+    pub write: Write,
     /// When a loss is not believed; 50 % and 10 at least, for a minute, unless said.
     pub freeze: Option<Freeze>,
 }
@@ -39,6 +41,29 @@ pub struct Remote {
     pub disabled: bool,
     /// The namespace of the secrets. None: the root namespace.
     pub namespace: Option<String>,
+}
+
+/// What is written into a cluster. Where nothing is said: everything into the first cluster of the file, nothing into others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Write {
+    /// A WorkloadEntry for each joined host.
+    pub workload_entries: Option<bool>,
+    /// EndpointSlices with joined hosts, of services whose selectors take them.
+    pub endpoint_slices: Option<bool>,
+    /// What became of Istio's resources, in their status.
+    pub status: Option<bool>,
+    /// Events of resources that are refused.
+    pub events: Option<bool>,
+}
+
+/// What is written, decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Writes {
+    pub(crate) entries: bool,
+    pub(crate) slices: bool,
+    pub(crate) status: bool,
+    pub(crate) events: bool,
 }
 
 /// A setting that can't be meant.
@@ -73,7 +98,26 @@ impl Settings {
         if self.remote_clusters.namespace.as_ref().is_some_and(|name| !is_word(name, 63)) {
             return wrong("remoteClusters.namespace", "it is no name of a namespace");
         }
+        for (field, said) in [("write.status", self.write.status), ("write.events", self.write.events)] {
+            if self.ignore_istio && said == Some(true) {
+                return wrong(
+                    field,
+                    "of resources that are ignored nothing is said; leave it out, or leave out ignoreIstio",
+                );
+            }
+        }
         Ok(())
+    }
+
+    /// What is written into the cluster, which is the first of the file or is not.
+    pub(crate) fn writes(&self, first: bool) -> Writes {
+        let said = |said: Option<bool>| said.unwrap_or(first);
+        Writes {
+            entries: said(self.write.workload_entries),
+            slices: said(self.write.endpoint_slices),
+            status: said(self.write.status) && !self.ignore_istio,
+            events: said(self.write.events) && !self.ignore_istio,
+        }
     }
 
     pub(crate) fn freeze(&self) -> Freeze {
@@ -92,4 +136,34 @@ pub(crate) fn is_word(text: &str, longest: usize) -> bool {
     let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
     bytes.len() <= longest && bytes.iter().all(|byte| fits(*byte)) && ends(bytes.first()) && ends(bytes.last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Settings {
+        serde_saphyr::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_first_cluster_is_written_to_unless_it_is_said_otherwise() {
+        let all = Writes { entries: true, slices: true, status: true, events: true };
+        assert_eq!((read("{}").writes(true), read("{}").writes(false)), (all, Writes::default()));
+        let some = read("{write: {endpointSlices: false, status: false}}").writes(true);
+        assert_eq!(some, Writes { slices: false, status: false, ..all });
+        let second = read("{write: {workloadEntries: true}}").writes(false);
+        assert!(second.entries && !second.slices);
+        let ignored = read("{ignoreIstio: true}").writes(true);
+        assert_eq!(ignored, Writes { status: false, events: false, ..all });
+    }
+
+    #[test]
+    fn what_can_not_be_written_is_refused_by_its_name() {
+        let wrong = read("{ignoreIstio: true, write: {status: true}}").check().unwrap_err();
+        assert!(wrong.to_string().starts_with("kubernetes.write.status: of resources that are ignored"), "{wrong}");
+        let unknown = serde_saphyr::from_str::<Settings>("{write: {entries: true}}").unwrap_err().to_string();
+        assert!(unknown.contains("entries") && unknown.contains("workloadEntries"), "{unknown}");
+        assert!(serde_saphyr::from_str::<Settings>("{write: {status: sometimes}}").is_err());
+    }
 }

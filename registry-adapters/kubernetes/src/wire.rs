@@ -17,12 +17,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use config::Config;
-pub(crate) use meta::{Meta, Named};
+pub(crate) use meta::{MANAGER, Meta, Named};
 pub(crate) use pod::{Pod, Readiness};
 pub(crate) use request::Request;
 pub(crate) use secret::Secret;
 pub(crate) use service::{Port, Service, ServiceType, TargetPort};
-pub(crate) use slice::{AddressType, Endpoint, Slice};
+pub(crate) use slice::{AddressType, Endpoint, MANAGED_BY, SERVICE_NAME, Slice, WE};
 
 use crate::name::Name;
 

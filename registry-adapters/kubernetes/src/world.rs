@@ -125,6 +125,16 @@ impl World {
         self.selectors.take(self.namespaces.get(namespace).map(|n| &n.labels), namespace)
     }
 
+    /// Why nothing is written into a namespace; `None` if something may be.
+    pub(crate) fn refuses(&self, namespace: &str) -> Option<&'static str> {
+        match self.namespaces.get(namespace) {
+            None => Some("the cluster has no namespace of that name; create it if they are to be seen there"),
+            Some(known) if known.ending => Some("the namespace is being deleted"),
+            Some(_) if !self.counts(namespace) => Some("discoverySelectors leave the namespace out of the mesh"),
+            Some(_) => None,
+        }
+    }
+
     /// Parts that changed, and whether some kind was listed anew since this was last asked: then what is in no part any
     /// more is gone too. Nothing before all kinds were heard.
     pub(crate) fn take(&mut self) -> (Vec<(Part, Told)>, bool) {

@@ -214,6 +214,7 @@ fn is_subdomain(name: &str) -> bool {
 pub(crate) fn faults(kind: &Kind, object: &Value, old: Option<&Value>) -> (Vec<Cause>, Vec<String>) {
     match kind.name.as_str() {
         "EndpointSlice" => (slice_faults(object, old), slice_warnings(object)),
+        "Event" if kind.place.group == "events.k8s.io" => (event_faults(object), Vec::new()),
         "Lease" => (lease_faults(object), Vec::new()),
         "Service" => (service::faults(object, old), Vec::new()),
         "Endpoints" => {
@@ -223,6 +224,32 @@ pub(crate) fn faults(kind: &Kind, object: &Value, old: Option<&Value>) -> (Vec<C
         "CustomResourceDefinition" => (definition_faults(object), Vec::new()),
         _ => (Vec::new(), Vec::new()),
     }
+}
+
+fn event_faults(object: &Value) -> Vec<Cause> {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    let mut causes = Vec::new();
+    if text("eventTime").is_empty() {
+        causes.push(Cause::required("eventTime", ""));
+    }
+    for field in ["reportingController", "reportingInstance", "action", "reason"] {
+        if text(field).is_empty() {
+            causes.push(Cause::required(field, ""));
+        } else if text(field).len() > 128 {
+            causes.push(Cause::invalid(field, &object[field], "can have at most 128 characters"));
+        }
+    }
+    if text("note").len() > 1024 {
+        causes.push(Cause::invalid("message", &"".into(), "can have at most 1024 characters"));
+    }
+    if !["Normal", "Warning"].contains(&text("type")) {
+        causes.push(Cause::invalid("type", &object["type"], "has invalid value"));
+    }
+    let about = object.pointer("/regarding/namespace").and_then(Value::as_str).unwrap_or_default();
+    if Some(about) != object.pointer("/metadata/namespace").and_then(Value::as_str) {
+        causes.push(Cause::invalid("involvedObject.namespace", &about.into(), "does not match event.namespace"));
+    }
+    causes
 }
 
 fn slice_warnings(object: &Value) -> Vec<String> {

@@ -3,7 +3,7 @@
 //! `POST /apply` (YAML), `/delete` (`{"kind", "name"}`), `/merge` (`{"kind", "name", "change"}`), `/fault` (a fault),
 //! `/generate` (a load), `/account` (`{"namespace", "name", "audiences"}`), `/freeze`, `/thaw`, `/stop`, `/start`, `/forget`,
 //! `/break`, `/starting` (`{"forbidden_ms", "unavailable_ms"}`), `/advance` (`{"by"}`); `DELETE /faults`, `/requests`;
-//! `GET /faults`, `/requests`, `/kubeconfig`, `/object?kind=..&name=..`.
+//! `GET /faults`, `/requests`, `/kubeconfig`, `/object?kind=..&name=..`, `/objects?kind=..&namespace=..`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -107,6 +107,11 @@ async fn answer(double: &Double, request: Request<Incoming>) -> Result<String> {
         ("GET", "/object") => {
             let found = double.get(&of_query("kind"), &of_query("name"));
             return Ok(found.context("it is not there")?.to_string());
+        }
+        ("GET", "/objects") => {
+            let namespace = of_query("namespace");
+            let namespace = (!namespace.is_empty()).then_some(namespace.as_str());
+            return Ok(Value::from(double.list(&of_query("kind"), namespace)).to_string());
         }
         (method, path) => bail!("nobody knows what {method} {path} is to do"),
     }

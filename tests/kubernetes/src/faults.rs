@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::Place;
 use crate::refusal::Refusal;
 use crate::reply::{Part, Reply};
 use crate::server::locked;
@@ -45,6 +46,8 @@ pub enum What {
     },
     /// 403, as when permissions are not loaded.
     Forbidden,
+    /// 409, as when somebody else wrote in between.
+    Conflict,
     /// 401.
     Unauthorized,
     /// 404, as when the paths of a kind are not there.
@@ -58,7 +61,7 @@ pub enum What {
         /// The code.
         code: u16,
     },
-    /// The body breaks off in the middle: after so many events, or, of a list, half-way.
+    /// The body breaks off in the middle: after so many events, or, of a list or of the answer to a write, half-way.
     Cut {
         /// Events before.
         after: usize,
@@ -244,6 +247,7 @@ impl Faults {
                 What::TooMany { retry_after } => Refusal::too_many(*retry_after),
                 What::Unavailable { retry_after } => Refusal::unavailable(*retry_after),
                 What::Unauthorized => Refusal::unauthorized(),
+                What::Conflict => Refusal::modified(&place(&moment.resource), "x"),
                 What::NoSuchPath => Refusal::no_such_path(),
                 What::Forbidden => Refusal::forbidden_path(&moment.user, &moment.verb, &moment.resource),
                 What::Expired if moment.verb == "list" => {
@@ -318,6 +322,11 @@ impl Active {
             entries.truncate(entries.len().saturating_sub(*last));
         }
     }
+}
+
+fn place(qualified: &str) -> Place {
+    let (plural, group) = qualified.split_once('.').unwrap_or((qualified, ""));
+    Place::new(group, plural)
 }
 
 /// The end of a body that breaks off.

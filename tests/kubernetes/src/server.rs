@@ -216,10 +216,11 @@ impl Server {
             "list" => read::list_waiting(self, &found, asked, moment).await,
             "get" => read::get(self, &found, asked, moment),
             "create" if found.kind.asked_only => reviews::answer(self, &found, asked),
-            "create" => write::create(self, &found, asked),
-            "update" => write::update(self, &found, asked),
-            "patch" => write::patch(self, &found, asked),
-            "delete" => delete::one(self, &found, asked),
+            // An answer that is spoilt does not undo what was written.
+            "create" => write::create(self, &found, asked).map(|reply| self.faults.spoil(moment, reply)),
+            "update" => write::update(self, &found, asked).map(|reply| self.faults.spoil(moment, reply)),
+            "patch" => write::patch(self, &found, asked).map(|reply| self.faults.spoil(moment, reply)),
+            "delete" => delete::one(self, &found, asked).map(|reply| self.faults.spoil(moment, reply)),
             "deletecollection" => delete::all(self, &found, asked),
             _ => Err(Refusal::method_not_allowed()),
         }

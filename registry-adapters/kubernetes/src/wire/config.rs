@@ -6,6 +6,7 @@ use hawser_api::istio::{ParseError, Resource};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
+use super::meta::Writers;
 use super::{Item, Meta};
 use crate::name::Name;
 
@@ -21,6 +22,8 @@ pub(crate) struct Config {
     metadata: ConfigMeta,
     #[serde(default)]
     spec: Value,
+    #[serde(default, rename = "status", deserialize_with = "conditions")]
+    conditions: Vec<Value>,
 }
 
 /// What becomes the resource's metadata, and whose word it is.
@@ -36,14 +39,50 @@ struct ConfigMeta {
     labels: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "annotations")]
     annotations: BTreeMap<String, String>,
-    #[serde(deserialize_with = "super::meta::managers")]
-    managed_fields: Vec<super::meta::Manager>,
+    #[serde(rename = "managedFields", deserialize_with = "super::meta::writers")]
+    writers: Writers,
+    #[serde(rename = "deletionTimestamp", deserialize_with = "super::meta::presence")]
+    deleting: bool,
 }
 
 impl Config {
     /// Whether the object is our own word: written by us, or marked as ours.
     pub(crate) fn is_ours(&self) -> bool {
-        Meta::ours(&self.metadata.annotations, &self.metadata.managed_fields)
+        Meta::ours(&self.metadata.annotations, self.metadata.writers)
+    }
+
+    /// Who wrote it.
+    pub(crate) fn writers(&self) -> Writers {
+        self.metadata.writers
+    }
+
+    /// Group and version that it was read in.
+    pub(crate) fn api_version(&self) -> &str {
+        &self.api_version
+    }
+
+    /// Counts changes of what it says.
+    pub(crate) fn generation(&self) -> u64 {
+        self.metadata.generation
+    }
+
+    /// Its deletion was asked for.
+    pub(crate) fn is_deleting(&self) -> bool {
+        self.metadata.deleting
+    }
+
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.get(key).map(String::as_str)
+    }
+
+    /// What it says.
+    pub(crate) fn spec(&self) -> &Value {
+        &self.spec
+    }
+
+    /// What was written down of how it is, by whomever.
+    pub(crate) fn conditions(&self) -> &[Value] {
+        &self.conditions
     }
 
     /// Its unique id.
@@ -90,4 +129,15 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     super::meta::some(deserializer, |key| key != LAST_APPLIED, usize::MAX)
+}
+
+/// Conditions of a status; of one that is none, none.
+fn conditions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Value>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Object(mut status) => match status.remove("conditions") {
+            Some(Value::Array(all)) => Ok(all),
+            _ => Ok(Vec::new()),
+        },
+        _ => Ok(Vec::new()),
+    }
 }

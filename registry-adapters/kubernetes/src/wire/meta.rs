@@ -30,9 +30,35 @@ pub(crate) struct Meta {
 /// Who wrote fields of an object; which, is not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Manager {
+struct Manager {
     manager: String,
     subresource: String,
+    #[serde(rename = "fieldsV1")]
+    fields: Fields,
+}
+
+/// Whether the address of a WorkloadEntry is among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Fields {
+    #[serde(rename = "f:spec")]
+    spec: SpecFields,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct SpecFields {
+    #[serde(rename = "f:address", deserialize_with = "presence")]
+    address: bool,
+}
+
+/// Who wrote an object. Whoever writes a status on another's object does not make it his own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Writers {
+    /// We did.
+    pub(crate) we: bool,
+    /// The address in it is somebody else's word.
+    pub(crate) others: bool,
 }
 
 impl Meta {
@@ -47,10 +73,8 @@ impl Meta {
     }
 
     /// Whether an object with these is our own word: written by us, or marked as ours.
-    pub(super) fn ours(annotations: &BTreeMap<String, String>, managers: &[Manager]) -> bool {
-        let marked = annotations.keys().any(|key| key.starts_with(OURS));
-        // Whoever writes a status on another's object does not make it his own.
-        marked || managers.iter().any(|m| m.subresource.is_empty() && m.manager == MANAGER)
+    pub(super) fn ours(annotations: &BTreeMap<String, String>, writers: Writers) -> bool {
+        writers.we || annotations.keys().any(|key| key.starts_with(OURS))
     }
 }
 
@@ -75,7 +99,7 @@ impl Item for Named {
 /// Annotations that we alone write.
 const OURS: &str = "hawser.io/";
 /// The name that we write fields under.
-const MANAGER: &str = "hawser-discovery";
+pub(crate) const MANAGER: &str = "hawser-discovery";
 /// Longest part of an annotation that is kept.
 const LONGEST: usize = 512;
 
@@ -90,7 +114,7 @@ fn is_used(key: &str) -> bool {
             | "service.kubernetes.io/topology-aware-hints"
             | "sidecar.istio.io/status"
             | "ambient.istio.io/redirection"
-    )
+    ) || key.starts_with(OURS)
 }
 
 fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
@@ -167,13 +191,17 @@ fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String,
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-pub(super) fn managers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Manager>, D::Error> {
+pub(super) fn writers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Writers, D::Error> {
     let all: Option<Vec<Manager>> = Option::deserialize(deserializer)?;
-    // Others' names are of no use.
-    Ok(all.unwrap_or_default().into_iter().filter(|m| m.manager == MANAGER).collect())
+    let all = all.unwrap_or_default();
+    let mut whole = all.iter().filter(|m| m.subresource.is_empty());
+    Ok(Writers {
+        we: whole.clone().any(|m| m.manager == MANAGER),
+        others: whole.any(|m| m.manager != MANAGER && m.fields.spec.address),
+    })
 }
 
 /// Whether a field is there and says something.
-fn presence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(super) fn presence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Option::<IgnoredAny>::deserialize(deserializer)?.is_some())
 }

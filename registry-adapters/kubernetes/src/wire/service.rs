@@ -34,6 +34,9 @@ pub(crate) struct ServiceSpec {
     external_ips: Vec<String>,
     pub(crate) external_name: String,
     pub(crate) traffic_distribution: String,
+    pub(crate) publish_not_ready_addresses: bool,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) ip_families: Vec<String>,
 }
 
 /// Kinds of service; what is not known is like the first.
@@ -91,6 +94,11 @@ impl Service {
     pub(crate) fn external_ips(&self) -> impl Iterator<Item = &str> {
         let ingress = self.status.load_balancer.ingress.iter().map(|at| at.ip.as_str());
         ingress.chain(self.spec.external_ips.iter().map(String::as_str)).filter(|ip| !ip.is_empty())
+    }
+
+    /// Whether it has no address of its own.
+    pub(crate) fn is_headless(&self) -> bool {
+        self.spec.cluster_ip == "None"
     }
 
     /// Addresses within the cluster; none for headless ones.

@@ -21,7 +21,7 @@ pub(crate) struct Slice {
 }
 
 /// What the addresses are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub(crate) enum AddressType {
     #[default]
     IPv4,
@@ -34,7 +34,7 @@ pub(crate) enum AddressType {
 }
 
 /// An endpoint, with one address or several that are alike.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Endpoint {
     #[serde(deserialize_with = "nullable")]
@@ -47,7 +47,7 @@ pub(crate) struct Endpoint {
 }
 
 /// How it is; what is not said means the best.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub(crate) struct Conditions {
     pub(crate) ready: Option<bool>,
@@ -56,7 +56,7 @@ pub(crate) struct Conditions {
 }
 
 /// What it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub(crate) struct TargetRef {
     pub(crate) kind: String,
@@ -65,7 +65,7 @@ pub(crate) struct TargetRef {
 }
 
 /// Whom it is for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Hints {
     #[serde(deserialize_with = "nullable")]
@@ -73,14 +73,14 @@ pub(crate) struct Hints {
 }
 
 /// A zone that it is for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub(crate) struct ForZone {
     pub(crate) name: String,
 }
 
 /// Where the endpoints listen, by the name of the service's port.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub(crate) struct SlicePort {
     #[serde(deserialize_with = "text")]
@@ -88,10 +88,22 @@ pub(crate) struct SlicePort {
     pub(crate) port: Option<u16>,
 }
 
+/// Label of whoever makes a slice.
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Who we are there.
+pub(crate) const WE: &str = "hawser.io";
+/// Label of the service that a slice belongs to.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
 impl Slice {
+    /// Whether it is our own word.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.metadata.labels.get(MANAGED_BY).is_some_and(|by| by == WE)
+    }
+
     /// The service that it belongs to; those that nobody made for a service have none.
     pub(crate) fn service(&self) -> Option<&str> {
-        self.metadata.labels.get("kubernetes.io/service-name").map(String::as_str).filter(|name| !name.is_empty())
+        self.metadata.labels.get(SERVICE_NAME).map(String::as_str).filter(|name| !name.is_empty())
     }
 }
 

@@ -38,8 +38,11 @@ pub(super) struct State {
 }
 
 impl Slice {
-    /// `None` if it is no service's, or of a kind of address that is not known.
+    /// `None` if it is no service's, or of a kind of address that is not known; or our own word, which is no news.
     pub(super) fn of(slice: wire::Slice) -> Option<Self> {
+        if slice.is_ours() {
+            return None;
+        }
         let service = slice.service()?.into();
         let by_name = match slice.address_type {
             AddressType::IPv4 | AddressType::IPv6 => false,

@@ -21,11 +21,13 @@ pub(super) const AMBIENT: &str = "ambient";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Namespace {
     pub(super) labels: BTreeMap<String, String>,
+    /// It is being deleted.
+    pub(super) ending: bool,
 }
 
 impl Namespace {
     pub(super) fn of(item: &Named) -> Self {
-        Self { labels: item.metadata.labels.clone() }
+        Self { labels: item.metadata.labels.clone(), ending: item.metadata.deleting }
     }
 
     pub(super) fn label(&self, key: &str) -> Option<&str> {

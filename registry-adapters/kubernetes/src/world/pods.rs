@@ -132,9 +132,13 @@ impl World {
 
     /// Which network a pod is in: its own label, its cluster's, the one that the cluster is said to be.
     fn network_of(&self, pod: &Pod) -> String {
+        pod.label(NETWORK).map_or_else(|| self.network(), str::to_owned)
+    }
+
+    /// Network of pods that do not say one themselves.
+    pub(crate) fn network(&self) -> String {
         let root = self.namespaces.get(self.mesh.root_namespace.as_str());
-        let said = pod.label(NETWORK).or_else(|| root?.label(NETWORK));
-        said.map_or_else(|| self.network.clone(), str::to_owned)
+        root.and_then(|root| root.label(NETWORK)).unwrap_or(&self.network).to_owned()
     }
 
     fn locality(&self, name: &Name, pod: &Pod) -> Locality {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hawser_mesh::{Event, Object, ObjectKey, Publisher, RegistryAdapter as _, RegistryId, Workload};
-use hawser_registry_kubernetes::{Entry, KubernetesAdapter, Mesh, Registrar, Settings, Tokens};
+use hawser_registry_kubernetes::{Entry, Exports, KubernetesAdapter, Mesh, Registrar, Settings, Tokens};
 use hawser_registry_source::{Context, Handle};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -336,9 +336,14 @@ impl Drop for Follower {
 impl Follower {
     /// An adapter of `server`, whose states are in `dir`.
     pub(crate) fn of(server: &Server, dir: &Path, settings: Settings) -> Self {
+        Self::at(server.kubeconfig(), dir, settings, None)
+    }
+
+    /// One of the server of a kubeconfig, which may write there.
+    pub(crate) fn at(kubeconfig: String, dir: &Path, settings: Settings, exports: Option<Exports>) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let file = dir.join("kubeconfig");
-        std::fs::write(&file, server.kubeconfig()).unwrap();
+        std::fs::write(&file, kubeconfig).unwrap();
         let settings = Settings { kubeconfig: Some(file), ..settings };
         let (sender, events) = mpsc::channel(64);
         let registrar = Arc::new(Registered {
@@ -357,6 +362,10 @@ impl Follower {
             discovery_selectors: Vec::new(),
         };
         let adapter = KubernetesAdapter::new(entry, mesh, context, Some(dir), registrar.clone());
+        let adapter = match exports {
+            Some(exports) => adapter.with_exports(exports),
+            None => adapter,
+        };
         Self {
             events,
             objects: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Writing, Written};
-use crate::refusal::Refusal;
+use crate::refusal::{Cause, Refusal};
 use crate::{admit, managed};
 
 impl Writing<'_> {
@@ -43,6 +43,10 @@ impl Writing<'_> {
             Err(refusal) if status => return Err(refusal),
             Err(_) => return self.apply_new(name, said, force),
         };
+        if let Some(uid) = said.pointer("/metadata/uid").filter(|uid| **uid != old["metadata"]["uid"]) {
+            let cause = Cause::invalid("metadata.uid", uid, "field is immutable");
+            return Err(Refusal::invalid(&kind, name, std::slice::from_ref(&cause)).because_again(&cause));
+        }
         self.same_object(&old, &said)?;
         let shape = self.shape();
         let mut object = managed::applied(&shape, &old, &said, &self.manager, force)?;

@@ -10,6 +10,7 @@ mod endpoints;
 mod faults;
 mod lists;
 mod manifests;
+mod own;
 mod program;
 mod real;
 mod recordings;

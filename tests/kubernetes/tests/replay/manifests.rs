@@ -102,33 +102,66 @@ async fn the_printed_manifest_is_taken_and_its_rights_are_enough() {
     }
     let token = cluster.token("hawser-system", "hawser-discovery", &[]).await;
     let may = async |verb: &str, group: &str, resource: &str, namespace: &str| {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let review = json!({"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": {
-            "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": namespace}}});
+            "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "subresource": subresource,
+                "namespace": namespace}}});
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
         let answer = cluster.ask_as(Some(&token), "POST", path, "application/json", review).await;
         assert_eq!(answer.status, 201, "{}", answer.body);
         answer.body["status"]["allowed"] == true
     };
     until("its rights are known", async || may("list", "", "pods", "").await.then_some(())).await;
-    for (group, resource) in [
-        ("", "services"),
-        ("", "nodes"),
-        ("", "namespaces"),
-        ("discovery.k8s.io", "endpointslices"),
-        ("networking.istio.io", "virtualservices"),
-        ("security.istio.io", "peerauthentications"),
-        ("telemetry.istio.io", "telemetries"),
-        ("hawser.io", "jointokenrequests"),
-    ] {
-        for verb in ["list", "watch"] {
-            assert!(may(verb, group, resource, "").await, "{verb} {resource}");
+    let (read, write) = (["list", "watch"], ["create", "delete", "patch"]);
+    for (group, resource, verbs) in rights() {
+        let mut allowed = Vec::new();
+        for verb in ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"] {
+            if may(verb, group, &resource, "").await {
+                allowed.push(verb);
+            }
         }
-        let own = group == "hawser.io";
-        assert!(!may("update", group, resource, "").await && !may("create", group, resource, "").await, "{resource}");
-        assert_eq!(may("delete", group, resource, "").await, own, "{resource}");
+        let wanted: Vec<&str> = match verbs {
+            "read" => read.to_vec(),
+            "read and write" => {
+                let mut both = [&read[..], &write[..]].concat();
+                both.sort_unstable();
+                both
+            }
+            "none" => Vec::new(),
+            "answer" => vec!["delete", "list", "watch"],
+            one => vec![one],
+        };
+        assert_eq!(allowed, wanted, "{resource} of {group:?}");
     }
-    assert!(may("create", "authentication.k8s.io", "tokenreviews", "").await);
-    assert!(!may("list", "", "secrets", "istio-system").await && !may("list", "", "configmaps", "").await);
+    assert!(!may("create", "", "events", "hawser-system").await && !may("list", "", "secrets", "istio-system").await);
+}
+
+/// What the account may, of all that discovery could ever want.
+fn rights() -> Vec<(&'static str, String, &'static str)> {
+    let mut all = Vec::new();
+    for (group, resources, verbs) in [
+        ("", "pods services nodes namespaces", "read"),
+        ("", "secrets configmaps serviceaccounts endpoints events persistentvolumes", "none"),
+        ("", "pods/exec pods/status services/status nodes/proxy namespaces/finalize serviceaccounts/token", "none"),
+        ("discovery.k8s.io", "endpointslices", "read and write"),
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("events.k8s.io", "events", "create"),
+        ("hawser.io", "jointokenrequests", "answer"),
+        ("hawser.io", "jointokenrequests/status", "patch"),
+        ("apps", "deployments", "none"),
+        ("coordination.k8s.io", "leases", "none"),
+        ("apiextensions.k8s.io", "customresourcedefinitions", "none"),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "none"),
+        ("rbac.authorization.k8s.io", "clusterroles clusterrolebindings", "none"),
+    ] {
+        all.extend(resources.split(' ').map(|resource| (group, resource.to_owned(), verbs)));
+    }
+    for kind in Kind::ALL {
+        let verbs = if kind == Kind::WorkloadEntry { "read and write" } else { "read" };
+        all.push((kind.group(), kind.plural().to_owned(), verbs));
+        all.push((kind.group(), format!("{}/status", kind.plural()), "patch"));
+    }
+    all
 }
 
 #[tokio::test]
