@@ -5,7 +5,7 @@
 //! with `HAWSER_TEST_KUBERNETES_REAL=1` it is a real one.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::cluster::objects::{SERVICES, nodes, services, subsets, weights};
@@ -73,15 +73,17 @@ fn pod(lab: &mut Lab, cluster: &Cluster, mesh: &Mesh, name: &str, what: (&str, &
 }
 
 /// Load from a pod and from a host at once.
-struct Loads([Load; 2]);
+struct Loads([Load; 2], Instant);
 
 impl Loads {
     fn start(hosts: [&Host; 2], url: &str) -> Result<Self> {
         let [one, other] = hosts.map(|host| Load::start(host, url, 40, &["--workers", "4"]));
-        Ok(Self([one?, other?]))
+        Ok(Self([one?, other?], Instant::now()))
     }
 
+    /// A move may be over before there was much of a load.
     fn stop(self) -> Result<()> {
+        wait::between_looks(Duration::from_secs(3).saturating_sub(self.1.elapsed()));
         for load in self.0 {
             let report = load.stop()?;
             report.all_ok()?;

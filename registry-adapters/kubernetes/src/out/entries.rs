@@ -53,9 +53,9 @@ pub(super) fn entry(workload: &Workload, mesh: &str, api_version: &str) -> Optio
 
 /// The address of an entry has one network: the default one, if the host is in it.
 fn address(workload: &Workload) -> Option<(&str, &str)> {
-    let of = |(network, list): (&'_ String, &'_ Vec<String>)| (network.is_empty(), list.is_empty());
-    let best = workload.addresses.iter().filter(|at| !of(*at).1).min_by_key(|at| !of(*at).0)?;
-    Some((best.0, best.1.first()?))
+    let with = workload.addresses.iter().filter(|(_, list)| !list.is_empty());
+    let (network, list) = with.min_by_key(|(network, _)| !network.is_empty())?;
+    Some((network, list.first()?))
 }
 
 /// How it is: as bad as the worst of its ports.

@@ -371,10 +371,10 @@ impl Out {
             if self.skipped.insert(name.namespace.clone(), (why, within)) != Some((why, within)) {
                 tracing::warn!(namespace = %name.namespace, why, hosts = within, "hosts are not written");
             }
-        } else if place.is_none() || self.hosts.iter().all(|(key, _)| key.namespace != name.namespace) {
-            if self.skipped.remove(&name.namespace).is_some() {
-                self.reports.insert(format!("Namespace {}", name.namespace), None);
-            }
+        } else if (place.is_none() || self.hosts.iter().all(|(key, _)| key.namespace != name.namespace))
+            && self.skipped.remove(&name.namespace).is_some()
+        {
+            self.reports.insert(format!("Namespace {}", name.namespace), None);
         }
     }
 

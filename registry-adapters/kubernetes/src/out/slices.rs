@@ -54,9 +54,11 @@ pub(super) type Before = BTreeMap<Arc<str>, BTreeSet<String>>;
 struct Group {
     six: bool,
     /// Name, number, protocol, what it speaks.
-    ports: Vec<(String, u16, String, Option<String>)>,
+    ports: Vec<Served>,
 }
 
+/// A port of a slice: name, number, protocol, protocol of the application.
+type Served = (String, u16, String, Option<String>);
 /// `ready`, `serving`, `terminating`.
 type Conditions = (bool, bool, bool);
 
@@ -123,7 +125,7 @@ impl Target {
     }
 
     /// Ports that a host serves, those that are alike together.
-    fn served(&self, host: &Workload) -> Vec<(Vec<(String, u16, String, Option<String>)>, Conditions)> {
+    fn served(&self, host: &Workload) -> Vec<(Vec<Served>, Conditions)> {
         if self.ports.is_empty() {
             return if self.headless { vec![(Vec::new(), self.conditions(host.health))] } else { Vec::new() };
         }
