@@ -126,7 +126,7 @@ mod tests {
         let hosts = RegistryId::only(RegistryKind::Hosts);
         let settings = Settings::new("cluster.local".parse().unwrap());
         let expected = [cluster.clone(), hosts.clone()];
-        let (events, snapshots) = spawn(settings, expected, Box::new(MemoryBook::default())).unwrap();
+        let (events, snapshots) = spawn(settings, expected, Box::new(MemoryBook)).unwrap();
         let (_trigger, drain) = drain::channel();
         let mut exports = follow(cluster.clone(), true, snapshots.clone(), drain);
         events.send((hosts.clone(), vec![host("a")])).await.unwrap();

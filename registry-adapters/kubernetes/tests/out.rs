@@ -1,4 +1,5 @@
 //! What of the mesh is written into a cluster, whatever becomes of its API server.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn conditions_of_others_stay_and_ours_is_written_once() {
         let others = json!({"type": "Reconciled", "status": "True"});
-        let first = ours("False", "why", 1).among(&[others.clone()], NOW).unwrap();
+        let first = ours("False", "why", 1).among(std::slice::from_ref(&others), NOW).unwrap();
         assert_eq!(first[0], others);
         assert_eq!(
             first[1],
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(ours("True", "m", 7).among(&[dropped], NOW), None);
         let as_text = json!({"type": "hawser.io/Honoured", "status": "True", "reason": "R", "message": "m",
             "observedGeneration": "7"});
-        assert_eq!(ours("True", "m", 7).among(&[as_text.clone()], NOW), None);
+        assert_eq!(ours("True", "m", 7).among(std::slice::from_ref(&as_text), NOW), None);
         assert!(ours("True", "m", 8).among(&[as_text], NOW).is_some());
     }
 
