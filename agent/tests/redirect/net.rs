@@ -251,7 +251,8 @@ fn listener(at: SocketAddr, transparent: bool) -> TcpListener {
     TcpListener::from(fd)
 }
 
-/// A wire between two hosts, IPv4 and IPv6 on both ends.
+/// A wire between two hosts, IPv4 and IPv6 on both ends, over which packets go by the time it returns: the first ones
+/// may be lost while a link comes up, which a question over UDP does not survive.
 pub(crate) fn wire(a: (&Net, &str, &[&str]), b: (&Net, &str, &[&str])) {
     sh(&format!("ip link add {} netns {} type veth peer name {} netns {}", a.1, a.0.name, b.1, b.0.name));
     for (net, interface, addresses) in [a, b] {
@@ -260,6 +261,16 @@ pub(crate) fn wire(a: (&Net, &str, &[&str]), b: (&Net, &str, &[&str])) {
             net.sh(&format!("ip addr add {address} dev {interface} {nodad}"));
         }
         net.sh(&format!("ip link set {interface} up"));
+    }
+    for (from, to) in [(a, b), (b, a)] {
+        for address in to.2 {
+            let (ip, _) = address.split_once('/').expect("an address and its prefix");
+            let at = SocketAddr::new(ip.parse().expect("an address"), 9);
+            eventually("packets go over a new wire", Duration::from_secs(10), || {
+                let called = from.0.on(|| TcpStream::connect_timeout(&at, SOON));
+                called.is_ok() || called.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+            });
+        }
     }
 }
 
