@@ -4,6 +4,8 @@ pub mod backoff;
 pub mod drain;
 pub mod http;
 pub mod readiness;
+mod service;
 mod start;
 
+pub use service::Service;
 pub use start::{init, shutdown_signal, tls_provider};

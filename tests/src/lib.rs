@@ -5,11 +5,13 @@
 //! own namespaces, and nothing outlives the test, however it ends.
 
 pub mod consul;
+pub mod dist;
 pub mod envoy;
 pub mod host;
 pub mod http;
 pub mod isolation;
 pub mod lab;
+pub mod machine;
 pub mod mesh;
 pub mod process;
 pub mod programs;
@@ -21,5 +23,6 @@ pub use consul::Consul;
 pub use host::{Host, Seen};
 pub use isolation::isolated;
 pub use lab::Lab;
+pub use machine::{Machine, Yard};
 pub use mesh::Mesh;
 pub use process::Process;

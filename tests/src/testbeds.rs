@@ -116,12 +116,75 @@ fn provided(variable: &str, name: &str, package: &str, release: &str) -> Result<
     Ok(program)
 }
 
-/// Fetches a package of another release into a directory, with lists of its own, from the archive that this machine uses.
-fn fetch(dir: &Path, package: &str, release: &str) -> Result<()> {
+/// A Debian system to boot machines from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// The release that most hosts run.
+    Bookworm,
+    /// The oldest one that our programs are held to: glibc 2.31, systemd 247.
+    Bullseye,
+    /// Bookworm with rpm and dnf.
+    Rpm,
+}
+
+/// What every machine has.
+const SYSTEM: &str = "systemd,systemd-sysv,dbus,nftables,iproute2,curl,ca-certificates,procps,udev,kmod";
+
+impl Root {
+    fn release(self) -> &'static str {
+        if self == Self::Bullseye { "bullseye" } else { "bookworm" }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Bullseye => "bullseye",
+            Self::Rpm => "rpm",
+        }
+    }
+
+    fn packages(self) -> String {
+        let more = if self == Self::Rpm { ",rpm,dnf" } else { "" };
+        format!("{SYSTEM}{more}")
+    }
+}
+
+/// The directory of a system, installed by debootstrap if it is missing.
+///
+/// # Errors
+/// If it can't be had; says what is missing.
+pub fn root(root: Root) -> Result<PathBuf> {
+    let dir = programs::source_root().join("target/testbeds/machines");
+    std::fs::create_dir_all(&dir)?;
+    let ready = dir.join(root.name());
+    let lock = std::fs::File::create(dir.join(format!("{}.lock", root.name())))?;
+    lock.lock().context("waiting for the test bed's lock")?;
+    if !ready.is_dir() {
+        let new = dir.join(format!("{}.new", root.name()));
+        let _ = std::fs::remove_dir_all(&new);
+        let site = archive(&dir)?;
+        let mut command = Command::new("debootstrap");
+        command.args(["--variant=minbase", &format!("--include={}", root.packages()), root.release()]);
+        command.arg(&new).arg(site).stdin(Stdio::null());
+        let seen = finish(command, None, Duration::from_secs(600)).context("debootstrap is missing: install it")?;
+        ensure!(seen.ok(), "debootstrap ended with {}:\n{}{}", seen.code, seen.out, seen.err);
+        std::fs::rename(new, &ready)?;
+    }
+    Ok(ready)
+}
+
+/// The archive that this machine's own packages come from.
+fn archive(dir: &Path) -> Result<String> {
     let targets = ["indextargets", "--format", "$(SITE)", "Created-By: Packages"];
     let sites =
         output("apt-get", &targets.map(OsStr::new), dir, None).context("apt-get is missing or knows no archive")?;
     let site = sites.lines().next().context("apt-get knows no archive; fill in its list of sources")?;
+    Ok(site.to_owned())
+}
+
+/// Fetches a package of another release into a directory, with lists of its own, from the archive that this machine uses.
+fn fetch(dir: &Path, package: &str, release: &str) -> Result<()> {
+    let site = archive(dir)?;
     for folder in ["lists/partial", "cache/archives/partial"] {
         std::fs::create_dir_all(dir.join(folder))?;
     }
