@@ -125,6 +125,8 @@ pub enum Root {
     Bullseye,
     /// Bookworm with rpm and dnf.
     Rpm,
+    /// Bookworm with cloud-init and Ansible.
+    Automation,
 }
 
 /// What every machine has.
@@ -140,11 +142,16 @@ impl Root {
             Self::Bookworm => "bookworm",
             Self::Bullseye => "bullseye",
             Self::Rpm => "rpm",
+            Self::Automation => "automation",
         }
     }
 
     fn packages(self) -> String {
-        let more = if self == Self::Rpm { ",rpm,dnf" } else { "" };
+        let more = match self {
+            Self::Bookworm | Self::Bullseye => "",
+            Self::Rpm => ",rpm,dnf",
+            Self::Automation => ",cloud-init,ansible-core,python3-apt,gnupg",
+        };
         format!("{SYSTEM}{more}")
     }
 }

@@ -97,7 +97,7 @@ fn a_host_with_a_token_among_its_credentials_joins_by_itself_and_stays_out_once_
         let token = control.ok(&["hawser", "token", "create", "--group", "default/details", "--port", "http=9080", "--uses", "2"])?;
         a.put("/etc/credstore/hawser.token", &token, "0600")?;
         install(&a, "0.1.0-1")?;
-        wait::for_true("it joins", MOMENT, || joined(&a).is_ok())?;
+        joined(&a)?;
         a.ok(&["hawser", "leave", "--drain", "1s"])?;
         a.reboot()?;
         wait::stays_true("it stays out", Duration::from_secs(3), || status(&a).is_ok_and(|s| s.starts_with("not joined")))?;
@@ -199,6 +199,57 @@ fn the_archive_installs_and_uninstalls_itself() {
         let kept = ["/etc/hawser", "/etc/hawser/agent.yaml", "/var/lib/hawser", "/var/lib/hawser/lock", "/var/log/hawser"];
         ensure!(new.iter().all(|path| kept.contains(&path.as_str())), "it left {new:?}");
         Ok(())
+    });
+}
+
+#[test]
+fn the_examples_for_cloud_init_and_ansible_make_members() {
+    isolation::isolated_with_users(|| {
+        let world = World::new()?;
+        let control = world.boot("control", 1, Root::Automation)?;
+        use_apt(&control, world.dist.first())?;
+        control.ok(&["apt-get", "install", "-qq", "-y", "hawser-discovery"])?;
+        control.sh("echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery")?;
+        let examples = programs::source_root().join("docs/examples");
+        let repository = format!("file:{}/apt", world.dist.first().display());
+
+        // Both at once on one host: it hands out the token, and takes it.
+        control.put("/root/ansible.yaml", &std::fs::read_to_string(examples.join("ansible.yaml"))?, "0600")?;
+        control.put("/root/hosts", "[members]\ncontrol ansible_connection=local\n", "0600")?;
+        let play = format!(
+            "cd /root; ansible-playbook -i hosts ansible.yaml -e hawser_repository={} -e hawser_group=default/caller \
+             -e hawser_port=http=9081",
+            repository.replace("file:", "file://")
+        );
+        control.sh(&play)?;
+        joined(&control)?;
+        let again = control.sh(&play)?;
+        ensure!(again.contains("changed=0"), "a second run changes nothing: {again}");
+
+        let mut a = world.boot("a", 2, Root::Automation)?;
+        let key = std::fs::read_to_string(world.dist.first().join("apt/hawser.asc"))?;
+        let key = key.lines().map(|line| format!("        {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n");
+        let example = std::fs::read_to_string(examples.join("cloud-init.yaml"))?;
+        let from = example.find("        -----BEGIN").context("where the key begins")?;
+        let to = example.find("KEY BLOCK-----\nwrite_files").context("where the key ends")? + "KEY BLOCK-----".len();
+        let said = format!("{}{key}{}", &example[..from], &example[to..])
+            .replace("https://packages.example.com/apt", &repository)
+            .replace("hwj1.replace-me", &token(&control, "details")?);
+        a.put("/var/lib/cloud/seed/nocloud/user-data", &said, "0600")?;
+        a.put("/var/lib/cloud/seed/nocloud/meta-data", "instance-id: a\nlocal-hostname: a\n", "0600")?;
+        // What is not of the example: this network is not its to make, and there is no other archive.
+        a.put(
+            "/etc/cloud/cloud.cfg.d/99-here.cfg",
+            "network: {config: disabled}\napt: {preserve_sources_list: true}\ndatasource_list: [NoCloud]\n",
+            "0644",
+        )?;
+        a.sh("rm -f /etc/apt/sources.list")?;
+        a.reboot()?;
+        let done = a.run(&["cloud-init", "status", "--wait", "--long"])?;
+        ensure!(done.out.contains("status: done"), "{}\n{}", done.out, a.sh("tail -50 /var/log/cloud-init-output.log")?);
+        joined(&a)?;
+        serve(&a)?;
+        calls(&control)
     });
 }
 
@@ -375,12 +426,16 @@ fn status(machine: &Machine) -> Result<String> {
 /// A member whose traffic works, as systemd and as people see it.
 fn joined(machine: &Machine) -> Result<()> {
     machine.ok(&["systemctl", "start", "hawser-ready.target"])?;
+    let mut sentence = String::new();
+    wait::for_true("it says that it is joined", MOMENT, || {
+        sentence = status(machine).unwrap_or_default();
+        sentence.starts_with("joined as spiffe://cluster.local/ns/default/sa/")
+    })
+    .with_context(|| format!("it says: {sentence}"))?;
     for unit in ["hawser-agent.service", "hawser-proxy.service", "hawser-ready.target"] {
         let state = machine.run(&["systemctl", "is-active", unit])?.out;
         ensure!(state.trim() == "active", "{unit} is {state}");
     }
-    let sentence = status(machine)?;
-    ensure!(sentence.starts_with("joined as spiffe://cluster.local/ns/default/sa/"), "{sentence}");
     machine.ok(&["hawser", "redirect", "check"])?;
     let users = machine.sh("ps -o user:20= -C hawser-agent; ps -o user:20= -C hawser-proxy")?;
     ensure!(users.split_whitespace().eq(["hawser", "hawser-proxy"]), "they run as {users}");

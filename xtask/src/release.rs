@@ -5,6 +5,7 @@
 //! libraries than it uses: two megabytes less memory.
 
 use std::ffi::OsString;
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
@@ -76,7 +77,16 @@ pub(crate) fn shipped(platform: &Platform, debug: bool) -> Result<()> {
         args.extend(["--bin", program]);
     }
     cargo_with(&args, &environment)?;
-    if debug { Ok(()) } else { proxy_for(&of_target, &environment[2..]) }
+    if !debug {
+        proxy_for(&of_target, &environment[2..])?;
+    }
+    let kept = platform.shipped(debug);
+    fs::create_dir_all(&kept)?;
+    for program in PROGRAMS {
+        let built = platform.programs(debug).join(program);
+        fs::copy(&built, kept.join(program)).with_context(|| built.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// Between cargo and the compiler: adds what links a program that is shipped statically. Does nothing, and returns nothing, where

@@ -31,7 +31,7 @@ pub(super) fn build(dist: &Dist, key: &Key) -> Result<()> {
         fs::write(dir.join("Packages.gz"), gzip(packages.as_bytes())?)?;
         fs::write(dir.join("Packages"), packages)?;
     }
-    let architectures: Vec<String> = architectures.into_iter().collect();
+    let architectures = architectures.into_iter().collect::<Vec<_>>().join(" ");
     let mut release = Command::new("apt-ftparchive");
     let fields = [
         ("Origin", "Hawser"),
@@ -39,7 +39,7 @@ pub(super) fn build(dist: &Dist, key: &Key) -> Result<()> {
         ("Suite", "stable"),
         ("Codename", "stable"),
         ("Components", "main"),
-        ("Architectures", &architectures.join(" ")),
+        ("Architectures", architectures.as_str()),
     ];
     for (field, value) in fields {
         release.args(["-o", &format!("APT::FTPArchive::Release::{field}={value}")]);

@@ -44,8 +44,9 @@ pub(super) fn build(dist: &Dist, platform: &Platform, made: &Path) -> Result<()>
     }
     let mut tar = Command::new("tar");
     let time = format!("--mtime=@{}", dist.epoch);
-    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX", &time, "-czf"]);
+    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX", &time]);
+    tar.args(["-I", if dist.debug { "gzip -n1" } else { "gzip -n9" }, "-cf"]);
     tar.arg(dist.out.join(format!("{name}.tar.gz"))).arg(&name);
-    tar.current_dir(&room).env("GZIP", if dist.debug { "-n1" } else { "-n9" });
+    tar.current_dir(&room);
     quietly(tar)
 }

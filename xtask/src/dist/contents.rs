@@ -28,14 +28,14 @@ pub(super) struct File {
 pub(super) fn programs(dist: &Dist, platform: &Platform) -> Result<PathBuf> {
     let dir = dist.room(&format!("programs-{}", platform.deb))?;
     for program in PROGRAMS {
-        let from = platform.programs(dist.debug).join(program);
+        let from = platform.shipped(dist.debug).join(program);
         fs::copy(&from, dir.join(program)).with_context(|| from.display().to_string())?;
         let mut strip = Command::new(format!("{}strip", platform.tools));
         strip.args(["--strip-all", "--remove-section=.comment"]).arg(dir.join(program));
         must(strip)?;
     }
     // A program for another processor can't be asked; this machine's was built first.
-    let own = Platform { triple: None, ..platform.clone() }.programs(dist.debug).join("hawser");
+    let own = Platform::own().shipped(dist.debug).join("hawser");
     for shell in ["bash", "zsh", "fish"] {
         let script = output(Command::new(&own).args(["completions", shell]))?;
         fs::write(dir.join(format!("hawser.{shell}")), script)?;

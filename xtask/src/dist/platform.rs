@@ -26,12 +26,10 @@ const CROSS_ARM64: Platform =
 impl Platform {
     /// Those that can be built here; says what is left out, and why.
     pub(crate) fn all(debug: bool) -> Vec<Self> {
+        let mut all = vec![Self::own()];
         if cfg!(target_arch = "aarch64") {
             println!("amd64 is left out: it is built on a machine of its own kind");
-            return vec![ARM64];
-        }
-        let mut all = vec![AMD64];
-        if !debug {
+        } else if !debug {
             match CROSS_ARM64.missing() {
                 None => all.push(CROSS_ARM64),
                 Some(missing) => println!("arm64 is left out: {missing}"),
@@ -40,10 +38,21 @@ impl Platform {
         all
     }
 
+    /// This machine's.
+    pub(crate) fn own() -> Self {
+        if cfg!(target_arch = "aarch64") { ARM64 } else { AMD64 }
+    }
+
     /// Where cargo puts programs for it.
     pub(crate) fn programs(&self, debug: bool) -> PathBuf {
         let profile = if debug { "debug" } else { "release" };
         self.triple.map_or_else(target, |triple| target().join(triple)).join(profile)
+    }
+
+    /// Where programs that are shipped are kept: other builds write over those of cargo's.
+    pub(crate) fn shipped(&self, debug: bool) -> PathBuf {
+        let profile = if debug { "debug" } else { "release" };
+        target().join("shipped").join(format!("{profile}-{}", self.deb))
     }
 
     /// The linker, where it is not this machine's own.
