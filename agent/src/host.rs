@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hawser_api::proto::agent::redirect_request::Verb;
 use hawser_api::proto::agent::{RedirectResponse, StatusResponse};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tonic::Code;
 
 pub(crate) use steps::Steps;
@@ -34,6 +35,7 @@ struct Inner {
     /// One verb at a time.
     verb: tokio::sync::Mutex<()>,
     now: Mutex<Now>,
+    phases: watch::Sender<Phase>,
 }
 
 struct Now {
@@ -57,7 +59,13 @@ impl Host {
     pub(crate) async fn open(config: Config, state: StateDir) -> anyhow::Result<Self> {
         let joined = Holder::load(&state)?;
         let now = Now { phase: Phase::Idle, member: None, trouble: None };
-        let host = Self(Arc::new(Inner { config, state, verb: tokio::sync::Mutex::default(), now: Mutex::new(now) }));
+        let host = Self(Arc::new(Inner {
+            config,
+            state,
+            verb: tokio::sync::Mutex::default(),
+            now: Mutex::new(now),
+            phases: watch::Sender::new(Phase::Idle),
+        }));
         if let Some(holder) = joined {
             let member = Member::start(&host.0.config, &host.0.state, holder).await?;
             member.resume().await;
@@ -71,6 +79,11 @@ impl Host {
     /// Where the host is.
     pub(crate) fn phase(&self) -> Phase {
         self.0.now.lock().phase
+    }
+
+    /// Where it is, as it changes.
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.0.phases.subscribe()
     }
 
     /// Why it could not join by itself, if it should have.
@@ -114,6 +127,7 @@ impl Host {
     fn set(&self, phase: Phase, member: Option<Arc<Member>>) {
         let mut now = self.0.now.lock();
         (now.phase, now.member) = (phase, member);
+        self.0.phases.send_replace(phase);
     }
 
     fn one_verb(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod drain;
 pub mod http;
+mod journal;
 pub mod readiness;
 mod service;
 mod start;

@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::journal::Journal;
+
 /// Starts logging and installs the TLS provider. Logs go to the journal, with their fields, where stderr is a stream of it;
 /// else to stderr. `HAWSER_LOG` sets the filter (`info` by default), in the syntax of `tracing`: `info,hawser_proxy=debug`.
 /// Call once, first.
@@ -36,14 +38,11 @@ pub fn init() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The journal, if stderr leads there and it can be had. Fields are `HAWSER_<NAME>`.
-fn journal() -> Option<tracing_journald::Layer> {
+/// The journal, if stderr leads there and it can be had.
+fn journal() -> Option<Journal> {
     let (device, inode) = std::env::var("JOURNAL_STREAM").ok().and_then(|stream| parse_stream(&stream))?;
     let stderr = std::fs::metadata("/proc/self/fd/2").ok()?;
-    if (stderr.dev(), stderr.ino()) != (device, inode) {
-        return None;
-    }
-    Some(tracing_journald::layer().ok()?.with_field_prefix(Some("HAWSER".to_owned())))
+    if (stderr.dev(), stderr.ino()) == (device, inode) { Journal::open().ok() } else { None }
 }
 
 /// `JOURNAL_STREAM`: the device and inode of the journal's end.

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hawser_daemon::{Service, drain};
 use hawser_daemon::readiness::Readiness;
+use hawser_daemon::{Service, drain};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 

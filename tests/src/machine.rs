@@ -86,14 +86,16 @@ impl Yard {
         let mut script = String::from("set -e\n");
         for controller in CONTROLLERS {
             let dir = format!("/sys/fs/cgroup/{controller}/{place}");
-            script += &format!("if [ -d /sys/fs/cgroup/{controller} ]; then mkdir -p {dir}; echo $$ >{dir}/cgroup.procs; fi\n");
+            script += &format!(
+                "if [ -d /sys/fs/cgroup/{controller} ]; then mkdir -p {dir}; echo $$ >{dir}/cgroup.procs; fi\n"
+            );
         }
         script += &format!(
             "mount --make-rprivate /\n\
              mount -t overlay overlay -o lowerdir={lower},upperdir={disk}/upper,workdir={disk}/work {disk}/merged\n\
              export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1\n\
              exec nsenter --net=/proc/{wire}/ns/net systemd-nspawn --quiet --boot --directory={disk}/merged --register=no \
-             --keep-unit --machine={name} --network-bridge=br0 --console=read-only{binds}\n",
+             --keep-unit --machine={name} --network-bridge=br0 --console=read-only --resolv-conf=off --timezone=off{binds}\n",
             lower = lower.display(),
             disk = disk.display(),
             wire = self.wire.id(),
@@ -255,7 +257,8 @@ fn start(script: &str, log: &Path) -> Result<(Child, i32)> {
     let pid = i32::try_from(nspawn.id())?;
     let first = wait::until("a machine's first process", BOOT, || {
         let ended = !matches!(nspawn.try_wait(), Ok(None));
-        let named = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "systemd\n");
+        let named =
+            |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "systemd\n");
         match children(pid).into_iter().find(named) {
             Some(leader) => Some(Some(leader)),
             None => ended.then_some(None),

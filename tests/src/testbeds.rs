@@ -133,10 +133,6 @@ pub enum Root {
 const SYSTEM: &str = "systemd,systemd-sysv,dbus,nftables,iproute2,curl,ca-certificates,procps,udev,kmod";
 
 impl Root {
-    fn release(self) -> &'static str {
-        if self == Self::Bullseye { "bullseye" } else { "bookworm" }
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::Bookworm => "bookworm",
@@ -146,17 +142,17 @@ impl Root {
         }
     }
 
-    fn packages(self) -> String {
-        let more = match self {
-            Self::Bookworm | Self::Bullseye => "",
-            Self::Rpm => ",rpm,dnf",
-            Self::Automation => ",cloud-init,ansible-core,python3-apt,gnupg",
-        };
-        format!("{SYSTEM}{more}")
+    /// What it has beside another one.
+    fn beside(self) -> Option<(Self, &'static str)> {
+        match self {
+            Self::Bookworm | Self::Bullseye => None,
+            Self::Rpm => Some((Self::Bookworm, "rpm dnf")),
+            Self::Automation => Some((Self::Bookworm, "cloud-init ansible-core python3-apt gnupg")),
+        }
     }
 }
 
-/// The directory of a system, installed by debootstrap if it is missing.
+/// The directory of a system, installed if it is missing.
 ///
 /// # Errors
 /// If it can't be had; says what is missing.
@@ -169,15 +165,42 @@ pub fn root(root: Root) -> Result<PathBuf> {
     if !ready.is_dir() {
         let new = dir.join(format!("{}.new", root.name()));
         let _ = std::fs::remove_dir_all(&new);
-        let site = archive(&dir)?;
-        let mut command = Command::new("debootstrap");
-        command.args(["--variant=minbase", &format!("--include={}", root.packages()), root.release()]);
-        command.arg(&new).arg(site).stdin(Stdio::null());
-        let seen = finish(command, None, Duration::from_secs(600)).context("debootstrap is missing: install it")?;
-        ensure!(seen.ok(), "debootstrap ended with {}:\n{}{}", seen.code, seen.out, seen.err);
+        match root.beside() {
+            None => bootstrap(root.name(), &new, &archive(&dir)?)?,
+            Some((base, packages)) => extend(&self::root(base)?, &new, packages)?,
+        }
         std::fs::rename(new, &ready)?;
     }
     Ok(ready)
+}
+
+fn bootstrap(release: &str, new: &Path, site: &str) -> Result<()> {
+    let mut command = Command::new("debootstrap");
+    command.args(["--variant=minbase", &format!("--include={SYSTEM}"), release]).arg(new).arg(site);
+    install(command).context("debootstrap is missing, or the archive can't be reached")
+}
+
+/// A copy of a system with more packages, none of which starts anything.
+fn extend(base: &Path, new: &Path, packages: &str) -> Result<()> {
+    let script = format!(
+        "cp -a {base} {new}; cp /etc/resolv.conf {new}/etc/resolv.conf
+         printf '#!/bin/sh\nexit 101\n' >{new}/usr/sbin/policy-rc.d; chmod 0755 {new}/usr/sbin/policy-rc.d
+         chroot {new} apt-get update -qq
+         DEBIAN_FRONTEND=noninteractive chroot {new} apt-get install -qq -y --no-install-recommends {packages}
+         rm {new}/usr/sbin/policy-rc.d",
+        base = base.display(),
+        new = new.display(),
+    );
+    let mut command = Command::new("sh");
+    command.args(["-ec", &script]);
+    install(command).with_context(|| format!("{packages} can't be installed"))
+}
+
+fn install(mut command: Command) -> Result<()> {
+    command.stdin(Stdio::null());
+    let seen = finish(command, None, Duration::from_secs(900))?;
+    ensure!(seen.ok(), "it ended with {}:\n{}{}", seen.code, seen.out, seen.err);
+    Ok(())
 }
 
 /// The archive that this machine's own packages come from.

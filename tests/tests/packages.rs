@@ -45,7 +45,10 @@ fn a_host_installs_joins_upgrades_leaves_and_is_as_it_was() {
         // A boot of its own: the guard first, then the agent from its disk, then the proxy.
         a.reboot()?;
         joined(&a)?;
-        ensure!(a.ok(&["systemctl", "is-active", "hawser-guard"])?.trim() == "active", "the guard loaded what was saved");
+        ensure!(
+            a.ok(&["systemctl", "is-active", "hawser-guard"])?.trim() == "active",
+            "the guard loaded what was saved"
+        );
         serve(&a)?;
         calls(&b)?;
 
@@ -94,13 +97,25 @@ fn a_host_with_a_token_among_its_credentials_joins_by_itself_and_stays_out_once_
         let control = world.control()?;
         let mut a = world.boot("a", 2, Root::Bookworm)?;
         use_apt(&a, world.dist.first())?;
-        let token = control.ok(&["hawser", "token", "create", "--group", "default/details", "--port", "http=9080", "--uses", "2"])?;
+        let token = control.ok(&[
+            "hawser",
+            "token",
+            "create",
+            "--group",
+            "default/details",
+            "--port",
+            "http=9080",
+            "--uses",
+            "2",
+        ])?;
         a.put("/etc/credstore/hawser.token", &token, "0600")?;
         install(&a, "0.1.0-1")?;
         joined(&a)?;
         a.ok(&["hawser", "leave", "--drain", "1s"])?;
         a.reboot()?;
-        wait::stays_true("it stays out", Duration::from_secs(3), || status(&a).is_ok_and(|s| s.starts_with("not joined")))?;
+        wait::stays_true("it stays out", Duration::from_secs(3), || {
+            status(&a).is_ok_and(|s| s.starts_with("not joined"))
+        })?;
         a.ok(&["hawser", "join", "--token-file", "/etc/credstore/hawser.token"])?;
         joined(&a)
     });
@@ -120,9 +135,14 @@ fn the_programs_run_on_an_old_host_and_find_discovery_by_name() {
             let version = old.ok(&[program, "--version"])?;
             ensure!(version.contains(env!("CARGO_PKG_VERSION")), "{program}: {version}");
         }
-        ensure!(old.ok(&["systemctl", "is-active", "hawser-discovery"])?.trim() == "active", "discovery runs there too");
+        ensure!(
+            old.ok(&["systemctl", "is-active", "hawser-discovery"])?.trim() == "active",
+            "discovery runs there too"
+        );
         old.ok(&["hawser", "token", "create", "--group", "default/x", "--port", "http=80"])?;
-        control.sh("echo HAWSER_ADVERTISE=control.test:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery")?;
+        control.sh(
+            "echo HAWSER_ADVERTISE=control.test:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
+        )?;
         old.put("/root/token", &token(&control, "details")?, "0600")?;
         old.ok(&["hawser", "join", "--token-file", "/root/token"])?;
         joined(&old)?;
@@ -154,11 +174,17 @@ fn dnf_installs_upgrades_and_erases_a_member_as_apt_does() {
         b.fed(&["hawser", "join", "-"], Some(&token(&control, "caller")?))?;
         calls(&b)?;
         a.ok(&["dnf", "upgrade", "-q", "-y", "hawser-agent"])?;
-        ensure!(a.ok(&["rpm", "-q", "hawser-agent"])?.starts_with("hawser-agent-0.1.0-2"), "the next build is installed");
+        ensure!(
+            a.ok(&["rpm", "-q", "hawser-agent"])?.starts_with("hawser-agent-0.1.0-2"),
+            "the next build is installed"
+        );
         joined(&a)?;
         calls(&b)?;
         a.ok(&["dnf", "downgrade", "-q", "-y", "hawser-agent-0.1.0-1", "hawser-0.1.0-1"])?;
-        ensure!(a.ok(&["rpm", "-q", "hawser-agent"])?.starts_with("hawser-agent-0.1.0-1"), "the first build is installed");
+        ensure!(
+            a.ok(&["rpm", "-q", "hawser-agent"])?.starts_with("hawser-agent-0.1.0-1"),
+            "the first build is installed"
+        );
         joined(&a)?;
         calls(&b)?;
         a.ok(&["rpm", "-V", "hawser-agent", "hawser"])?;
@@ -183,7 +209,9 @@ fn the_archive_installs_and_uninstalls_itself() {
             machine.sh(&format!("mkdir /root/x; tar -xzf {archive} -C /root/x --strip-components=1"))?;
         }
         control.ok(&["/root/x/install.sh", "--discovery"])?;
-        control.sh("echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery")?;
+        control.sh(
+            "echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
+        )?;
         b.ok(&["/root/x/install.sh"])?;
         idle(&b)?;
         b.fed(&["hawser", "join", "-"], Some(&token(&control, "details")?))?;
@@ -196,7 +224,8 @@ fn the_archive_installs_and_uninstalls_itself() {
         let after = Host::look(&b)?;
         ensure!(after.network == before.network, "the network is as it was: {:?}", after.network);
         let new: Vec<&String> = after.files.difference(&before.files).filter(|path| path.contains("hawser")).collect();
-        let kept = ["/etc/hawser", "/etc/hawser/agent.yaml", "/var/lib/hawser", "/var/lib/hawser/lock", "/var/log/hawser"];
+        let kept =
+            ["/etc/hawser", "/etc/hawser/agent.yaml", "/var/lib/hawser", "/var/lib/hawser/lock", "/var/log/hawser"];
         ensure!(new.iter().all(|path| kept.contains(&path.as_str())), "it left {new:?}");
         Ok(())
     });
@@ -209,7 +238,9 @@ fn the_examples_for_cloud_init_and_ansible_make_members() {
         let control = world.boot("control", 1, Root::Automation)?;
         use_apt(&control, world.dist.first())?;
         control.ok(&["apt-get", "install", "-qq", "-y", "hawser-discovery"])?;
-        control.sh("echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery")?;
+        control.sh(
+            "echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
+        )?;
         let examples = programs::source_root().join("docs/examples");
         let repository = format!("file:{}/apt", world.dist.first().display());
 
@@ -228,7 +259,8 @@ fn the_examples_for_cloud_init_and_ansible_make_members() {
 
         let mut a = world.boot("a", 2, Root::Automation)?;
         let key = std::fs::read_to_string(world.dist.first().join("apt/hawser.asc"))?;
-        let key = key.lines().map(|line| format!("        {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n");
+        let key =
+            key.lines().map(|line| format!("        {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n");
         let example = std::fs::read_to_string(examples.join("cloud-init.yaml"))?;
         let from = example.find("        -----BEGIN").context("where the key begins")?;
         let to = example.find("KEY BLOCK-----\nwrite_files").context("where the key ends")? + "KEY BLOCK-----".len();
@@ -246,7 +278,12 @@ fn the_examples_for_cloud_init_and_ansible_make_members() {
         a.sh("rm -f /etc/apt/sources.list")?;
         a.reboot()?;
         let done = a.run(&["cloud-init", "status", "--wait", "--long"])?;
-        ensure!(done.out.contains("status: done"), "{}\n{}", done.out, a.sh("tail -50 /var/log/cloud-init-output.log")?);
+        ensure!(
+            done.out.contains("status: done"),
+            "{}\n{}",
+            done.out,
+            a.sh("tail -50 /var/log/cloud-init-output.log")?
+        );
         joined(&a)?;
         serve(&a)?;
         calls(&control)
@@ -327,7 +364,9 @@ impl World {
         let control = self.boot("control", 1, Root::Bookworm)?;
         use_apt(&control, self.dist.first())?;
         control.ok(&["apt-get", "install", "-qq", "-y", "hawser-discovery"])?;
-        control.sh("echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery")?;
+        control.sh(
+            "echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
+        )?;
         Ok(control)
     }
 }

@@ -45,9 +45,11 @@ pub(super) fn build(dist: &Dist, key: &Key) -> Result<()> {
         release.args(["-o", &format!("APT::FTPArchive::Release::{field}={value}")]);
     }
     let said = output(release.args(["release", "dists/stable"]).current_dir(&apt))?;
-    let date = output(Command::new("date").args(["--utc", "-R", "-d", &format!("@{}", dist.epoch)]).env("LC_ALL", "C"))?;
+    let date =
+        output(Command::new("date").args(["--utc", "-R", "-d", &format!("@{}", dist.epoch)]).env("LC_ALL", "C"))?;
     let date = date.trim().replace("+0000", "UTC");
-    let lines = said.lines().map(|line| if line.starts_with("Date:") { format!("Date: {date}") } else { line.to_owned() });
+    let lines =
+        said.lines().map(|line| if line.starts_with("Date:") { format!("Date: {date}") } else { line.to_owned() });
     let release = suite.join("Release");
     fs::write(&release, lines.collect::<Vec<_>>().join("\n") + "\n").context("Release")?;
     key.detach(&release, &suite.join("Release.gpg"))?;

@@ -50,7 +50,10 @@ pub(super) fn build(dist: &Dist, platform: &Platform, package: &str, made: &Path
     let name = format!("{package}_{}_{}.deb", dist.full_version(), platform.deb);
     let mut deb = Command::new("dpkg-deb");
     deb.env("SOURCE_DATE_EPOCH", dist.epoch.to_string()).arg("--root-owner-group");
-    deb.args(if dist.debug { ["-Zgzip", "-z1"] } else { ["-Zxz", "-z9"] }).arg("--build").arg(&tree).arg(dist.out.join(name));
+    deb.args(if dist.debug { ["-Zgzip", "-z1"] } else { ["-Zxz", "-z9"] })
+        .arg("--build")
+        .arg(&tree)
+        .arg(dist.out.join(name));
     quietly(deb)
 }
 
@@ -70,7 +73,8 @@ fn fields(dist: &Dist, platform: &Platform, package: &str, tree: &Path) -> Resul
 }
 
 fn changelog(dist: &Dist) -> Result<String> {
-    let date = output(Command::new("date").args(["--utc", "-R", "-d", &format!("@{}", dist.epoch)]).env("LC_ALL", "C"))?;
+    let date =
+        output(Command::new("date").args(["--utc", "-R", "-d", &format!("@{}", dist.epoch)]).env("LC_ALL", "C"))?;
     Ok(format!(
         "hawser ({}) unstable; urgency=medium\n\n  * Version {}; changelog.gz says what changed.\n\n -- {MAINTAINER}  {date}",
         dist.full_version(),

@@ -73,9 +73,8 @@ impl Platform {
         }
         let triple = self.triple.unwrap_or_default();
         let library = Command::new("rustc").args(["--print", "target-libdir", "--target", triple]).output().ok();
-        let there = library.is_some_and(|said| {
-            std::path::Path::new(String::from_utf8_lossy(&said.stdout).trim()).is_dir()
-        });
+        let there =
+            library.is_some_and(|said| std::path::Path::new(String::from_utf8_lossy(&said.stdout).trim()).is_dir());
         (!there).then(|| format!("the compiler has no library for it: rustup target add {triple}"))
     }
 }

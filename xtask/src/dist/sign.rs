@@ -84,6 +84,9 @@ impl Key {
     pub(super) fn sign_rpm(&self, package: &Path) -> Result<()> {
         let mut sign = Command::new("rpmsign");
         sign.arg("--addsign").args(["--define", &format!("_gpg_name {}", self.name)]);
+        // Where rpm looks for it differs from system to system.
+        let gpg = output(Command::new("sh").args(["-c", "command -v gpg"]))?;
+        sign.args(["--define", &format!("__gpg {}", gpg.trim())]);
         let extra = format!(
             "_gpg_sign_cmd_extra_args --pinentry-mode loopback --faked-system-time {}!{}",
             self.epoch,
