@@ -384,7 +384,7 @@ impl Host {
         // What the package manager and the journal write of their own accord is no trace of ours.
         let files = machine.sh(
             "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev -o -path /root \
-             -o -path /var/log -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/cache -o -path /work \
+             -o -path /var/log -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/cache \
              -o -path /var/tmp -o -path /var/lib/systemd \\) -prune -o -print; \
              find /run /var/log /etc -name '*hawser*' ! -path '/run/systemd/*'; ls -d /var/lib/systemd/deb-systemd-helper-*/*hawser* 2>/dev/null || true",
         )?;
