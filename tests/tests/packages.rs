@@ -385,7 +385,7 @@ impl Host {
         let files = machine.sh(
             "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev -o -path /root \
              -o -path /var/log -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/cache \
-             -o -path /var/tmp -o -path /var/lib/systemd \\) -prune -o -print; \
+             -o -path /var/tmp -o -path /var/lib/systemd \\) -prune -o ! -path '/etc/*-' ! -path /etc/.pwd.lock -print; \
              find /run /var/log /etc -name '*hawser*' ! -path '/run/systemd/*'; ls -d /var/lib/systemd/deb-systemd-helper-*/*hawser* 2>/dev/null || true",
         )?;
         let network = machine.sh("nft list ruleset; ip route show table all; ip rule; cat /etc/resolv.conf; ss -Hlntup | awk '{print $1,$5}' | sort")?;
