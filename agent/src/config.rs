@@ -24,6 +24,9 @@ pub struct Args {
     /// The proxy's program
     #[arg(long, default_value = "/usr/bin/hawser-proxy")]
     pub proxy_binary: PathBuf,
+    /// The proxy is started by somebody else, as by a unit of its own, while listeners.sock is there; the agent starts none
+    #[arg(long)]
+    pub external_proxy: bool,
     /// The agent's file
     #[arg(long, default_value = "/etc/hawser/agent.yaml")]
     pub config: PathBuf,
@@ -39,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) run_dir: PathBuf,
     pub(crate) proxy_binary: PathBuf,
     pub(crate) proxy_user: ProxyUser,
+    pub(crate) external_proxy: bool,
     pub(crate) file: File,
 }
 
@@ -160,6 +164,7 @@ impl Config {
             run_dir: args.run_dir.clone(),
             proxy_binary: args.proxy_binary.clone(),
             proxy_user: ProxyUser::resolve(&args.proxy_user)?,
+            external_proxy: args.external_proxy,
             file,
         })
     }

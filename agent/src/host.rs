@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hawser_api::proto::agent::redirect_request::Verb;
 use hawser_api::proto::agent::{RedirectResponse, StatusResponse};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tonic::Code;
 
 pub(crate) use steps::Steps;
@@ -34,11 +35,14 @@ struct Inner {
     /// One verb at a time.
     verb: tokio::sync::Mutex<()>,
     now: Mutex<Now>,
+    phases: watch::Sender<Phase>,
 }
 
 struct Now {
     phase: Phase,
     member: Option<Arc<Member>>,
+    /// Why the host could not join by itself.
+    trouble: Option<String>,
 }
 
 /// Where the host is between idle and joined.
@@ -54,8 +58,14 @@ impl Host {
     /// Reads what is on disk and, if the host is joined, takes up its part at once: discovery is not needed for that.
     pub(crate) async fn open(config: Config, state: StateDir) -> anyhow::Result<Self> {
         let joined = Holder::load(&state)?;
-        let now = Now { phase: Phase::Idle, member: None };
-        let host = Self(Arc::new(Inner { config, state, verb: tokio::sync::Mutex::default(), now: Mutex::new(now) }));
+        let now = Now { phase: Phase::Idle, member: None, trouble: None };
+        let host = Self(Arc::new(Inner {
+            config,
+            state,
+            verb: tokio::sync::Mutex::default(),
+            now: Mutex::new(now),
+            phases: watch::Sender::new(Phase::Idle),
+        }));
         if let Some(holder) = joined {
             let member = Member::start(&host.0.config, &host.0.state, holder).await?;
             member.resume().await;
@@ -69,6 +79,21 @@ impl Host {
     /// Where the host is.
     pub(crate) fn phase(&self) -> Phase {
         self.0.now.lock().phase
+    }
+
+    /// Where it is, as it changes.
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.0.phases.subscribe()
+    }
+
+    /// Why it could not join by itself, if it should have.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.0.now.lock().trouble.clone()
+    }
+
+    /// Says why it could not, until it could.
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        self.0.now.lock().trouble = trouble;
     }
 
     /// Its part in the mesh, if it has one.
@@ -100,7 +125,9 @@ impl Host {
     }
 
     fn set(&self, phase: Phase, member: Option<Arc<Member>>) {
-        *self.0.now.lock() = Now { phase, member };
+        let mut now = self.0.now.lock();
+        (now.phase, now.member) = (phase, member);
+        self.0.phases.send_replace(phase);
     }
 
     fn one_verb(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {

@@ -7,6 +7,7 @@
 mod api;
 mod capture;
 mod config;
+mod credential;
 mod discovery;
 mod dns;
 #[doc(hidden)]
@@ -21,6 +22,7 @@ mod metrics;
 pub mod redirect;
 mod refusal;
 mod relay;
+mod report;
 mod session;
 mod state;
 mod status;
@@ -30,6 +32,7 @@ use anyhow::Context as _;
 
 pub use config::Args;
 use config::Config;
+use hawser_daemon::Service;
 use host::Host;
 use state::StateDir;
 use tokio_util::task::AbortOnDropHandle;
@@ -42,15 +45,20 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::load(&args)?;
     let state = StateDir::open(&config.state_dir)?;
     state::make_dir(&config.run_dir, 0o755)?;
-    let host = Host::open(config.clone(), state).await?;
+    let service = Service::default();
+    let _live = AbortOnDropHandle::new(tokio::spawn(service.clone().live()));
+    let host = Host::open(config.clone(), state.clone()).await?;
     let socket = config.run_dir.join("agent.sock");
     let api = api::serve(&socket, host.clone()).with_context(|| socket.display().to_string())?;
     let _metrics = AbortOnDropHandle::new(tokio::spawn(metrics::serve(host.clone())));
+    let _report = AbortOnDropHandle::new(tokio::spawn(report::run(host.clone(), service.clone())));
+    let _join = AbortOnDropHandle::new(tokio::spawn(credential::join(host.clone(), state)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state = host.phase().as_str(), "agent is up");
     tokio::select! {
         signal = hawser_daemon::shutdown_signal() => tracing::info!(signal = signal?, "stopping; proxy and redirection stay"),
         ended = api => ended.context("the agent's socket")??,
     }
+    service.stopping("proxy and redirection stay");
     host.stop().await;
     Ok(())
 }

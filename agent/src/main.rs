@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> anyhow::Result<ExitCode> {
+    if cfg!(target_feature = "crt-static") {
+        hawser_sockets::names_without_modules();
+    }
     // Short errands of the same program: the guard of an unconfirmed commit, and the boot's restore.
     if let Some(code) = hawser_agent::redirect::errand(std::env::args_os().skip(1)) {
         return Ok(code);

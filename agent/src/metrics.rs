@@ -1,7 +1,7 @@
 //! The host's page for Prometheus on 15020: the agent's metrics and the proxy's, one page.
 //!
-//! In: what runs. Out: OpenMetrics text; `/healthz` while the agent lives, `/readyz` when a joined host serves. The
-//! names of the agent's own metrics begin with `hawser_agent_`, so the two never meet.
+//! In: what runs. Out: OpenMetrics text; `/healthz` while the agent lives, `/readyz` when a joined host serves. Nothing listens
+//! on a host that is not joined. The names of the agent's own metrics begin with `hawser_agent_`, so the two never meet.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -15,6 +15,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use hawser_api::names::ports;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::ProxyKind;
 use crate::discovery::Reach;
@@ -27,8 +28,18 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const END: &str = "# EOF\n";
 
-/// Serves the page for as long as the agent runs.
+/// Serves the page while the host is joined, for as long as the agent runs.
 pub(crate) async fn serve(host: Host) {
+    let mut phase = host.phases();
+    // The host outlives us.
+    while phase.wait_for(|phase| *phase != Phase::Idle).await.is_ok() {
+        let page = AbortOnDropHandle::new(tokio::spawn(serve_page(host.clone())));
+        let _ = phase.wait_for(|phase| *phase == Phase::Idle).await;
+        drop(page);
+    }
+}
+
+async fn serve_page(host: Host) {
     let bound = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, ports::METRICS)).await {
         Ok(listener) => Ok(listener),
         // A host without IPv6.

@@ -9,7 +9,7 @@ mod child;
 pub(crate) mod envoy;
 mod listeners;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -122,6 +122,7 @@ impl Supervisor {
             patience: Instant::now() + CONNECT,
             ready_at: None,
             program,
+            external: config.external_proxy.then_some(socket),
         };
         let task = tokio::spawn(async move {
             child::retire(&other).await;
@@ -174,6 +175,8 @@ struct Keeper {
     patience: Instant,
     /// When to ask whether it is ready.
     ready_at: Option<Instant>,
+    /// Where listeners.sock is, if somebody else starts the proxy while it is there.
+    external: Option<PathBuf>,
 }
 
 impl Keeper {
@@ -308,6 +311,16 @@ impl Keeper {
         if !self.wanted || self.connection.is_some() {
             return;
         }
+        if self.external.is_some() {
+            self.publish.send_if_modified(|state| {
+                let news = state.trouble.is_empty();
+                if news {
+                    state.trouble = "none has connected yet: `systemctl status hawser-proxy` says more".into();
+                }
+                news
+            });
+            return;
+        }
         if self.program.running().is_some() && Instant::now() < self.patience {
             self.act_at = Some(Instant::now() + LOOK);
             return;
@@ -345,8 +358,14 @@ impl Keeper {
         self.wanted = false;
         self.act_at = None;
         self.ready_at = None;
-        let pid = self.program.running();
-        if let Some(pid) = pid {
+        if let Some(socket) = &self.external {
+            // Without it none is started again.
+            let _ = std::fs::remove_file(socket);
+            let seconds = if how == Signal::SIGKILL { 0 } else { within.as_secs() };
+            if self.connection.is_some() && !admin::tell(&format!("/drain?seconds={seconds}")).await {
+                tracing::warn!("the proxy does not take the order to end");
+            }
+        } else if let Some(pid) = self.program.running() {
             child::signal(pid, how);
         }
         let ended = timeout(within, async {

@@ -10,6 +10,8 @@ mod exit;
 mod failure;
 mod input;
 mod output;
+#[cfg(test)]
+mod pages;
 mod terminal;
 mod verbs;
 

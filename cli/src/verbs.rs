@@ -28,19 +28,19 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Runs the command.
 pub(crate) async fn run(cli: Cli) -> Outcome {
     let socket = cli.socket.as_deref();
-    let format = cli.output;
+    let format = if cli.json { output::Format::Json } else { cli.output };
     match cli.verb {
         Verb::Token(token) => token::run(socket, format, token).await,
         Verb::Join(join) => host::join(socket, format, join).await,
-        Verb::Leave(leave) => host::leave(socket, leave).await,
+        Verb::Leave(leave) => host::leave(socket, format, leave).await,
         Verb::Redirect(verb) => host::redirect(socket, format, verb).await,
         Verb::Status(status) => status::run(socket, format, status.of).await,
         Verb::Get(get) => get::run(socket, format, get).await,
         Verb::ProxyStatus => mesh::proxy_status(socket, format).await,
         Verb::ProxyConfig(config) => explain::proxy_config(socket, format, config).await,
         Verb::Why(why) => explain::why(socket, format, why).await,
-        Verb::Register(register) => mesh::register(socket, register).await,
-        Verb::Deregister(deregister) => mesh::deregister(socket, deregister).await,
+        Verb::Register(register) => mesh::register(socket, format, register).await,
+        Verb::Deregister(deregister) => mesh::deregister(socket, format, deregister).await,
         Verb::Backup { file } => mesh::backup(socket, &file).await,
         Verb::Registries { verb } => registries::run(socket, format, verb).await,
         Verb::Hosts(hosts) => mesh::hosts(socket, format, hosts).await,
@@ -52,7 +52,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
             clap_complete::generate(shell, &mut Cli::command(), "hawser", &mut std::io::stdout());
             Ok(exit::OK)
         }
-        Verb::Version => version(socket).await,
+        Verb::Version => version(socket, format).await,
         Verb::Help { topic } => help(&topic),
     }
 }
@@ -71,7 +71,7 @@ fn locality(text: Option<&str>) -> Option<Locality> {
     Some(Locality { region: next(), zone: next(), sub_zone: next() })
 }
 
-async fn version(socket: Option<&std::path::Path>) -> Outcome {
+async fn version(socket: Option<&std::path::Path>, format: output::Format) -> Outcome {
     let mut lines = vec![("hawser", env!("CARGO_PKG_VERSION").to_owned())];
     let hello = || call(HelloRequest { version: env!("CARGO_PKG_VERSION").to_owned(), features: Vec::new() });
     if let Ok(mut agent) = connect::agent(socket).await
@@ -87,7 +87,11 @@ async fn version(socket: Option<&std::path::Path>) -> Outcome {
     if lines.iter().any(|(_, v)| *v != lines[0].1) {
         terminal::warn("the versions differ");
     }
-    output::text(&output::pairs(&lines))?;
+    if format == output::Format::Table {
+        output::text(&output::pairs(&lines))?;
+    } else {
+        output::value(format, &lines.into_iter().collect::<std::collections::BTreeMap<_, _>>())?;
+    }
     Ok(exit::OK)
 }
 

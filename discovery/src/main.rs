@@ -5,6 +5,9 @@ use hawser_discovery::args::{Args, Verb};
 use hawser_discovery::run;
 
 fn main() -> anyhow::Result<()> {
+    if cfg!(target_feature = "crt-static") {
+        hawser_sockets::names_without_modules();
+    }
     let args = Args::parse();
     hawser_daemon::init()?;
     // Lists of large registries are read by whichever thread is free; an arena each would keep what they took many times.

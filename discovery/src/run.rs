@@ -20,8 +20,8 @@ use hawser_api::proto::admin::admin_server::AdminServer;
 use hawser_api::proto::host::MeshSettings;
 use hawser_api::proto::host::host_server::HostServer;
 use hawser_api::proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use hawser_daemon::drain;
 use hawser_daemon::readiness::{Guard, Readiness};
+use hawser_daemon::{Service, drain};
 use hawser_mesh::{Publisher, RegistryAdapter, RegistryId};
 use hawser_registry_files::FilesAdapter;
 use ipnet::IpNet;
@@ -66,6 +66,8 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let started = SystemTime::now();
     let readiness = Readiness::new();
     let starting = readiness.guard("start");
+    let service = Service::default();
+    tokio::spawn(service.clone().live());
     let (trigger, drain) = drain::channel();
     if !args.listen_plaintext.ip().is_loopback() {
         let address = args.listen_plaintext;
@@ -183,10 +185,12 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
 
     drain.spawn(ready(waiting, snapshots));
     drop(starting);
+    tokio::spawn(service.clone().follow(readiness));
     tracing::info!(tls = %args.listen_tls, page = %args.listen_http, version = env!("CARGO_PKG_VERSION"), "discovery serves");
 
     let signal = hawser_daemon::shutdown_signal().await?;
     tracing::info!(signal, "discovery ends");
+    service.stopping("connections end");
     if !trigger.drain(DRAIN).await {
         tracing::warn!("some connections were cut");
     }

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hawser_daemon::drain;
 use hawser_daemon::readiness::Readiness;
+use hawser_daemon::{Service, drain};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::access_log::Writer;
 use crate::config::Config;
@@ -37,13 +37,15 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// If it can't start: a port that is taken, a thread that can't be made.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let readiness = Readiness::new();
+    let service = Service::default();
+    tokio::spawn(service.clone().live());
     let counters = Arc::new(Counters::default());
     let config = Arc::new(ArcSwap::from_pointee(Config::default()));
     let (demand, asked) = Demand::channel();
     let (trigger, watch) = drain::channel();
     let log_writer = Writer::new(counters.clone());
     tokio::spawn(reopen(signal(SignalKind::hangup())?, log_writer.clone()));
-    let (changed, _) = tokio::sync::watch::channel(());
+    let (changed, _) = watch::channel(());
     let overload = Arc::new(Overload::default());
     if let Some(limit) = options.max_memory.map(|mib| mib << 20).or_else(default_limit) {
         let overload = overload.clone();
@@ -72,15 +74,22 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     } else {
         threads.bind(&options.bind)?;
     }
-    let told = Arc::new(Notify::new());
-    admin::serve(&options, admin::State { config, counters, threads, readiness, told: told.clone() }).await?;
+    let (told, mut orders) = watch::channel(None);
+    tokio::spawn(service.clone().follow(readiness.clone()));
+    admin::serve(&options, admin::State { config, counters, threads, readiness, told }).await?;
 
-    let why = tokio::select! {
-        signal = hawser_daemon::shutdown_signal() => signal?,
-        () = told.notified() => "drain",
+    let (why, within) = tokio::select! {
+        signal = hawser_daemon::shutdown_signal() => (signal?, options.drain_time),
+        within = order(&mut orders, options.drain_time) => ("drain", within),
     };
-    tracing::info!(why, seconds = options.drain_time.as_secs(), "draining");
-    if !trigger.drain(options.drain_time).await {
+    service.stopping("connections end");
+    tracing::info!(why, seconds = within.as_secs(), "draining");
+    let ended = tokio::select! {
+        ended = trigger.drain(within) => ended,
+        // Whoever asks again means it.
+        () = async { tokio::time::sleep(order(&mut orders, within).await).await } => false,
+    };
+    if !ended {
         tracing::info!("some connections did not end in time");
     }
     // Nothing else runs on this thread any more.
@@ -88,6 +97,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::warn!("the last lines of access logs could not be written in time");
     }
     Ok(())
+}
+
+/// Waits until somebody asks for the end; how long connections may end themselves.
+async fn order(orders: &mut watch::Receiver<Option<admin::Ending>>, default: Duration) -> Duration {
+    if orders.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    let seconds = orders.borrow_and_update().and_then(|ending| ending.seconds);
+    seconds.map_or(default, |seconds| Duration::from_secs(seconds.into()))
 }
 
 /// Opens files of access logs again at each SIGHUP.

@@ -5,12 +5,14 @@
 
 mod descriptors;
 mod memory;
+mod names;
 mod outgoing;
 mod tcp;
 mod unix;
 
 pub use descriptors::{FdLimits, recv_fds, send_fds};
 pub use memory::{give_memory_back, share_memory};
+pub use names::names_without_modules;
 pub use outgoing::{Keepalive, Outgoing};
 pub use tcp::{original_dst, reuse_port_listener, transparent_listener};
 pub use unix::{PeerCredentials, peer_credentials, unix_listener};

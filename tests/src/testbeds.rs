@@ -116,12 +116,105 @@ fn provided(variable: &str, name: &str, package: &str, release: &str) -> Result<
     Ok(program)
 }
 
-/// Fetches a package of another release into a directory, with lists of its own, from the archive that this machine uses.
-fn fetch(dir: &Path, package: &str, release: &str) -> Result<()> {
+/// A Debian system to boot machines from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// The release that most hosts run.
+    Bookworm,
+    /// The oldest one that our programs are held to: glibc 2.31, systemd 247.
+    Bullseye,
+    /// Bookworm with rpm and dnf.
+    Rpm,
+    /// Bookworm with cloud-init and Ansible.
+    Automation,
+}
+
+/// What every machine has.
+const SYSTEM: &str = "systemd,systemd-sysv,dbus,nftables,iproute2,curl,ca-certificates,procps,udev,kmod";
+
+impl Root {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Bullseye => "bullseye",
+            Self::Rpm => "rpm",
+            Self::Automation => "automation",
+        }
+    }
+
+    /// What it has beside another one.
+    fn beside(self) -> Option<(Self, &'static str)> {
+        match self {
+            Self::Bookworm | Self::Bullseye => None,
+            Self::Rpm => Some((Self::Bookworm, "rpm dnf")),
+            Self::Automation => Some((Self::Bookworm, "cloud-init ansible-core python3-apt gnupg")),
+        }
+    }
+}
+
+/// The directory of a system, installed if it is missing.
+///
+/// # Errors
+/// If it can't be had; says what is missing.
+pub fn root(root: Root) -> Result<PathBuf> {
+    let dir = programs::source_root().join("target/testbeds/machines");
+    std::fs::create_dir_all(&dir)?;
+    let ready = dir.join(root.name());
+    let lock = std::fs::File::create(dir.join(format!("{}.lock", root.name())))?;
+    lock.lock().context("waiting for the test bed's lock")?;
+    if !ready.is_dir() {
+        let new = dir.join(format!("{}.new", root.name()));
+        let _ = std::fs::remove_dir_all(&new);
+        match root.beside() {
+            None => bootstrap(root.name(), &new, &archive(&dir)?)?,
+            Some((base, packages)) => extend(&self::root(base)?, &new, packages)?,
+        }
+        std::fs::rename(new, &ready)?;
+    }
+    Ok(ready)
+}
+
+fn bootstrap(release: &str, new: &Path, site: &str) -> Result<()> {
+    let mut command = Command::new("debootstrap");
+    command.args(["--variant=minbase", &format!("--include={SYSTEM}"), release]).arg(new).arg(site);
+    install(command).context("debootstrap is missing, or the archive can't be reached")
+}
+
+/// A copy of a system with more packages, none of which starts anything.
+fn extend(base: &Path, new: &Path, packages: &str) -> Result<()> {
+    let script = format!(
+        "cp -a {base} {new}; cp /etc/resolv.conf {new}/etc/resolv.conf
+         printf '#!/bin/sh\nexit 101\n' >{new}/usr/sbin/policy-rc.d; chmod 0755 {new}/usr/sbin/policy-rc.d
+         chroot {new} apt-get update -qq
+         DEBIAN_FRONTEND=noninteractive chroot {new} apt-get install -qq -y --no-install-recommends {packages}
+         rm {new}/usr/sbin/policy-rc.d",
+        base = base.display(),
+        new = new.display(),
+    );
+    let mut command = Command::new("sh");
+    command.args(["-ec", &script]);
+    install(command).with_context(|| format!("{packages} can't be installed"))
+}
+
+fn install(mut command: Command) -> Result<()> {
+    command.stdin(Stdio::null());
+    let seen = finish(command, None, Duration::from_secs(900))?;
+    ensure!(seen.ok(), "it ended with {}:\n{}{}", seen.code, seen.out, seen.err);
+    Ok(())
+}
+
+/// The archive that this machine's own packages come from.
+fn archive(dir: &Path) -> Result<String> {
     let targets = ["indextargets", "--format", "$(SITE)", "Created-By: Packages"];
     let sites =
         output("apt-get", &targets.map(OsStr::new), dir, None).context("apt-get is missing or knows no archive")?;
     let site = sites.lines().next().context("apt-get knows no archive; fill in its list of sources")?;
+    Ok(site.to_owned())
+}
+
+/// Fetches a package of another release into a directory, with lists of its own, from the archive that this machine uses.
+fn fetch(dir: &Path, package: &str, release: &str) -> Result<()> {
+    let site = archive(dir)?;
     for folder in ["lists/partial", "cache/archives/partial"] {
         std::fs::create_dir_all(dir.join(folder))?;
     }

@@ -11,6 +11,7 @@ mod kubernetes;
 mod release;
 mod tools;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -59,8 +60,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Release programs as an archive with its checksum, in target/dist
-    Dist,
+    /// Packages, repositories, an archive and a list of parts, in target/dist
+    Dist(dist::Options),
     /// Write the pages that are made from the code
     Docs {
         /// Only say whether they are up to date
@@ -70,6 +71,9 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = release::wrapper() {
+        return code;
+    }
     match run(Task::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -94,6 +98,8 @@ fn run(task: Task) -> Result<()> {
         Task::Test { args } if args.first().is_some_and(|a| a == "kubernetes-real") => kubernetes::run(&args[1..]),
         Task::Test { args } => {
             tools::install(tools::TEST)?;
+            tools::install(tools::MACHINES)?;
+            dist::for_tests()?;
             cargo(&["build", "--workspace", "--bins"])?;
             let mut all = vec!["test", "--workspace"];
             all.extend(args.iter().map(String::as_str));
@@ -124,7 +130,7 @@ fn run(task: Task) -> Result<()> {
             soak.arg("soak").args(args);
             must(soak)
         }
-        Task::Dist => dist::run(),
+        Task::Dist(options) => dist::run(&options),
         Task::Docs { check } => docs::run(check),
     }
 }
@@ -140,8 +146,12 @@ fn target() -> PathBuf {
 }
 
 fn cargo(args: &[&str]) -> Result<()> {
+    cargo_with(args, &[])
+}
+
+fn cargo_with(args: &[&str], environment: &[(String, OsString)]) -> Result<()> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(args).current_dir(root());
+    command.args(args).envs(environment.iter().cloned()).current_dir(root());
     must(command)
 }
 

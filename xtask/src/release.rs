@@ -1,13 +1,24 @@
 //! Programs as they are shipped.
 //!
-//! Out: `target/release`. The proxy, which runs on every host, is built by itself, with no more of its libraries than it
-//! uses, and linked statically: it needs no library of the host, whatever its age, and two megabytes less memory.
+//! Out: `target/release`, or `target/debug` for tests of packages. Programs that are shipped are linked statically: they need no
+//! library of the host, whatever its age. The proxy, which runs on every host, is built by itself besides, with no more of its
+//! libraries than it uses: two megabytes less memory.
 
-use std::process::Command;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{cargo, must, target};
+use crate::dist::{PROGRAMS, Platform};
+use crate::{cargo, cargo_with, must, target};
+
+/// Says to this program that it stands between cargo and the compiler.
+const WRAPS: &str = "HAWSER_XTASK_LINKS_STATICALLY";
+/// What the compiler is told of a program that is linked statically.
+const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];
+const SHORT: [&str; 2] = ["-C", "link-arg=-Wl,-z,pack-relative-relocs"];
 
 /// The first glibc whose start-up code takes relocations in their short form.
 const SHORT_RELOCATIONS: (u32, u32) = (2, 36);
@@ -20,21 +31,90 @@ pub(crate) fn all() -> Result<()> {
 
 /// Builds the proxy.
 pub(crate) fn proxy() -> Result<()> {
-    let mut args = vec!["rustc", "--release", "--package", "hawser-proxy", "--bin", "hawser-proxy", "--"];
-    if cfg!(target_env = "gnu") {
-        ensure!(
-            library("libc.a")?,
-            "libc.a is missing, which the proxy is linked to\nhint: it comes with libc6-dev (Debian), glibc-static (Fedora)"
-        );
-        args.extend(["-C", "target-feature=+crt-static"]);
-        if glibc()? >= SHORT_RELOCATIONS {
-            args.extend(["-C", "link-arg=-Wl,-z,pack-relative-relocs"]);
-        }
-    }
-    cargo(&args)?;
+    proxy_for(&[], &[])?;
     let mut runs = Command::new(target().join("release/hawser-proxy"));
     runs.arg("--version");
     must(runs)
+}
+
+fn proxy_for(target: &[&str], environment: &[(String, OsString)]) -> Result<()> {
+    let mut args = vec!["rustc", "--release", "--package", "hawser-proxy", "--bin", "hawser-proxy"];
+    args.extend(target);
+    args.push("--");
+    if cfg!(target_env = "gnu") {
+        can_link_statically()?;
+        args.extend(STATIC);
+        if target.is_empty() && glibc()? >= SHORT_RELOCATIONS {
+            args.extend(SHORT);
+        }
+    }
+    cargo_with(&args, environment)
+}
+
+/// Builds the programs that are shipped, for a platform.
+pub(crate) fn shipped(platform: &Platform, debug: bool) -> Result<()> {
+    can_link_statically()?;
+    let mut environment = vec![
+        ("RUSTC_WORKSPACE_WRAPPER".to_owned(), std::env::current_exe()?.into_os_string()),
+        (WRAPS.to_owned(), "1".into()),
+    ];
+    let mut of_target = Vec::new();
+    if let (Some(triple), Some(linker)) = (platform.triple, platform.linker()) {
+        of_target.extend(["--target", triple]);
+        let variable = triple.to_uppercase().replace('-', "_");
+        environment.push((format!("CARGO_TARGET_{variable}_LINKER"), linker.clone().into()));
+        environment.push((format!("CC_{}", triple.replace('-', "_")), linker.into()));
+    }
+    // With the features that everything else in the workspace was built with: only what is ours is built again.
+    let mut args = vec!["build", "--workspace"];
+    let mut programs = PROGRAMS.to_vec();
+    if !debug {
+        args.push("--release");
+        programs.retain(|program| *program != "hawser-proxy");
+    }
+    args.extend(&of_target);
+    for program in &programs {
+        args.extend(["--bin", program]);
+    }
+    cargo_with(&args, &environment)?;
+    if !debug {
+        proxy_for(&of_target, &environment[2..])?;
+    }
+    let kept = platform.shipped(debug);
+    fs::create_dir_all(&kept)?;
+    for program in PROGRAMS {
+        let built = platform.programs(debug).join(program);
+        fs::copy(&built, kept.join(program)).with_context(|| built.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Between cargo and the compiler: adds what links a program that is shipped statically. Does nothing, and returns nothing, where
+/// this is not asked.
+pub(crate) fn wrapper() -> Option<ExitCode> {
+    std::env::var_os(WRAPS)?;
+    let mut args = std::env::args_os().skip(1);
+    let mut compiler = Command::new(args.next()?);
+    compiler.args(args);
+    if std::env::var("CARGO_BIN_NAME").is_ok_and(|name| PROGRAMS.contains(&name.as_str())) {
+        compiler.args(STATIC);
+        let native = !std::env::args().any(|arg| arg == "--target");
+        if native && glibc().is_ok_and(|version| version >= SHORT_RELOCATIONS) {
+            compiler.args(SHORT);
+        }
+    }
+    // Returns only if it can't.
+    let error = compiler.exec();
+    eprintln!("error: {}: {error}", compiler.get_program().to_string_lossy());
+    Some(ExitCode::FAILURE)
+}
+
+fn can_link_statically() -> Result<()> {
+    ensure!(
+        !cfg!(target_env = "gnu") || library("libc.a")?,
+        "libc.a is missing, which programs are linked to\nhint: it comes with libc6-dev (Debian), glibc-static (Fedora)"
+    );
+    Ok(())
 }
 
 /// Whether the linker finds it.

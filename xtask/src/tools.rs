@@ -60,6 +60,29 @@ pub(crate) const SOAK: &[Tool] = &[
     ("sysctl", "procps"),
 ];
 
+/// What packages are made with.
+pub(crate) const DIST: &[Tool] = &[
+    ("dpkg-deb", "dpkg"),
+    ("apt-ftparchive", "apt-utils"),
+    ("rpmbuild", "rpm"),
+    ("rpmsign", "rpm"),
+    ("createrepo_c", "createrepo-c"),
+    ("gpg", "gnupg"),
+    ("strip", "binutils"),
+    ("gzip", "gzip"),
+    ("tar", "tar"),
+];
+
+/// What the tests of packages use besides: machines with systemd.
+pub(crate) const MACHINES: &[Tool] = &[
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
+    ("lintian", "lintian"),
+    ("nsenter", "util-linux"),
+    ("ip", "iproute2"),
+    ("man", "man-db"),
+];
+
 /// An error that names what is missing.
 pub(crate) fn check(tools: &[Tool]) -> Result<()> {
     let missing = missing(tools);

@@ -97,6 +97,7 @@ mod tests {
             run_dir: "/x".into(),
             proxy_binary: "/x".into(),
             proxy_user: ProxyUser { uid: 998, gid: 998 },
+            external_proxy: false,
             file: File::default(),
         }
     }

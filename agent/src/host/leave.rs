@@ -7,6 +7,7 @@ use tonic::Code;
 
 use super::{Host, Phase, Steps, not_joined};
 use crate::capture;
+use crate::credential;
 use crate::identity::forget;
 use crate::refusal::Refusal;
 use crate::session;
@@ -50,6 +51,7 @@ impl Host {
         if let Err(error) = wipe(&self.0.state) {
             left.push(format!("{error:#}"));
         }
+        credential::left(&self.0.state, &member.holder.joined().token_id);
         self.set(Phase::Idle, None);
         if !left.is_empty() {
             let sentence = format!("this host has left the mesh, but something stayed behind: {}", left.join("; "));

@@ -1,7 +1,8 @@
 //! Short runs of the agent's program that do one thing to redirection and end.
 //!
 //! `redirect-guard <state dir> <seconds>` undoes a commit that nobody confirms; `redirect-restore <state dir>` loads what
-//! was saved, at boot, before the network is up. Neither needs the agent's configuration.
+//! was saved, at boot, before the network is up; `redirect-remove <state dir>` takes everything away, for who removes the agent
+//! when it does not run. None needs the agent's configuration.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub fn errand(args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
             }
             Ok(())
         }),
+        ("redirect-remove", Some(dir)) => run(async { Redirection::new(&dir).remove(Duration::ZERO).await.map(drop) }),
         _ => return None,
     };
     Some(match result {

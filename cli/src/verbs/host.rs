@@ -37,12 +37,16 @@ pub(super) async fn join(socket: Option<&Path>, format: Format, join: Join) -> O
     Ok(exit::OK)
 }
 
-pub(super) async fn leave(socket: Option<&Path>, leave: Leave) -> Outcome {
+pub(super) async fn leave(socket: Option<&Path>, format: Format, leave: Leave) -> Outcome {
     let mut agent = connect::agent(socket).await?;
     let drain = prost_types::Duration::try_from(leave.drain).ok();
     let steps = Steps::new("leaving");
     let request = LeaveHostRequest { force: leave.force, drain };
     follow(agent.leave(request).await?.into_inner(), &steps, "leave").await?;
+    drop(steps);
+    if format != Format::Table {
+        super::status::host(&mut agent, format).await?;
+    }
     Ok(exit::OK)
 }
 

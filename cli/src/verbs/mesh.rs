@@ -28,7 +28,7 @@ pub(super) async fn proxy_status(socket: Option<&Path>, format: Format) -> Outco
     Ok(exit::OK)
 }
 
-pub(super) async fn register(socket: Option<&Path>, register: Register) -> Outcome {
+pub(super) async fn register(socket: Option<&Path>, format: Format, register: Register) -> Outcome {
     let request = RegisterRequest {
         service: register.service,
         namespace: register.namespace,
@@ -43,11 +43,22 @@ pub(super) async fn register(socket: Option<&Path>, register: Register) -> Outco
     for warning in &answer.warnings {
         terminal::warn(warning);
     }
+    if format != Format::Table {
+        output::value(format, &Instance { service: answer.host, address: register.address })?;
+        return Ok(exit::OK);
+    }
     output::text(&format!("{} registered at {}\n", answer.host, register.address))?;
     Ok(exit::OK)
 }
 
-pub(super) async fn deregister(socket: Option<&Path>, deregister: Deregister) -> Outcome {
+/// What was registered by hand, or is no more.
+#[derive(Serialize)]
+struct Instance {
+    service: String,
+    address: String,
+}
+
+pub(super) async fn deregister(socket: Option<&Path>, format: Format, deregister: Deregister) -> Outcome {
     let Deregister { service, address, namespace } = deregister;
     let request =
         DeregisterRequest { service: service.clone(), namespace: namespace.clone(), address: address.clone() };
@@ -55,6 +66,10 @@ pub(super) async fn deregister(socket: Option<&Path>, deregister: Deregister) ->
     if answer.removed == 0 {
         let text = format!("{namespace}/{service} has no instance at {address} that was registered by hand");
         return Err(Failure::new(exit::NOT_FOUND, text).hint("hawser get workloads shows where each one comes from"));
+    }
+    if format != Format::Table {
+        output::value(format, &Instance { service: format!("{namespace}/{service}"), address })?;
+        return Ok(exit::OK);
     }
     output::text(&format!("{namespace}/{service} at {address} deregistered\n"))?;
     Ok(exit::OK)

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::State as Get;
+use axum::extract::{Query, State as Get};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use hawser_daemon::readiness::Readiness;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::Threads;
 use crate::config::Config;
@@ -29,8 +30,15 @@ pub(super) struct State {
     pub(super) counters: Arc<Counters>,
     pub(super) threads: Arc<Threads>,
     pub(super) readiness: Readiness,
-    /// Told when somebody asks for the end.
-    pub(super) told: Arc<Notify>,
+    /// Told when somebody asks for the end: how long connections may end themselves, if that was said.
+    pub(super) told: watch::Sender<Option<Ending>>,
+}
+
+/// An end that was asked for.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Ending {
+    /// How long connections may end themselves; as the command line says if absent.
+    pub(super) seconds: Option<u32>,
 }
 
 /// Serves the pages in the background.
@@ -76,8 +84,8 @@ async fn ready(Get(state): Get<State>) -> impl IntoResponse {
     }
 }
 
-async fn drain(Get(state): Get<State>) -> &'static str {
-    state.told.notify_one();
+async fn drain(Get(state): Get<State>, Query(ending): Query<Ending>) -> &'static str {
+    state.told.send_replace(Some(ending));
     "draining\n"
 }
 

@@ -1,0 +1,538 @@
+//! Packages on machines with systemd: what a host is before, with, and after them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use hawser_tests::dist::Dist;
+use hawser_tests::host::finish;
+use hawser_tests::testbeds::Root;
+use hawser_tests::{Machine, Yard, isolation, programs, wait};
+
+/// How long what takes a moment may take on a busy machine.
+const MOMENT: Duration = Duration::from_secs(30);
+/// The service that the first member offers.
+const DETAILS: &str = "http://details.default.svc.cluster.local:9080/";
+
+#[test]
+fn a_host_installs_joins_upgrades_leaves_and_is_as_it_was() {
+    isolation::isolated_with_users(|| {
+        let world = World::new()?;
+        let control = world.control()?;
+        let mut a = world.boot("a", 2, Root::Bookworm)?;
+        let b = world.boot("b", 3, Root::Bookworm)?;
+        for machine in [&a, &b] {
+            use_apt(machine, world.dist.next())?;
+        }
+        let before = Host::look(&a)?;
+        install(&a, "0.1.0-1")?;
+        install(&b, "0.1.0-1")?;
+        idle(&a)?;
+        ensure!(Host::look(&a)?.network == before.network, "an idle agent changes nothing of the network");
+        harmless(&a, &[("hawser-agent", 40), ("hawser-proxy", 20), ("hawser-guard", 40)])?;
+
+        let token = token(&control, "details")?;
+        a.put("/root/token", &token, "0600")?;
+        a.ok(&["hawser", "join", "--token-file", "/root/token"])?;
+        joined(&a)?;
+        serve(&a)?;
+        let token = self::token(&control, "caller")?;
+        b.fed(&["hawser", "join", "-"], Some(&token))?;
+        calls(&b)?;
+        fields(&a)?;
+
+        // A boot of its own: the guard first, then the agent from its disk, then the proxy.
+        a.reboot()?;
+        joined(&a)?;
+        ensure!(
+            a.ok(&["systemctl", "is-active", "hawser-guard"])?.trim() == "active",
+            "the guard loaded what was saved"
+        );
+        serve(&a)?;
+        calls(&b)?;
+
+        // Forth and back; what people edited stays.
+        a.sh("echo 'onProxyFailure: closed' >/etc/hawser/agent.yaml")?;
+        install(&a, "0.1.0-2")?;
+        joined(&a)?;
+        calls(&b)?;
+        ensure!(a.sh("cat /etc/hawser/agent.yaml")?.trim() == "onProxyFailure: closed", "the file stays as it is");
+        install(&a, "0.1.0-1")?;
+        joined(&a)?;
+        calls(&b)?;
+
+        // Gone while it is joined: it leaves first.
+        a.ok(&["apt-get", "remove", "-qq", "-y", "hawser-agent"])?;
+        left(&control, "a")?;
+        let after = Host::look(&a)?;
+        ensure!(after.network == before.network, "the network is as it was: {:?}", after.network);
+        ensure!(a.sh("cat /etc/hawser/agent.yaml")?.trim() == "onProxyFailure: closed", "settings stay until a purge");
+
+        // Again, and gone for good.
+        install(&a, "0.1.0-2")?;
+        idle(&a)?;
+        let token = self::token(&control, "details")?;
+        a.sh(&format!("HAWSER_TOKEN={token} hawser join"))?;
+        joined(&a)?;
+        calls(&b)?;
+        a.ok(&["apt-get", "purge", "-qq", "-y", "hawser-agent", "hawser"])?;
+        left(&control, "a")?;
+        let after = Host::look(&a)?;
+        ensure!(after.network == before.network, "the network is as it was: {:?}", after.network);
+        let new: Vec<&String> = after.files.difference(&before.files).collect();
+        ensure!(new.is_empty(), "files that were not there before: {new:?}");
+        let gone: Vec<&String> = before.files.difference(&after.files).collect();
+        ensure!(gone.is_empty(), "files that are not there any more: {gone:?}");
+        let users: Vec<&String> = after.users.difference(&before.users).collect();
+        ensure!(users == ["hawser", "hawser-proxy"], "its users stay, and nobody else is new: {users:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_host_with_a_token_among_its_credentials_joins_by_itself_and_stays_out_once_it_has_left() {
+    isolation::isolated_with_users(|| {
+        let world = World::new()?;
+        let control = world.control()?;
+        let mut a = world.boot("a", 2, Root::Bookworm)?;
+        use_apt(&a, world.dist.first())?;
+        let token = control.ok(&[
+            "hawser",
+            "token",
+            "create",
+            "--group",
+            "default/details",
+            "--port",
+            "http=9080",
+            "--uses",
+            "2",
+        ])?;
+        a.put("/etc/credstore/hawser.token", &token, "0600")?;
+        install(&a, "0.1.0-1")?;
+        joined(&a)?;
+        a.ok(&["hawser", "leave", "--drain", "1s"])?;
+        a.reboot()?;
+        wait::stays_true("it stays out", Duration::from_secs(3), || {
+            status(&a).is_ok_and(|s| s.starts_with("not joined"))
+        })?;
+        a.ok(&["hawser", "join", "--token-file", "/etc/credstore/hawser.token"])?;
+        joined(&a)
+    });
+}
+
+#[test]
+fn the_programs_run_on_an_old_host_and_find_discovery_by_name() {
+    isolation::isolated_with_users(|| {
+        let world = World::new()?;
+        let control = world.control()?;
+        let old = world.boot("old", 2, Root::Bullseye)?;
+        // Modules that are made for another C library must not be loaded.
+        old.sh("sed -i 's/^hosts:.*/hosts: files myhostname resolve [!UNAVAIL=return] dns/' /etc/nsswitch.conf")?;
+        use_apt(&old, world.dist.first())?;
+        old.ok(&["apt-get", "install", "-qq", "-y", "hawser-agent", "hawser-discovery"])?;
+        for program in ["hawser", "hawser-agent", "hawser-proxy", "hawser-discovery"] {
+            let version = old.ok(&[program, "--version"])?;
+            ensure!(version.contains(env!("CARGO_PKG_VERSION")), "{program}: {version}");
+        }
+        ensure!(
+            old.ok(&["systemctl", "is-active", "hawser-discovery"])?.trim() == "active",
+            "discovery runs there too"
+        );
+        old.ok(&["hawser", "token", "create", "--group", "default/x", "--port", "http=80"])?;
+        control.sh(
+            "echo HAWSER_ADVERTISE=control.test:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
+        )?;
+        old.put("/root/token", &token(&control, "details")?, "0600")?;
+        old.ok(&["hawser", "join", "--token-file", "/root/token"])?;
+        joined(&old)?;
+        ensure!(old.ok(&["hawser", "status"])?.contains("control.test:15012"), "it knows discovery by its name");
+        serve(&old)?;
+        calls(&old)?;
+        old.ok(&["apt-get", "purge", "-qq", "-y", "hawser-agent"])?;
+        left(&control, "old")
+    });
+}
+
+#[test]
+fn dnf_installs_upgrades_and_erases_a_member_as_apt_does() {
+    isolation::isolated_with_users(|| {
+        let world = World::new()?;
+        let control = world.control()?;
+        let a = world.boot("a", 2, Root::Rpm)?;
+        let b = world.boot("b", 3, Root::Bookworm)?;
+        use_dnf(&a, world.dist.next())?;
+        let before = Host::look(&a)?;
+        a.ok(&["dnf", "install", "-q", "-y", "hawser-agent-0.1.0-1"])?;
+        idle(&a)?;
+        a.put("/root/token", &token(&control, "details")?, "0600")?;
+        a.ok(&["hawser", "join", "--token-file", "/root/token"])?;
+        joined(&a)?;
+        serve(&a)?;
+        use_apt(&b, world.dist.first())?;
+        install(&b, "0.1.0-1")?;
+        b.fed(&["hawser", "join", "-"], Some(&token(&control, "caller")?))?;
+        calls(&b)?;
+        a.ok(&["dnf", "upgrade", "-q", "-y", "hawser-agent"])?;
+        ensure!(
+            a.ok(&["rpm", "-q", "hawser-agent"])?.starts_with("hawser-agent-0.1.0-2"),
+            "the next build is installed"
+        );
+        joined(&a)?;
+        calls(&b)?;
+        a.ok(&["dnf", "downgrade", "-q", "-y", "hawser-agent-0.1.0-1", "hawser-0.1.0-1"])?;
+        ensure!(
+            a.ok(&["rpm", "-q", "hawser-agent"])?.starts_with("hawser-agent-0.1.0-1"),
+            "the first build is installed"
+        );
+        joined(&a)?;
+        calls(&b)?;
+        a.ok(&["rpm", "-V", "hawser-agent", "hawser"])?;
+        a.ok(&["dnf", "remove", "-q", "-y", "hawser-agent", "hawser"])?;
+        left(&control, "a")?;
+        let after = Host::look(&a)?;
+        ensure!(after.network == before.network, "the network is as it was: {:?}", after.network);
+        let ours: Vec<&String> = after.files.difference(&before.files).filter(|path| path.contains("hawser")).collect();
+        ensure!(ours.is_empty(), "files that were not there before: {ours:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_archive_installs_and_uninstalls_itself() {
+    isolation::isolated_with_users(|| {
+        let world = World::new()?;
+        let (control, b) = (world.boot("control", 1, Root::Bookworm)?, world.boot("b", 3, Root::Bookworm)?);
+        let archive = archive(world.dist.first())?;
+        let before = Host::look(&b)?;
+        for machine in [&control, &b] {
+            machine.sh(&format!("mkdir /root/x; tar -xzf {archive} -C /root/x --strip-components=1"))?;
+        }
+        control.ok(&["/root/x/install.sh", "--discovery"])?;
+        control.sh(
+            "echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
+        )?;
+        b.ok(&["/root/x/install.sh"])?;
+        idle(&b)?;
+        b.fed(&["hawser", "join", "-"], Some(&token(&control, "details")?))?;
+        joined(&b)?;
+        serve(&b)?;
+        calls(&b)?;
+        b.ok(&["systemctl", "stop", "app"])?;
+        b.ok(&["/root/x/install.sh", "--uninstall"])?;
+        left(&control, "b")?;
+        let after = Host::look(&b)?;
+        ensure!(after.network == before.network, "the network is as it was: {:?}", after.network);
+        let new: Vec<&String> = after.files.difference(&before.files).filter(|path| path.contains("hawser")).collect();
+        let kept =
+            ["/etc/hawser", "/etc/hawser/agent.yaml", "/var/lib/hawser", "/var/lib/hawser/lock", "/var/log/hawser"];
+        ensure!(new.iter().all(|path| kept.contains(&path.as_str())), "it left {new:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_examples_for_cloud_init_and_ansible_make_members() {
+    isolation::isolated_with_users(|| {
+        let world = World::new()?;
+        let control = world.boot("control", 1, Root::Automation)?;
+        use_apt(&control, world.dist.first())?;
+        control.ok(&["apt-get", "install", "-qq", "-y", "hawser-discovery"])?;
+        control.sh(
+            "echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
+        )?;
+        let examples = programs::source_root().join("docs/examples");
+        let repository = format!("file:{}/apt", world.dist.first().display());
+
+        // Both at once on one host: it hands out the token, and takes it.
+        control.put("/root/ansible.yaml", &std::fs::read_to_string(examples.join("ansible.yaml"))?, "0600")?;
+        control.put("/root/hosts", "[members]\ncontrol ansible_connection=local\n", "0600")?;
+        let play = format!(
+            "cd /root; ansible-playbook -i hosts ansible.yaml -e hawser_repository={} -e hawser_group=default/caller \
+             -e hawser_port=http=9081",
+            repository.replace("file:", "file://")
+        );
+        control.sh(&play)?;
+        joined(&control)?;
+        let again = control.sh(&play)?;
+        ensure!(again.contains("changed=0"), "a second run changes nothing: {again}");
+
+        let mut a = world.boot("a", 2, Root::Automation)?;
+        let key = std::fs::read_to_string(world.dist.first().join("apt/hawser.asc"))?;
+        let key =
+            key.lines().map(|line| format!("        {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n");
+        let example = std::fs::read_to_string(examples.join("cloud-init.yaml"))?;
+        let from = example.find("        -----BEGIN").context("where the key begins")?;
+        let to = example.find("KEY BLOCK-----\nwrite_files").context("where the key ends")? + "KEY BLOCK-----".len();
+        let said = format!("{}{key}{}", &example[..from], &example[to..])
+            .replace("https://packages.example.com/apt", &repository)
+            .replace("hwj1.replace-me", &token(&control, "details")?);
+        a.put("/var/lib/cloud/seed/nocloud/user-data", &said, "0600")?;
+        a.put("/var/lib/cloud/seed/nocloud/meta-data", "instance-id: a\nlocal-hostname: a\n", "0600")?;
+        // What is not of the example: this network is not its to make, and there is no other archive.
+        a.put(
+            "/etc/cloud/cloud.cfg.d/99-here.cfg",
+            "network: {config: disabled}\napt: {preserve_sources_list: true}\ndatasource_list: [NoCloud]\n",
+            "0644",
+        )?;
+        a.sh("rm -f /etc/apt/sources.list")?;
+        a.reboot()?;
+        let done = a.run(&["cloud-init", "status", "--wait", "--long"])?;
+        ensure!(
+            done.out.contains("status: done"),
+            "{}\n{}",
+            done.out,
+            a.sh("tail -50 /var/log/cloud-init-output.log")?
+        );
+        joined(&a)?;
+        serve(&a)?;
+        calls(&control)
+    });
+}
+
+#[test]
+fn equal_input_gives_equal_packages() -> Result<()> {
+    let dist = Dist::find()?;
+    let again = tempfile::tempdir()?;
+    let mut xtask = std::process::Command::new(programs::find("xtask")?);
+    xtask.args(["dist", "--debug", "--no-build", "--out"]).arg(again.path().join("out"));
+    xtask.current_dir(programs::source_root());
+    let seen = finish(xtask, None, Duration::from_secs(300))?;
+    ensure!(seen.ok(), "{}{}", seen.out, seen.err);
+    for listed in ["SHA256SUMS", "apt/dists/stable/Release"] {
+        let (first, second) = (dist.first().join(listed), again.path().join("out").join(listed));
+        let (first, second) = (std::fs::read_to_string(first)?, std::fs::read_to_string(second)?);
+        ensure!(first == second, "{listed}:\n{first}\n{second}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_list_of_parts_names_what_is_linked() -> Result<()> {
+    let dist = Dist::find()?;
+    let text = std::fs::read_to_string(dist.first().join("hawser-0.1.0.cdx.json"))?;
+    let list: serde_json::Value = serde_json::from_str(&text)?;
+    ensure!(list["bomFormat"] == "CycloneDX" && list["specVersion"] == "1.5", "its form: {}", list["bomFormat"]);
+    let parts = list["components"].as_array().context("components")?;
+    let part = |name: &str| parts.iter().find(|part| part["name"] == name);
+    for linked in ["rustls", "tokio", "hawser-proxy", "redb"] {
+        ensure!(part(linked).is_some(), "{linked} is missing");
+    }
+    ensure!(part("rustls").is_some_and(|part| part["hashes"][0]["content"].is_string()), "rustls has a checksum");
+    for other in ["tempfile", "protox", "hawser-tests"] {
+        ensure!(part(other).is_none(), "{other} is in no program");
+    }
+    Ok(())
+}
+
+#[test]
+fn lintian_finds_nothing() {
+    isolation::isolated_with_users(|| {
+        let dist = Dist::find()?;
+        let mut lintian = std::process::Command::new("lintian");
+        lintian.args(["--fail-on", "error,warning", "--allow-root", "--show-overrides"]);
+        for entry in std::fs::read_dir(dist.first())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "deb") {
+                lintian.arg(path);
+            }
+        }
+        let seen = finish(lintian, None, Duration::from_secs(300)).context("lintian is missing: install it")?;
+        ensure!(seen.ok(), "{}{}", seen.out, seen.err);
+        Ok(())
+    });
+}
+
+/// A wire, and packages for its machines.
+struct World {
+    yard: Yard,
+    dist: Dist,
+}
+
+impl World {
+    fn new() -> Result<Self> {
+        Ok(Self { dist: Dist::find()?, yard: Yard::new()? })
+    }
+
+    fn boot(&self, name: &str, number: u8, root: Root) -> Result<Machine> {
+        let programs = programs::directory()?;
+        self.yard.boot(name, number, root, &[self.dist.first(), self.dist.next(), &programs])
+    }
+
+    /// A control host, ready for tokens.
+    fn control(&self) -> Result<Machine> {
+        let control = self.boot("control", 1, Root::Bookworm)?;
+        use_apt(&control, self.dist.first())?;
+        control.ok(&["apt-get", "install", "-qq", "-y", "hawser-discovery"])?;
+        control.sh(
+            "echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
+        )?;
+        Ok(control)
+    }
+}
+
+/// What a host is, as far as packages could change it.
+struct Host {
+    files: BTreeSet<String>,
+    users: BTreeSet<String>,
+    /// Rules, routes, who listens, how names are resolved.
+    network: String,
+}
+
+impl Host {
+    fn look(machine: &Machine) -> Result<Self> {
+        // What the package manager and the journal write of their own accord is no trace of ours.
+        let files = machine.sh(
+            "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev -o -path /root \
+             -o -path /var/log -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/cache \
+             -o -path /var/tmp -o -path /var/lib/systemd \\) -prune -o ! -path '/etc/*-' ! -path /etc/.pwd.lock -print; \
+             find /run /var/log /etc -name '*hawser*' ! -path '/run/systemd/*'; ls -d /var/lib/systemd/deb-systemd-helper-*/*hawser* 2>/dev/null || true",
+        )?;
+        let network = machine.sh("nft list ruleset; ip route show table all; ip rule; cat /etc/resolv.conf; ss -Hlntup | awk '{print $1,$5}' | sort")?;
+        let users = machine.sh("cut -d: -f1 /etc/passwd")?;
+        let lines = |text: &str| text.lines().map(str::to_owned).collect();
+        Ok(Self { files: lines(&files), users: lines(&users), network })
+    }
+}
+
+/// The machine takes packages from a repository of ours, and from nowhere else.
+fn use_apt(machine: &Machine, dist: &Path) -> Result<()> {
+    let apt = dist.join("apt").display().to_string();
+    machine.sh(&format!(
+        "cp {apt}/hawser.asc /usr/share/keyrings/hawser.asc
+         rm -f /etc/apt/sources.list
+         echo 'deb [signed-by=/usr/share/keyrings/hawser.asc] file:{apt} stable main' >/etc/apt/sources.list.d/hawser.list
+         apt-get update -qq"
+    ))?;
+    Ok(())
+}
+
+/// The archive of a build.
+fn archive(dist: &Path) -> Result<String> {
+    let files = std::fs::read_dir(dist)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut archives = files.filter(|path| path.to_string_lossy().ends_with(".tar.gz"));
+    Ok(archives.next().context("there is no archive")?.display().to_string())
+}
+
+/// The machine takes packages from a repository of ours. What they need is there, though rpm does not know it.
+fn use_dnf(machine: &Machine, dist: &Path) -> Result<()> {
+    let yum = dist.join("yum").display().to_string();
+    machine.put("/root/stub.spec", STUB, "0600")?;
+    machine.sh(&format!(
+        "rpmbuild -bb --quiet --define '_rpmdir /root' --define '_build_name_fmt stub.rpm' /root/stub.spec
+         rpm -i /root/stub.rpm
+         mkdir -p /etc/yum.repos.d
+         printf '[hawser]\\nname=Hawser\\nbaseurl=file://{yum}\\ngpgkey=file://{yum}/hawser.asc\\ngpgcheck=1\\nrepo_gpgcheck=1\\n' \
+             >/etc/yum.repos.d/hawser.repo
+         dnf makecache -q -y --releasever=1"
+    ))?;
+    Ok(())
+}
+
+/// What Debian's packages have brought, for rpm.
+const STUB: &str = "Name: stub\nVersion: 1\nRelease: 1\nSummary: What is there\nLicense: none\nBuildArch: noarch\n\
+    Provides: nftables, systemd, /bin/sh\n%description\nWhat is there.\n%files\n";
+
+/// Installs a version of the agent, whatever is there.
+fn install(machine: &Machine, version: &str) -> Result<()> {
+    let (agent, command) = (format!("hawser-agent={version}"), format!("hawser={version}"));
+    machine.ok(&["apt-get", "install", "-qq", "-y", "--allow-downgrades", &agent, &command])?;
+    let installed = machine.ok(&["dpkg-query", "-W", "-f", "${Version}", "hawser-agent"])?;
+    ensure!(installed == version, "{installed} is installed, not {version}");
+    Ok(())
+}
+
+/// Enabled, and without anything to do.
+fn idle(machine: &Machine) -> Result<()> {
+    for unit in ["hawser-agent.service", "hawser-guard.service", "hawser-proxy.path"] {
+        ensure!(machine.ok(&["systemctl", "is-enabled", unit])?.trim() == "enabled", "{unit} is not enabled");
+    }
+    ensure!(machine.ok(&["systemctl", "is-active", "hawser-agent"])?.trim() == "active", "the agent does not run");
+    ensure!(status(machine)?.starts_with("not joined"), "{}", status(machine)?);
+    let proxy = machine.run(&["systemctl", "is-active", "hawser-proxy"])?.out;
+    ensure!(proxy.trim() == "inactive", "the proxy is {proxy}");
+    let listens = machine.sh("ss -Hlntup")?;
+    ensure!(!listens.contains("hawser"), "something listens: {listens}");
+    machine.ok(&["systemctl", "start", "hawser-ready.target"])?;
+    Ok(())
+}
+
+/// STATUS of the agent.
+fn status(machine: &Machine) -> Result<String> {
+    Ok(machine.ok(&["systemctl", "show", "--value", "-p", "StatusText", "hawser-agent"])?.trim().to_owned())
+}
+
+/// A member whose traffic works, as systemd and as people see it.
+fn joined(machine: &Machine) -> Result<()> {
+    machine.ok(&["systemctl", "start", "hawser-ready.target"])?;
+    let mut sentence = String::new();
+    wait::for_true("it says that it is joined", MOMENT, || {
+        sentence = status(machine).unwrap_or_default();
+        sentence.starts_with("joined as spiffe://cluster.local/ns/default/sa/")
+    })
+    .with_context(|| format!("it says: {sentence}"))?;
+    for unit in ["hawser-agent.service", "hawser-proxy.service", "hawser-ready.target"] {
+        let state = machine.run(&["systemctl", "is-active", unit])?.out;
+        ensure!(state.trim() == "active", "{unit} is {state}");
+    }
+    machine.ok(&["hawser", "redirect", "check"])?;
+    let users = machine.sh("ps -o user:20= -C hawser-agent; ps -o user:20= -C hawser-proxy")?;
+    ensure!(users.split_whitespace().eq(["hawser", "hawser-proxy"]), "they run as {users}");
+    Ok(())
+}
+
+/// A token for a group, from the control host.
+fn token(control: &Machine, group: &str) -> Result<String> {
+    let group = format!("default/{group}");
+    Ok(control.ok(&["hawser", "token", "create", "--group", &group, "--port", "http=9080"])?.trim().to_owned())
+}
+
+/// Starts the application of the first member.
+fn serve(machine: &Machine) -> Result<()> {
+    machine.ok(&["systemd-run", "--quiet", "--unit=app", "perl", "-MIO::Socket::INET", "-e", APPLICATION])?;
+    Ok(())
+}
+
+/// An application, in what every Debian has.
+const APPLICATION: &str = "my $s = IO::Socket::INET->new(LocalPort => 9080, Listen => 9, ReuseAddr => 1) or die; \
+    while (my $c = $s->accept) { while (<$c>) { last if /^\\r?$/ } \
+    print $c \"HTTP/1.1 200 OK\\r\\ncontent-length: 5\\r\\nconnection: close\\r\\n\\r\\nhello\"; close $c }";
+
+/// The first member's application answers by its name in the mesh.
+fn calls(machine: &Machine) -> Result<()> {
+    let mut last = None;
+    wait::for_true("it calls", MOMENT, || {
+        let seen = machine.run(&["curl", "--silent", "--show-error", "--fail", "--max-time", "5", DETAILS]);
+        let answered = seen.as_ref().is_ok_and(|seen| seen.out == "hello");
+        last = seen.ok();
+        answered
+    })
+    .with_context(|| format!("{last:?}"))
+}
+
+/// Nobody knows the host any more.
+fn left(control: &Machine, name: &str) -> Result<()> {
+    let hosts = control.ok(&["hawser", "hosts", "list", "-o", "json"])?;
+    ensure!(!hosts.contains(&format!("\"{name}\"")), "it is known still: {hosts}");
+    Ok(())
+}
+
+/// Logs are in the journal with their fields.
+fn fields(machine: &Machine) -> Result<()> {
+    let lines = machine.ok(&["journalctl", "-u", "hawser-agent", "-o", "json", "HAWSER_STEP=identity"])?;
+    ensure!(lines.contains("spiffe://"), "{lines}");
+    Ok(())
+}
+
+/// What units could do to the host, in tenths of systemd's measure.
+fn harmless(machine: &Machine, most: &[(&str, u32)]) -> Result<()> {
+    for (unit, most) in most {
+        let said = machine.ok(&["systemd-analyze", "security", "--no-pager", &format!("{unit}.service")])?;
+        let line = said.lines().find(|line| line.contains("Overall exposure level")).context("no exposure level")?;
+        let number = line.split(": ").nth(1).and_then(|rest| rest.split(' ').next()).context("no number")?;
+        println!("{unit}: exposure {number}");
+        let tenths: f64 = number.parse::<f64>()? * 10.0;
+        ensure!(tenths < f64::from(*most), "{unit}: {line}\n{said}");
+    }
+    Ok(())
+}
