@@ -17,12 +17,13 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::errand::errand;
 pub use self::intent::{
-    Capture, Dns, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope, Target,
+    Capture, Dns, Exclusion, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope, Target,
 };
 pub use self::nft::{NftError, probe};
 pub use self::pending::{Pending, TIMER, guard};
 pub use self::routes::RouteError;
 use self::saved::{Loaded, Saved, Store};
+pub use self::watch::{Event, Watch};
 
 mod changes;
 mod compile;
@@ -30,6 +31,7 @@ mod conntrack;
 mod errand;
 pub mod intent;
 mod json;
+mod netlink;
 mod nft;
 mod pending;
 mod routes;
@@ -37,9 +39,13 @@ mod ruleset;
 mod saved;
 mod source;
 mod text;
+mod watch;
 
 /// How long a leave waits for captured connections, unless told otherwise.
 pub const GRACE: Duration = Duration::from_secs(30);
+
+/// What [`Redirection::check`] says of a table that is not there.
+pub const MISSING: &str = "table inet hawser is missing";
 
 /// Why redirection could not be changed or read.
 #[derive(Debug, thiserror::Error)]
@@ -248,7 +254,7 @@ impl Redirection {
     pub async fn check(&mut self) -> Result<Vec<String>, RedirectError> {
         let saved = self.saved()?;
         let Some(listing) = nft::list_rules().await? else {
-            return Ok(saved.map(|_| "table inet hawser is missing".to_owned()).into_iter().collect());
+            return Ok(saved.map(|_| MISSING.to_owned()).into_iter().collect());
         };
         let Some(saved) = saved else {
             return Ok(vec!["table inet hawser is there, but nothing was asked for".into()]);
@@ -271,6 +277,31 @@ impl Redirection {
         differences.extend(have.difference(want).map(|net| format!("route to {net} is not asked for")));
         differences.truncate(100);
         Ok(differences)
+    }
+
+    /// Whether there is to be redirection: what was asked for is on disk and is not being taken down.
+    pub fn is_wanted(&mut self) -> bool {
+        self.installed().is_ok()
+    }
+
+    /// Puts back what was last asked for, whole and in one transaction, whatever others made of it; as it was, released
+    /// inbound ports and all. Nothing while nothing is installed.
+    pub async fn restore_now(&mut self) -> Result<Notes, RedirectError> {
+        let Some(saved) = self.saved()?.filter(|saved| !saved.removing) else { return Ok(Notes::new()) };
+        let (intent, mut notes) = admissible(&saved.intent);
+        let mut ruleset = compile::ruleset(&intent);
+        let plan = plan_of(&ruleset);
+        if self.inbound_released {
+            for set in compile::inbound_sets() {
+                ruleset.sets.entry(set).and_modify(|set| set.elements.clear());
+            }
+        }
+        load(&ruleset).await?;
+        let listing = nft::list_rules().await?.unwrap_or_default();
+        self.save(Saved { intent: intent.clone(), removing: false, loaded: Some(Loaded { plan, listing }) })?;
+        notes.extend(routes::set(&intent.capture.virtual_ranges).await?);
+        notes.extend(source::set(intent.envoy_uid.is_some()).await?);
+        Ok(notes)
     }
 
     /// What applying this would load: routes and rules, for people.

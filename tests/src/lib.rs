@@ -6,6 +6,7 @@
 
 pub mod consul;
 pub mod envoy;
+pub mod firewalls;
 pub mod host;
 pub mod http;
 pub mod isolation;

@@ -447,6 +447,11 @@ impl Member {
 pub struct Load(Process);
 
 impl Load {
+    /// Requests of a `hawser-lab load` that somebody started.
+    pub fn of(process: Process) -> Self {
+        Self(process)
+    }
+
     /// Ends them and tells.
     ///
     /// # Errors

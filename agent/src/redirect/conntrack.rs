@@ -7,11 +7,10 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
-    sockopt,
-};
+use nix::sys::socket::{MsgFlags, SockProtocol, recv, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::netlink::{self, DUMP, NESTED, attribute, error_code, find, messages};
 
 /// A tracked connection whose destination was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +44,11 @@ pub(super) fn translated(matches: impl Fn(&Flow) -> bool) -> io::Result<Vec<Flow
 /// Forgets a connection; one that is gone already is no error.
 pub(super) fn forget(flow: &Flow) -> io::Result<()> {
     let fd = open()?;
-    send(&fd, DELETE, NLM_F_REQUEST | NLM_F_ACK, flow.family, &attribute(TUPLE_ORIGINAL | NESTED, &flow.original))?;
+    let tuple = attribute(TUPLE_ORIGINAL | NESTED, &flow.original);
+    send(&fd, DELETE, netlink::ACK, flow.family, &tuple)?;
     let mut buffer = vec![0; 8192];
     let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-    match messages(&buffer[..length]).find(|(kind, _)| *kind == NLMSG_ERROR).and_then(|(_, body)| error_code(body)) {
+    match messages(&buffer[..length]).find(|(kind, _)| *kind == netlink::ERROR).and_then(|(_, body)| error_code(body)) {
         None | Some(0) | Some(nix::libc::ENOENT) => Ok(()),
         Some(code) => Err(io::Error::from_raw_os_error(code)),
     }
@@ -64,14 +64,8 @@ pub(super) fn usage() -> Option<(u64, u64)> {
 
 const AF_INET: u8 = nix::libc::AF_INET as u8;
 const AF_INET6: u8 = nix::libc::AF_INET6 as u8;
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_ACK: u16 = 0x4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const GET: u16 = 0x101;
 const DELETE: u16 = 0x102;
-const NESTED: u16 = 0x8000;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
@@ -79,35 +73,25 @@ const PROTOCOL_INFO: u16 = 4;
 const STATUS_DESTINATION_CHANGED: u32 = 1 << 5;
 
 fn open() -> io::Result<std::os::fd::OwnedFd> {
-    let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
-    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+    let fd = netlink::open(SockProtocol::NetlinkNetFilter, 0)?;
     setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(5))?;
     Ok(fd)
 }
 
 fn send(fd: &impl AsRawFd, kind: u16, flags: u16, family: u8, attributes: &[u8]) -> io::Result<()> {
-    let length = 16 + 4 + attributes.len();
-    let mut message = Vec::with_capacity(length);
-    message.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
-    message.extend_from_slice(&kind.to_ne_bytes());
-    message.extend_from_slice(&flags.to_ne_bytes());
-    message.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
-    message.extend_from_slice(&[family, 0, 0, 0]);
-    message.extend_from_slice(attributes);
-    sendto(fd.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-    Ok(())
+    netlink::send(fd, kind, flags, &[&[family, 0, 0, 0], attributes].concat())
 }
 
 fn dump(family: u8, mut each: impl FnMut(Flow)) -> io::Result<()> {
     let fd = open()?;
-    send(&fd, GET, NLM_F_REQUEST | NLM_F_DUMP, family, &[])?;
+    send(&fd, GET, DUMP, family, &[])?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         for (kind, body) in messages(&buffer[..length]) {
             match kind {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => {
+                netlink::DONE => return Ok(()),
+                netlink::ERROR => {
                     let code = error_code(body).unwrap_or(nix::libc::EPROTO);
                     return Err(io::Error::from_raw_os_error(code));
                 }
@@ -141,46 +125,6 @@ fn flow(family: u8, message: &[u8]) -> Option<Flow> {
         family,
         original: original.to_vec(),
     })
-}
-
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(bytes.get(0..4)?.try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-        let body = bytes.get(16..length)?;
-        bytes = bytes.get(aligned(length)..).unwrap_or_default();
-        Some((kind, body))
-    })
-}
-
-fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes(attributes.get(0..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?) & 0x3fff;
-        let body = attributes.get(4..length)?;
-        if kind == wanted {
-            return Some(body);
-        }
-        attributes = attributes.get(aligned(length)..)?;
-    }
-}
-
-fn attribute(kind: u16, body: &[u8]) -> Vec<u8> {
-    let length = 4 + body.len();
-    let mut out = Vec::with_capacity(aligned(length));
-    out.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes());
-    out.extend_from_slice(&kind.to_ne_bytes());
-    out.extend_from_slice(body);
-    out.resize(aligned(length), 0);
-    out
-}
-
-fn error_code(body: &[u8]) -> Option<i32> {
-    Some(-i32::from_ne_bytes(body.get(0..4)?.try_into().ok()?))
-}
-
-fn aligned(length: usize) -> usize {
-    length.div_ceil(4) * 4
 }
 
 #[cfg(test)]
