@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::errand::errand;
 pub use self::intent::{
-    Capture, Dns, Exclusion, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope, Target,
+    Capture, Dns, Exclusion, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope,
+    Target,
 };
 pub use self::nft::{NftError, probe};
 pub use self::pending::{Pending, TIMER, guard};
@@ -38,6 +39,7 @@ mod routes;
 mod ruleset;
 mod saved;
 mod source;
+mod strays;
 mod text;
 mod watch;
 
@@ -79,6 +81,8 @@ pub struct Redirection {
     /// What is loaded, as far as we know; `None` is read from disk again.
     known: Option<Arc<Saved>>,
     inbound_released: bool,
+    /// Connections to applications that are older than capture; none before we have looked.
+    older: Option<BTreeSet<strays::Stray>>,
 }
 
 /// What a change left out, in sentences: ranges that may not be captured, groups that do not exist yet.
@@ -126,6 +130,7 @@ impl Redirection {
             guard: std::env::current_exe().ok(),
             known: None,
             inbound_released: false,
+            older: None,
         }
     }
 
@@ -166,6 +171,9 @@ impl Redirection {
             return Err(RedirectError::Refused(refusals));
         }
         let (intent, mut notes) = admissible(intent);
+        if self.older.is_none() {
+            self.older = past_the_proxy(&intent).await;
+        }
         let ruleset = compile::ruleset(&intent);
         let plan = plan_of(&ruleset);
         let same = match self.saved()? {
@@ -297,11 +305,24 @@ impl Redirection {
             }
         }
         load(&ruleset).await?;
+        self.end_strays(&intent).await;
         let listing = nft::list_rules().await?.unwrap_or_default();
         self.save(Saved { intent: intent.clone(), removing: false, loaded: Some(Loaded { plan, listing }) })?;
         notes.extend(routes::set(&intent.capture.virtual_ranges).await?);
         notes.extend(source::set(intent.envoy_uid.is_some()).await?);
         Ok(notes)
+    }
+
+    /// Ends connections that came past the proxy while the table was away, where ports are closed without it.
+    async fn end_strays(&self, intent: &Intent) {
+        let closed = intent.on_proxy_failure == OnProxyFailure::Closed && intent.inbound_mode == InboundMode::Tproxy;
+        let Some(older) = self.older.clone().filter(|_| closed) else { return };
+        let Some(now) = past_the_proxy(intent).await else { return };
+        match tokio::task::spawn_blocking(move || strays::end(&older, &now)).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(ended)) => tracing::warn!(ended, "connections had come past the proxy while the table was away"),
+            Ok(Err(error)) => tracing::warn!(%error, "connections that came past the proxy can't be ended"),
+        }
     }
 
     /// What applying this would load: routes and rules, for people.
@@ -405,6 +426,13 @@ impl Redirection {
     fn state_error(&self, error: io::Error) -> RedirectError {
         RedirectError::State(self.dir.clone(), error)
     }
+}
+
+/// Connections of others to applications themselves, if the kernel tells.
+async fn past_the_proxy(intent: &Intent) -> Option<BTreeSet<strays::Stray>> {
+    let declared = intent.inbound.clone();
+    let found = tokio::task::spawn_blocking(move || strays::find_all(&declared, &own_addresses())).await.ok()?;
+    found.inspect_err(|error| tracing::debug!(%error, "the kernel does not tell of connections")).ok()
 }
 
 async fn load(ruleset: &ruleset::Ruleset) -> Result<(), NftError> {

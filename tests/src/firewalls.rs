@@ -1,7 +1,8 @@
 //! Other people's firewalls as real programs: packages of this system's own release, taken apart beside it and laid over a
 //! host's directories. The machine itself is not touched.
 //!
-//! In: a host. Out: that host with ufw, firewalld, iptables and netavark (Podman's) in their usual places.
+//! In: a host. Out: that host with ufw, firewalld, iptables, Docker, netavark (Podman's) and libvirt in their usual places,
+//! and the daemons among them started as a service manager would.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,24 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{Host, Process, host, programs};
+use crate::{Host, Process, host, programs, wait};
 
 /// The packages; what they need comes along.
-const PACKAGES: [&str; 6] = ["ufw", "firewalld", "iptables", "netavark", "dbus", "nftables"];
+const PACKAGES: [&str; 11] = [
+    "ufw",
+    "firewalld",
+    "iptables",
+    "netavark",
+    "dbus",
+    "nftables",
+    "docker.io",
+    "busybox-static",
+    "libvirt-daemon",
+    "libvirt-clients",
+    "dnsmasq-base",
+];
+/// Of libvirt's drivers, the one that makes rules.
+const LIBVIRT_DRIVER: &str = "libvirt_driver_network.so";
 /// Programs of the package iptables that other packages call by these names.
 const IPTABLES: [&str; 6] =
     ["iptables", "ip6tables", "iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore"];
@@ -68,6 +83,12 @@ fn fetch(dir: &Path) -> Result<()> {
     for name in IPTABLES {
         std::os::unix::fs::symlink("xtables-nft-multi", unpacked.join("usr/sbin").join(name))?;
     }
+    for library in std::fs::read_dir(unpacked.join("usr/lib"))?.flatten() {
+        let drivers = std::fs::read_dir(library.path().join("libvirt/connection-driver"));
+        for driver in drivers.into_iter().flatten().flatten().filter(|driver| driver.file_name() != LIBVIRT_DRIVER) {
+            std::fs::remove_file(driver.path())?;
+        }
+    }
     // What ufw's package does when it is installed.
     let templates = unpacked.join("usr/share/ufw");
     std::fs::create_dir_all(unpacked.join("etc/default"))?;
@@ -107,13 +128,96 @@ pub fn lay_over(host: &Host) -> Result<()> {
 /// # Errors
 /// If they don't start.
 pub fn firewalld(host: &Host) -> Result<[Process; 2]> {
-    host.ok(&["sh", "-ec", "mkdir -p /run/dbus; id messagebus >/dev/null 2>&1 || sed -i s/messagebus/root/ /usr/share/dbus-1/system.conf"])?;
+    let user = "id messagebus >/dev/null 2>&1 || echo messagebus:x:64101:64101::/:/bin/false >> /etc/passwd";
+    host.ok(&["sh", "-ec", &format!("mkdir -p /run/dbus\n{user}")])?;
     let bus = host.spawn("dbus", &["dbus-daemon", "--system", "--nofork", "--nopidfile"])?;
-    let firewalld = host.spawn("firewalld", &["firewalld", "--nofork", "--nopid"])?;
-    let mut both = [bus, firewalld];
-    crate::wait::for_true("firewalld runs", Duration::from_secs(20), || {
-        host.run(&["firewall-cmd", "--state"]).is_ok_and(|seen| seen.ok()) || !both[1].is_running()
+    wait::for_true("the message bus is there", SOON, || {
+        host.run(&["test", "-S", "/run/dbus/system_bus_socket"]).is_ok_and(|seen| seen.ok())
     })?;
-    ensure!(both[1].is_running(), "firewalld ended: {}", both[1].log());
-    Ok(both)
+    let firewalld = started(host, "firewalld", &["firewalld", "--nofork", "--nopid"], &["firewall-cmd", "--state"])?;
+    Ok([bus, firewalld])
+}
+
+/// Docker, running; containers outlive it.
+///
+/// # Errors
+/// If it does not start.
+pub fn docker(host: &Host) -> Result<Process> {
+    let daemon = ["dockerd", "--data-root", "/run/docker-data", "--storage-driver", "vfs", "--live-restore"];
+    started(host, "dockerd", &daemon, &["docker", "info"])
+}
+
+/// A container of Docker's that serves HTTP at its port 80, published at 8088; its network is the namespace `box`.
+///
+/// # Errors
+/// If it does not run.
+pub fn docker_container(host: &Host) -> Result<()> {
+    let script = "mkdir -p /run/image/bin\ncp $(command -v busybox) /run/image/bin/\necho hello > /run/image/index.html\n\
+                  tar -C /run/image -c . | docker import - web\n\
+                  docker run -d --name web -p 8088:80 web /bin/busybox httpd -f -p 80\n\
+                  ip netns attach box $(docker inspect -f '{{.State.Pid}}' web)";
+    host.ok(&["sh", "-ec", script]).map(drop)
+}
+
+/// The network of a container as Podman makes it: bridge `podman0`, the namespace `box` on it, its port 80 published at 8088.
+///
+/// # Errors
+/// If netavark refuses.
+pub fn podman_container(host: &Host) -> Result<()> {
+    let container = serde_json::json!({
+        "container_id": "c0ffee", "container_name": "web",
+        "port_mappings": [{
+            "container_ip": "", "container_port": 80, "host_ip": "", "host_port": 8088, "protocol": "tcp", "range": 1,
+        }],
+        "networks": {"podman": {"static_ips": ["172.18.0.2"], "interface_name": "eth0"}},
+        "network_info": {"podman": {
+            "name": "podman", "id": "b0".repeat(32), "driver": "bridge", "network_interface": "podman0",
+            "subnets": [{"subnet": "172.18.0.0/24", "gateway": "172.18.0.1"}],
+            "ipv6_enabled": false, "internal": false, "dns_enabled": false, "ipam_options": {"driver": "host-local"},
+        }},
+    });
+    host.ok(&["ip", "netns", "add", "box"])?;
+    let setup = ["/usr/lib/podman/netavark", "setup", "/run/netns/box"];
+    let seen = host.run_with_input(&setup, Some(&container.to_string()))?;
+    ensure!(seen.ok(), "netavark ended with {}: {}{}", seen.code, seen.out, seen.err);
+    Ok(())
+}
+
+/// libvirt, running.
+///
+/// # Errors
+/// If it does not start.
+pub fn libvirt(host: &Host) -> Result<Process> {
+    let open = "auth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\nunix_sock_group = \"root\"\n";
+    let script = format!(
+        "mkdir -p /etc/libvirt\nprintf '{open}' > /etc/libvirt/libvirtd.conf\n\
+         id libvirt-dnsmasq >/dev/null 2>&1 || echo libvirt-dnsmasq:x:64100:64100::/:/bin/false >> /etc/passwd"
+    );
+    host.ok(&["sh", "-ec", &script])?;
+    started(host, "libvirtd", &["libvirtd"], &["virsh", "-c", "network:///system", "net-list"])
+}
+
+/// A network of libvirt's, with address translation and bridge `virbr0`.
+///
+/// # Errors
+/// If libvirt refuses.
+pub fn libvirt_network(host: &Host) -> Result<()> {
+    let network = "<network><name>default</name><forward mode='nat'/><bridge name='virbr0' stp='off' delay='0'/>\
+                   <ip address='172.18.0.1' netmask='255.255.255.0'/></network>";
+    let create = ["virsh", "-c", "network:///system", "net-create", "/dev/stdin"];
+    let seen = host.run_with_input(&create, Some(network))?;
+    ensure!(seen.ok(), "libvirt makes no network: {}", seen.err);
+    Ok(())
+}
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A daemon that runs as soon as somebody can ask it.
+fn started(host: &Host, name: &str, command: &[&str], question: &[&str]) -> Result<Process> {
+    let mut daemon = host.spawn(name, command)?;
+    wait::for_true(&format!("{name} answers"), SOON, || {
+        host.run(question).is_ok_and(|seen| seen.ok()) || !daemon.is_running()
+    })?;
+    ensure!(daemon.is_running(), "{name} ended: {}", daemon.log());
+    Ok(daemon)
 }

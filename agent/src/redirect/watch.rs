@@ -34,10 +34,15 @@ pub struct Event {
 /// Hears what is changed.
 #[derive(Debug)]
 pub struct Watch {
-    firewall: AsyncFd<OwnedFd>,
-    routes: AsyncFd<OwnedFd>,
+    firewall: Source,
+    routes: Source,
     loopback: u32,
     transaction: Event,
+}
+
+#[derive(Debug)]
+struct Source {
+    fd: AsyncFd<OwnedFd>,
     buffer: Vec<u8>,
 }
 
@@ -54,13 +59,11 @@ impl Watch {
     /// # Errors
     /// If the kernel does not let us.
     pub fn start() -> io::Result<Self> {
-        let hears = |protocol, groups| AsyncFd::new(open(protocol, groups)?);
         Ok(Self {
-            firewall: hears(SockProtocol::NetlinkNetFilter, FIREWALL_GROUPS)?,
-            routes: hears(SockProtocol::NetlinkRoute, ROUTE_GROUPS)?,
+            firewall: Source::hear(SockProtocol::NetlinkNetFilter, FIREWALL_GROUPS)?,
+            routes: Source::hear(SockProtocol::NetlinkRoute, ROUTE_GROUPS)?,
             loopback: nix::net::if_::if_nametoindex("lo").unwrap_or_default(),
             transaction: Event::default(),
-            buffer: vec![0; BUFFER],
         })
     }
 
@@ -70,19 +73,20 @@ impl Watch {
     /// If the kernel can't be heard any more.
     pub async fn next(&mut self) -> io::Result<Event> {
         loop {
-            let Self { firewall, routes, buffer, .. } = self;
-            let (read, of_firewall) = tokio::select! {
+            let Self { firewall, routes, .. } = self;
+            let event = tokio::select! {
                 biased;
-                read = receive(firewall, buffer) => (read?, true),
-                read = receive(routes, buffer) => (read?, false),
-            };
-            let event = match read {
-                None => {
-                    self.transaction = Event::default();
-                    Some(Event { rules: true, elements: true, routes: true, ..Event::default() })
-                }
-                Some(length) if of_firewall => firewall_event(&self.buffer[..length], &mut self.transaction),
-                Some(length) => route_event(&self.buffer[..length], self.loopback),
+                heard = firewall.receive() => match heard? {
+                    Some(bytes) => firewall_event(bytes, &mut self.transaction),
+                    None => {
+                        self.transaction = Event::default();
+                        Some(Event::anything())
+                    }
+                },
+                heard = routes.receive() => match heard? {
+                    Some(bytes) => route_event(bytes, self.loopback),
+                    None => Some(Event::anything()),
+                },
             };
             if let Some(event) = event {
                 return Ok(event);
@@ -91,17 +95,23 @@ impl Watch {
     }
 }
 
-/// One datagram; `None` if there were more than the socket could hold.
-async fn receive(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    loop {
-        let mut ready = fd.readable().await?;
-        let read = ready.try_io(|fd| Ok(recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?));
-        match read {
-            Ok(Ok(length)) => return Ok(Some(length)),
-            Ok(Err(error)) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => return Ok(None),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_) => {}
+impl Source {
+    fn hear(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
+        Ok(Self { fd: AsyncFd::new(open(protocol, groups)?)?, buffer: vec![0; BUFFER] })
+    }
+
+    /// One datagram; `None` if there were more than the socket could hold.
+    async fn receive(&mut self) -> io::Result<Option<&[u8]>> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            let read = ready.try_io(|fd| Ok(recv(fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT)?));
+            match read {
+                Ok(Ok(length)) => return Ok(Some(&self.buffer[..length])),
+                Ok(Err(error)) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => return Ok(None),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {}
+            }
         }
     }
 }
@@ -172,6 +182,11 @@ fn route_event(bytes: &[u8], loopback: u32) -> Option<Event> {
 }
 
 impl Event {
+    /// What there is to look at when nothing is known.
+    pub fn anything() -> Self {
+        Self { rules: true, elements: true, routes: true, ..Self::default() }
+    }
+
     /// Both, this one being the earlier.
     #[must_use]
     pub fn and(self, later: Self) -> Self {

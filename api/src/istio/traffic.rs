@@ -35,7 +35,7 @@ const PREFIX: &str = "traffic.sidecar.istio.io/";
 const MOST: usize = 256;
 
 /// A value that can't be read: its key, and why.
-pub type Misread = (String, String);
+pub(super) type Misread = (String, String);
 
 /// What a group's annotations say: those of its entries (`spec.metadata`) before its own (`metadata`).
 pub fn traffic(metadata: &ObjectMeta, group: &WorkloadGroup) -> Traffic {
