@@ -354,6 +354,59 @@ fn a_flushed_ruleset_is_healed_within_a_second_and_nobody_is_fought() {
     });
 }
 
+/// A group whose annotations leave a port alone, and capture another one wherever it is.
+const GROUP: &str = "
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: details, namespace: default}
+spec:
+  metadata:
+    annotations:
+      traffic.sidecar.istio.io/excludeInboundPorts: \"9090\"
+      traffic.sidecar.istio.io/includeOutboundPorts: \"8000\"
+  template: {ports: {http: 9080, http-admin: 9090}}
+";
+
+#[test]
+fn a_group_s_annotations_say_what_is_captured_while_it_serves() {
+    isolated_with_users(|| {
+        let mut lab = Lab::new()?;
+        let mesh = Mesh::start(&mut lab)?;
+        let stranger = lab.host("stranger")?;
+        let mut outside = stranger.spawn("outside", &["hawser-bookinfo", "ratings", "--port", "8000"])?;
+        outside.says("ready", SOON)?;
+        let host = lab.host("vm")?;
+        let mut vm = Member::configured(host, "exempt: {inboundPorts: [9070], cidrs: [192.0.2.0/24]}\n")?;
+        vm.bookinfo("details", "v1", "")?;
+        let ports = ["http=9080", "http-admin=9090"];
+        vm.join(&mesh.token("default/details", &ports, 1, &[])?)?;
+        let captured = |port: u16| {
+            let status = vm.json(&["status"]).unwrap_or_default();
+            let inbound = status["redirection"]["inbound"].as_array().cloned().unwrap_or_default();
+            inbound.iter().any(|text| text.as_str().is_some_and(|text| text.starts_with(&format!("*:{port} "))))
+        };
+        ensure!(captured(9080) && captured(9090));
+        let taken = || vm.metric("hawser_agent_redirected_total{counter=\"outbound\"}").unwrap_or_default();
+        let call = || -> Result<f64> {
+            let before = taken();
+            let seen = vm.host.curl(&["--fail", &format!("http://{}:8000/", stranger.v4())])?;
+            ensure!(seen.ok(), "{}", seen.err);
+            Ok(taken() - before)
+        };
+        ensure!(call()? == 0.0, "it is none of the mesh's business");
+        let wrong = GROUP.replace("\"9090\"", "\"http\"");
+        let refused = mesh.hawser_with_input(&["apply", "-f", "-"], &wrong)?;
+        ensure!(!refused.ok() && refused.err.contains("excludeInboundPorts"), "{refused:?}");
+        ensure!(refused.err.contains("1 to 65535"), "{refused:?}");
+
+        mesh.apply(GROUP)?;
+        wait::for_true("the port is left alone", SOON, || !captured(9090) && captured(9080))?;
+        ensure!(call()? == 1.0, "its port is captured wherever it is, and goes on");
+        ensure!(vm.hawser(&["redirect", "check"])?.ok());
+        Ok(())
+    });
+}
+
 /// Seen and healed within a second.
 fn healed(scene: &Scene, times: u64) -> Result<()> {
     let took = scene.agrees(Duration::from_secs(1))?;

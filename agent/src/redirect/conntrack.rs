@@ -73,7 +73,7 @@ const PROTOCOL_INFO: u16 = 4;
 const STATUS_DESTINATION_CHANGED: u32 = 1 << 5;
 
 fn open() -> io::Result<std::os::fd::OwnedFd> {
-    let fd = netlink::open(SockProtocol::NetlinkNetFilter, 0)?;
+    let fd = netlink::open(SockProtocol::NetlinkNetFilter)?;
     setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(5))?;
     Ok(fd)
 }

@@ -23,10 +23,10 @@ pub(super) const DONE: u16 = 3;
 const REQUEST: u16 = 0x1;
 const HEADER: usize = 16;
 
-/// A socket; with groups (a bit each), one that hears what happens in them.
-pub(super) fn open(protocol: SockProtocol, groups: u32) -> io::Result<OwnedFd> {
+/// A socket.
+pub(super) fn open(protocol: SockProtocol) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
     Ok(fd)
 }
 

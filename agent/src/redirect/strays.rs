@@ -72,7 +72,7 @@ const OPEN: u32 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8;
 const ID: usize = 48;
 
 fn open() -> io::Result<std::os::fd::OwnedFd> {
-    let fd = netlink::open(SockProtocol::NetlinkSockDiag, 0)?;
+    let fd = netlink::open(SockProtocol::NetlinkSockDiag)?;
     setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(5))?;
     Ok(fd)
 }

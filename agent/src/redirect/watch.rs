@@ -5,14 +5,12 @@
 //! read over. Where the kernel had to leave notifications out, that is an event too.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, SockProtocol, recv};
-use tokio::io::unix::AsyncFd;
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 
 use super::compile;
-use super::netlink::{find, messages, open};
+use super::netlink::{find, messages};
 use super::routes::PROTOCOL;
 use super::ruleset::TABLE;
 
@@ -32,7 +30,6 @@ pub struct Event {
 }
 
 /// Hears what is changed.
-#[derive(Debug)]
 pub struct Watch {
     firewall: Source,
     routes: Source,
@@ -40,9 +37,8 @@ pub struct Watch {
     transaction: Event,
 }
 
-#[derive(Debug)]
 struct Source {
-    fd: AsyncFd<OwnedFd>,
+    socket: TokioSocket,
     buffer: Vec<u8>,
 }
 
@@ -60,8 +56,8 @@ impl Watch {
     /// If the kernel does not let us.
     pub fn start() -> io::Result<Self> {
         Ok(Self {
-            firewall: Source::hear(SockProtocol::NetlinkNetFilter, FIREWALL_GROUPS)?,
-            routes: Source::hear(SockProtocol::NetlinkRoute, ROUTE_GROUPS)?,
+            firewall: Source::hear(NETLINK_NETFILTER, FIREWALL_GROUPS)?,
+            routes: Source::hear(NETLINK_ROUTE, ROUTE_GROUPS)?,
             loopback: nix::net::if_::if_nametoindex("lo").unwrap_or_default(),
             transaction: Event::default(),
         })
@@ -96,22 +92,20 @@ impl Watch {
 }
 
 impl Source {
-    fn hear(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
-        Ok(Self { fd: AsyncFd::new(open(protocol, groups)?)?, buffer: vec![0; BUFFER] })
+    fn hear(protocol: isize, groups: u32) -> io::Result<Self> {
+        let mut socket = TokioSocket::new(protocol)?;
+        socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
+        Ok(Self { socket, buffer: Vec::with_capacity(BUFFER) })
     }
 
     /// One datagram; `None` if there were more than the socket could hold.
     async fn receive(&mut self) -> io::Result<Option<&[u8]>> {
-        loop {
-            let mut ready = self.fd.readable().await?;
-            let read = ready.try_io(|fd| Ok(recv(fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT)?));
-            match read {
-                Ok(Ok(length)) => return Ok(Some(&self.buffer[..length])),
-                Ok(Err(error)) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => return Ok(None),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_) => {}
-            }
+        self.buffer.clear();
+        match self.socket.recv(&mut self.buffer).await {
+            Ok(()) => Ok(Some(&self.buffer)),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(&[])),
+            Err(error) => Err(error),
         }
     }
 }

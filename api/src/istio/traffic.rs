@@ -84,8 +84,8 @@ fn ports(text: &str) -> Result<BTreeSet<u16>, String> {
 
 fn interfaces(text: &str) -> Result<BTreeSet<String>, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:@".contains(c);
-    let is_name = |word: &str| word.len() < 16 && word.chars().all(plain);
-    let cure = "write names as `ip link` shows them, separated by commas";
+    let is_name = |word: &str| word.len() < 16 && word != "lo" && word.chars().all(plain);
+    let cure = "write names as `ip link` shows them, but not lo, separated by commas";
     list(text, |word| if is_name(word) { Ok(word.to_owned()) } else { Err(format!("is no interface: {cure}")) })
 }
 
@@ -133,6 +133,7 @@ mod tests {
             ("excludeOutboundPorts", "80,http", "\"http\""),
             ("excludeInboundPorts", "0", "1 to 65535"),
             ("excludeInterfaces", "eth 0", "ip link"),
+            ("excludeInterfaces", "lo", "not lo"),
         ] {
             let (traffic, misread) = said(name, value);
             assert_eq!(traffic, Traffic::default());
