@@ -188,7 +188,7 @@ apiVersion: networking.istio.io/v1
 kind: WorkloadGroup
 metadata: {name: reviews, namespace: shop}
 spec:
-  metadata: {labels: {app: reviews}, annotations: {traffic.sidecar.istio.io/excludeInboundPorts: "9081"}}
+  metadata: {labels: {app: reviews}, annotations: {traffic.sidecar.istio.io/excludeInboundPorts: '9081'}}
   template:
     ports: {http: 9080, tcp-admin: 9081}
     labels: {version: v1}
