@@ -171,9 +171,7 @@ impl Redirection {
             return Err(RedirectError::Refused(refusals));
         }
         let (intent, mut notes) = admissible(intent);
-        if self.older.is_none() {
-            self.older = past_the_proxy(&intent).await;
-        }
+        self.remember_older(&intent).await?;
         let ruleset = compile::ruleset(&intent);
         let plan = plan_of(&ruleset);
         let same = match self.saved()? {
@@ -306,6 +304,7 @@ impl Redirection {
         }
         load(&ruleset).await?;
         self.end_strays(&intent).await;
+        forget_begun(&intent).await;
         let listing = nft::list_rules().await?.unwrap_or_default();
         self.save(Saved { intent: intent.clone(), removing: false, loaded: Some(Loaded { plan, listing }) })?;
         notes.extend(routes::set(&intent.capture.virtual_ranges).await?);
@@ -313,11 +312,24 @@ impl Redirection {
         Ok(notes)
     }
 
+    /// Remembers which connections to ports that are captured from now on are older than that.
+    async fn remember_older(&mut self, intent: &Intent) -> Result<(), RedirectError> {
+        let known = self.saved()?.filter(|_| self.older.is_some());
+        let captured = known.map(|saved| saved.intent.inbound.clone()).unwrap_or_default();
+        let new: BTreeSet<Inbound> = intent.inbound.difference(&captured).cloned().collect();
+        if !new.is_empty()
+            && let Some(found) = past_the_proxy(&new).await
+        {
+            self.older.get_or_insert_default().extend(found);
+        }
+        Ok(())
+    }
+
     /// Ends connections that came past the proxy while the table was away, where ports are closed without it.
     async fn end_strays(&self, intent: &Intent) {
         let closed = intent.on_proxy_failure == OnProxyFailure::Closed && intent.inbound_mode == InboundMode::Tproxy;
         let Some(older) = self.older.clone().filter(|_| closed) else { return };
-        let Some(now) = past_the_proxy(intent).await else { return };
+        let Some(now) = past_the_proxy(&intent.inbound).await else { return };
         match tokio::task::spawn_blocking(move || strays::end(&older, &now)).await {
             Ok(Ok(0)) | Err(_) => {}
             Ok(Ok(ended)) => tracing::warn!(ended, "connections had come past the proxy while the table was away"),
@@ -429,8 +441,8 @@ impl Redirection {
 }
 
 /// Connections of others to applications themselves, if the kernel tells.
-async fn past_the_proxy(intent: &Intent) -> Option<BTreeSet<strays::Stray>> {
-    let declared = intent.inbound.clone();
+async fn past_the_proxy(declared: &BTreeSet<Inbound>) -> Option<BTreeSet<strays::Stray>> {
+    let declared = declared.clone();
     let found = tokio::task::spawn_blocking(move || strays::find_all(&declared, &own_addresses())).await.ok()?;
     found.inspect_err(|error| tracing::debug!(%error, "the kernel does not tell of connections")).ok()
 }
@@ -523,6 +535,23 @@ async fn forget_lookups(port: u16) {
     });
     if let Ok(Err(error)) = forgotten.await {
         tracing::warn!(%error, "flows of name look-ups can't be forgotten, they end by themselves in 2 minutes");
+    }
+}
+
+/// Forgets what the host began while the table was away: the kernel would go on not to translate it, however often it tries.
+async fn forget_begun(intent: &Intent) {
+    let (capture, dns) = (intent.capture.clone(), intent.dns.clone());
+    let forgotten = tokio::task::spawn_blocking(move || {
+        let servers = dns.map(|dns| dns.servers).unwrap_or_default();
+        let ours = |flow: &conntrack::Flow| match flow.protocol {
+            conntrack::TCP => flow.begun && capture.takes(flow.to),
+            conntrack::UDP => flow.to.1 == 53 && servers.contains(&flow.to.0),
+            _ => false,
+        };
+        conntrack::untranslated(ours)?.iter().try_for_each(conntrack::forget)
+    });
+    if let Ok(Err(error)) = forgotten.await {
+        tracing::warn!(%error, "calls that began while the table was away can't be forgotten, they fail");
     }
 }
 

@@ -113,7 +113,7 @@ impl Scene {
     }
 
     fn restored(&self) -> Result<u64> {
-        self.vm.json(&["status"])?["redirection"]["restored"].as_u64().context("status counts what was restored")
+        self.vm.json(&["status"])?["host"]["redirection"]["restored"].as_u64().context("status counts what was restored")
     }
 
     fn sh(&self, script: &str) -> Result<String> {
@@ -390,7 +390,7 @@ fn a_group_s_annotations_say_what_is_captured_while_it_serves() {
         vm.join(&mesh.token("default/details", &ports, 1, &[])?)?;
         let captured = |port: u16| {
             let status = vm.json(&["status"]).unwrap_or_default();
-            let inbound = status["redirection"]["inbound"].as_array().cloned().unwrap_or_default();
+            let inbound = status["host"]["redirection"]["inbound"].as_array().cloned().unwrap_or_default();
             inbound.iter().any(|text| text.as_str().is_some_and(|text| text.starts_with(&format!("*:{port} "))))
         };
         ensure!(captured(9080) && captured(9090));
@@ -419,7 +419,7 @@ fn a_group_s_annotations_say_what_is_captured_while_it_serves() {
 fn healed(scene: &Scene, times: u64) -> Result<()> {
     let took = scene.agrees(Duration::from_secs(1))?;
     ensure!(scene.restored()? >= times, "{} times restored", scene.restored()?);
-    println!("healed {took:?} after it was flushed, as seen from outside");
+    eprintln!("healed {took:?} after it was flushed, as seen from outside");
     Ok(())
 }
 

@@ -1,10 +1,11 @@
-//! The kernel's connection table, as far as redirection needs it: who is still on a captured connection, and flows of
-//! name look-ups to forget.
+//! The kernel's connection table, as far as redirection needs it: who is still on a captured connection, and flows to
+//! forget: of name look-ups, and of what began while our table was away.
 //!
 //! Asks by netlink, as `/proc/net/nf_conntrack` is not in every kernel; reads message by message and keeps only what
 //! matches, as the table may be large.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{MsgFlags, SockProtocol, recv, setsockopt, sockopt};
@@ -12,11 +13,17 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::netlink::{self, DUMP, NESTED, attribute, error_code, find, messages};
 
-/// A tracked connection whose destination was changed.
+/// A tracked connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
     /// TCP or UDP.
     pub(super) protocol: u8,
+    /// Where it was going.
+    pub(super) to: (IpAddr, u16),
+    /// What was translated of it.
+    translated: Translated,
+    /// Nobody answered, as far as TCP knows.
+    pub(super) begun: bool,
     /// The port where it really went.
     pub(super) led_to: u16,
     /// Open, as far as TCP knows.
@@ -25,11 +32,27 @@ pub(super) struct Flow {
     original: Vec<u8>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Translated {
+    Nothing,
+    Source,
+    Destination,
+}
+
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 
 /// Connections that were led elsewhere and that `matches` takes.
 pub(super) fn translated(matches: impl Fn(&Flow) -> bool) -> io::Result<Vec<Flow>> {
+    all(|flow| flow.translated == Translated::Destination && matches(flow))
+}
+
+/// Connections that nobody translated and that `matches` takes.
+pub(super) fn untranslated(matches: impl Fn(&Flow) -> bool) -> io::Result<Vec<Flow>> {
+    all(|flow| flow.translated == Translated::Nothing && matches(flow))
+}
+
+fn all(matches: impl Fn(&Flow) -> bool) -> io::Result<Vec<Flow>> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         dump(family, |flow| {
@@ -70,6 +93,7 @@ const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const PROTOCOL_INFO: u16 = 4;
+const STATUS_SOURCE_CHANGED: u32 = 1 << 4;
 const STATUS_DESTINATION_CHANGED: u32 = 1 << 5;
 
 fn open() -> io::Result<std::os::fd::OwnedFd> {
@@ -105,26 +129,38 @@ fn dump(family: u8, mut each: impl FnMut(Flow)) -> io::Result<()> {
     }
 }
 
-/// The connection of a message, if its destination was changed.
+/// The connection of a message.
 fn flow(family: u8, message: &[u8]) -> Option<Flow> {
-    let status = find(message, STATUS)?;
-    if u32::from_be_bytes(status.try_into().ok()?) & STATUS_DESTINATION_CHANGED == 0 {
-        return None;
-    }
+    let status = u32::from_be_bytes(find(message, STATUS)?.try_into().ok()?);
     let original = find(message, TUPLE_ORIGINAL)?;
     let reply = find(find(message, TUPLE_REPLY)?, 2)?;
     let state = find(message, PROTOCOL_INFO)
         .and_then(|info| find(info, 1))
         .and_then(|tcp| find(tcp, 1))
         .and_then(|s| s.first());
+    let port = |tuple: &[u8], which: u16| Some(u16::from_be_bytes(find(tuple, which)?.try_into().ok()?));
     Some(Flow {
         protocol: *find(reply, 1)?.first()?,
-        led_to: u16::from_be_bytes(find(reply, 2)?.try_into().ok()?),
+        to: (destination(family, find(original, 1)?)?, port(find(original, 2)?, 3)?),
+        translated: match status {
+            s if s & STATUS_DESTINATION_CHANGED != 0 => Translated::Destination,
+            s if s & STATUS_SOURCE_CHANGED != 0 => Translated::Source,
+            _ => Translated::Nothing,
+        },
+        begun: state == Some(&1),
+        led_to: port(reply, 2)?,
         // From SYN_SENT to LAST_ACK; TIME_WAIT and CLOSE are over.
         open: state.is_some_and(|state| (1..=6).contains(state)),
         family,
         original: original.to_vec(),
     })
+}
+
+fn destination(family: u8, addresses: &[u8]) -> Option<IpAddr> {
+    if family == AF_INET {
+        return Some(Ipv4Addr::from(<[u8; 4]>::try_from(find(addresses, 2)?).ok()?).into());
+    }
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(find(addresses, 4)?).ok()?).into())
 }
 
 #[cfg(test)]
@@ -135,7 +171,8 @@ mod tests {
     fn a_message_tells_where_a_connection_was_led() {
         let proto = |port: u16| {
             let fields = [attribute(1, &[TCP]), attribute(2, &port.to_be_bytes()), attribute(3, &[0, 80])].concat();
-            attribute(2 | NESTED, &fields)
+            let addresses = attribute(1 | NESTED, &attribute(2, &[240, 240, 0, 1]));
+            [addresses, attribute(2 | NESTED, &fields)].concat()
         };
         let message = |status: u32, state: u8| {
             [
@@ -149,7 +186,9 @@ mod tests {
         let read = flow(AF_INET, &message(STATUS_DESTINATION_CHANGED, 3)).unwrap();
         assert_eq!((read.protocol, read.led_to, read.open), (TCP, 15001, true));
         assert!(!flow(AF_INET, &message(STATUS_DESTINATION_CHANGED, 7)).unwrap().open);
-        assert_eq!(flow(AF_INET, &message(0, 3)), None);
+        assert_eq!((read.to, read.translated), (("240.240.0.1".parse().unwrap(), 80), Translated::Destination));
+        let begun = flow(AF_INET, &message(0, 1)).unwrap();
+        assert!(begun.begun && begun.translated == Translated::Nothing);
         assert_eq!(flow(AF_INET, &message(STATUS_DESTINATION_CHANGED, 3)[..20]), None);
     }
 }

@@ -291,6 +291,14 @@ impl Intent {
 }
 
 impl Capture {
+    /// Whether it captures a TCP connection, if nothing exempts it.
+    pub(super) fn takes(&self, (address, port): (IpAddr, u16)) -> bool {
+        let ranges = self.virtual_ranges.iter().chain(&self.wide_ranges);
+        let exactly = Target { net: address.into(), port };
+        let nets = wider(&exactly.net).any(|net| self.targets.contains(&Target { net, port }));
+        nets || self.targets.contains(&exactly) || ranges.into_iter().any(|range| range.contains(&address))
+    }
+
     /// The part of it that may be captured, and a sentence for each thing that may not. `own` are the host's addresses.
     pub fn admissible(&self, own: &[IpAddr]) -> (Self, Vec<String>) {
         let mut refused = Vec::new();
@@ -469,6 +477,10 @@ mod tests {
                 .into()
         );
         assert_eq!(refused.len(), 7, "{refused:?}");
+        let takes = |address: &str, port| capture.takes((address.parse().unwrap(), port));
+        assert!(takes("240.240.1.1", 1) && takes("10.2.3.4", 80) && takes("10.2.0.1", 81));
+        let kept = |address: &str, port| Capture { wide_ranges: BTreeSet::new(), ..kept.clone() }.takes((address.parse().unwrap(), port));
+        assert!(!kept("10.2.3.4", 81) && !kept("198.51.100.1", 443) && kept("98.51.100.1", 443));
     }
 
     #[test]

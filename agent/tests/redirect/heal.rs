@@ -77,6 +77,32 @@ fn what_is_put_back_is_what_was_there_and_the_way_past_the_proxy_is_cut() {
 }
 
 #[test]
+fn a_call_that_began_while_the_table_was_away_arrives_when_it_is_back() {
+    let host = Host::new();
+    let _proxy = [host.net.serve("proxy", "127.0.0.1:15001", false), host.net.serve("proxy", "[::1]:15001", false)];
+    let mut redirection = host.redirection();
+    host.net.block_on(async { redirection.apply(&intent()).await.unwrap() });
+    // A host that somebody else's nat chain is on, and one that has none left.
+    for doing in ["nft delete table inet hawser; nft add table ip x; \
+                   nft add chain ip x y '{ type nat hook output priority -100; }'", "nft flush ruleset"]
+    {
+        host.net.sh(doing);
+        std::thread::scope(|scope| {
+            let net = &host.net;
+            let calls = ["240.240.1.1:80", "[2001:2::1]:80"].map(|to| scope.spawn(move || (to, net.connect(to))));
+            let begun = || host.net.sh("ss -Htn state syn-sent").lines().count() >= 2;
+            crate::net::eventually("both have begun", SOON, begun);
+            host.net.block_on(async { redirection.restore_now().await.unwrap() });
+            for call in calls {
+                let (to, talk) = call.join().unwrap();
+                let said = talk.and_then(|mut talk| talk.line()).unwrap_or_default();
+                assert!(said.starts_with("proxy"), "{to} after {doing}: {said:?}");
+            }
+        });
+    }
+}
+
+#[test]
 fn an_open_host_that_was_released_is_put_back_released() {
     let host = Host::new();
     let _running = (host.net.serve("app", "0.0.0.0:9080", false), host.net.serve("proxy", "0.0.0.0:15006", true));
