@@ -4,6 +4,7 @@
 //! is installed and follows its inputs. The first installation is confirmed by new connections from and to the host, or undone.
 
 mod confirm;
+mod heal;
 mod intent;
 
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use std::time::Duration;
 use hawser_api::proto::agent::RedirectResponse;
 use hawser_api::proto::agent::redirect_request::Verb;
 use tokio::sync::{Mutex, watch};
+
+pub(crate) use heal::Healing;
 
 use crate::config::Config;
 use crate::dns::Upstreams;
@@ -37,6 +40,7 @@ struct Inner {
     /// Whether this host was ever captured since we started.
     protected: watch::Sender<bool>,
     inputs: Inputs,
+    healing: parking_lot::Mutex<Healing>,
 }
 
 /// Where an intent comes from.
@@ -60,7 +64,8 @@ impl Capture {
         // What an earlier run has confirmed is in the kernel still, or is loaded at boot before anybody can call.
         let confirmed = state.path("redirect.json").exists();
         let (installed, protected) = (AtomicBool::new(false), watch::Sender::new(confirmed));
-        Self(Arc::new(Inner { config: config.clone(), redirection, installed, protected, inputs }))
+        let healing = parking_lot::Mutex::default();
+        Self(Arc::new(Inner { config: config.clone(), redirection, installed, protected, inputs, healing }))
     }
 
     /// Settles what an earlier run left, and installs again what it had confirmed. Whether it had.
@@ -179,6 +184,11 @@ impl Capture {
     /// How it is, without a look at every rule.
     pub(crate) async fn counters(&self) -> Status {
         self.0.redirection.lock().await.status().await.unwrap_or_default()
+    }
+
+    /// What others took away and was put back.
+    pub(crate) fn healing(&self) -> Healing {
+        self.0.healing.lock().clone()
     }
 
     /// Whether it is in force.

@@ -3,10 +3,14 @@
 //! In: flags and `agent.yaml`. Out: [`Config`], checked. A file that is absent means the defaults; one that holds
 //! an unknown key is an error that names it.
 
+mod exempt;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
+
+pub(crate) use exempt::Exempt;
 
 /// Command line of `hawser-agent`.
 #[derive(Clone, Debug, clap::Parser)]
@@ -144,15 +148,6 @@ pub(crate) enum OnProxyFailure {
     #[default]
     Closed,
     Open,
-}
-
-/// Who is never captured.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Exempt {
-    pub(crate) uids: Vec<u32>,
-    pub(crate) marks: Vec<u32>,
-    pub(crate) cgroups: Vec<String>,
 }
 
 impl Config {

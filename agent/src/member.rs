@@ -96,6 +96,7 @@ impl Member {
             AbortOnDropHandle::new(tokio::spawn(renewal.run(renew_requests))),
             AbortOnDropHandle::new(tokio::spawn(session.run())),
             AbortOnDropHandle::new(tokio::spawn(capture.clone().follow(supervisor.state.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(capture.clone().heal())),
         ];
         Ok(Self {
             holder,

@@ -144,6 +144,8 @@ async fn of(page: &mut Page, member: &Member) {
     page.metric("dns_names", "gauge", "Host names of the mesh", [("", member.names.len() as u64)]);
     let redirection = member.capture.counters().await;
     page.metric("redirection_installed", "gauge", "Whether redirection is there", [("", redirection.installed.into())]);
+    let restored = member.capture.healing().restored;
+    page.metric("redirection_restored", "counter", "Times that others changed it", [("_total", restored)]);
     let packets =
         redirection.counters.into_iter().map(|(name, count)| (format!("_total{{counter=\"{name}\"}}"), count));
     page.metric("redirected", "counter", "Connections and packets by what redirection did", packets);

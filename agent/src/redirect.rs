@@ -17,12 +17,14 @@ use tokio::time::{Instant, sleep_until};
 
 pub use self::errand::errand;
 pub use self::intent::{
-    Capture, Dns, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope, Target,
+    Capture, Dns, Exclusion, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope,
+    Target,
 };
 pub use self::nft::{NftError, probe};
 pub use self::pending::{Pending, TIMER, guard};
 pub use self::routes::RouteError;
 use self::saved::{Loaded, Saved, Store};
+pub use self::watch::{Event, Watch};
 
 mod changes;
 mod compile;
@@ -30,16 +32,22 @@ mod conntrack;
 mod errand;
 pub mod intent;
 mod json;
+mod netlink;
 mod nft;
 mod pending;
 mod routes;
 mod ruleset;
 mod saved;
 mod source;
+mod strays;
 mod text;
+mod watch;
 
 /// How long a leave waits for captured connections, unless told otherwise.
 pub const GRACE: Duration = Duration::from_secs(30);
+
+/// What [`Redirection::check`] says of a table that is not there.
+pub const MISSING: &str = "table inet hawser is missing";
 
 /// Why redirection could not be changed or read.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +81,8 @@ pub struct Redirection {
     /// What is loaded, as far as we know; `None` is read from disk again.
     known: Option<Arc<Saved>>,
     inbound_released: bool,
+    /// Connections to applications that are older than capture; none before we have looked.
+    older: Option<BTreeSet<strays::Stray>>,
 }
 
 /// What a change left out, in sentences: ranges that may not be captured, groups that do not exist yet.
@@ -120,6 +130,7 @@ impl Redirection {
             guard: std::env::current_exe().ok(),
             known: None,
             inbound_released: false,
+            older: None,
         }
     }
 
@@ -160,6 +171,7 @@ impl Redirection {
             return Err(RedirectError::Refused(refusals));
         }
         let (intent, mut notes) = admissible(intent);
+        self.remember_older(&intent).await?;
         let ruleset = compile::ruleset(&intent);
         let plan = plan_of(&ruleset);
         let same = match self.saved()? {
@@ -248,7 +260,7 @@ impl Redirection {
     pub async fn check(&mut self) -> Result<Vec<String>, RedirectError> {
         let saved = self.saved()?;
         let Some(listing) = nft::list_rules().await? else {
-            return Ok(saved.map(|_| "table inet hawser is missing".to_owned()).into_iter().collect());
+            return Ok(saved.map(|_| MISSING.to_owned()).into_iter().collect());
         };
         let Some(saved) = saved else {
             return Ok(vec!["table inet hawser is there, but nothing was asked for".into()]);
@@ -271,6 +283,58 @@ impl Redirection {
         differences.extend(have.difference(want).map(|net| format!("route to {net} is not asked for")));
         differences.truncate(100);
         Ok(differences)
+    }
+
+    /// Whether there is to be redirection: what was asked for is on disk and is not being taken down.
+    pub fn is_wanted(&mut self) -> bool {
+        self.installed().is_ok()
+    }
+
+    /// Puts back what was last asked for, whole and in one transaction, whatever others made of it; as it was, released
+    /// inbound ports and all. Nothing while nothing is installed.
+    pub async fn restore_now(&mut self) -> Result<Notes, RedirectError> {
+        let Some(saved) = self.saved()?.filter(|saved| !saved.removing) else { return Ok(Notes::new()) };
+        let (intent, mut notes) = admissible(&saved.intent);
+        let mut ruleset = compile::ruleset(&intent);
+        let plan = plan_of(&ruleset);
+        if self.inbound_released {
+            for set in compile::inbound_sets() {
+                ruleset.sets.entry(set).and_modify(|set| set.elements.clear());
+            }
+        }
+        load(&ruleset).await?;
+        self.end_strays(&intent).await;
+        forget_begun(&intent).await;
+        let listing = nft::list_rules().await?.unwrap_or_default();
+        self.save(Saved { intent: intent.clone(), removing: false, loaded: Some(Loaded { plan, listing }) })?;
+        notes.extend(routes::set(&intent.capture.virtual_ranges).await?);
+        notes.extend(source::set(intent.envoy_uid.is_some()).await?);
+        Ok(notes)
+    }
+
+    /// Remembers which connections to ports that are captured from now on are older than that.
+    async fn remember_older(&mut self, intent: &Intent) -> Result<(), RedirectError> {
+        let known = self.saved()?.filter(|_| self.older.is_some());
+        let captured = known.map(|saved| saved.intent.inbound.clone()).unwrap_or_default();
+        let new: BTreeSet<Inbound> = intent.inbound.difference(&captured).cloned().collect();
+        if !new.is_empty()
+            && let Some(found) = past_the_proxy(&new).await
+        {
+            self.older.get_or_insert_default().extend(found);
+        }
+        Ok(())
+    }
+
+    /// Ends connections that came past the proxy while the table was away, where ports are closed without it.
+    async fn end_strays(&self, intent: &Intent) {
+        let closed = intent.on_proxy_failure == OnProxyFailure::Closed && intent.inbound_mode == InboundMode::Tproxy;
+        let Some(older) = self.older.clone().filter(|_| closed) else { return };
+        let Some(now) = past_the_proxy(&intent.inbound).await else { return };
+        match tokio::task::spawn_blocking(move || strays::end(&older, &now)).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(ended)) => tracing::warn!(ended, "connections had come past the proxy while the table was away"),
+            Ok(Err(error)) => tracing::warn!(%error, "connections that came past the proxy can't be ended"),
+        }
     }
 
     /// What applying this would load: routes and rules, for people.
@@ -376,6 +440,13 @@ impl Redirection {
     }
 }
 
+/// Connections of others to applications themselves, if the kernel tells.
+async fn past_the_proxy(declared: &BTreeSet<Inbound>) -> Option<BTreeSet<strays::Stray>> {
+    let declared = declared.clone();
+    let found = tokio::task::spawn_blocking(move || strays::find_all(&declared, &own_addresses())).await.ok()?;
+    found.inspect_err(|error| tracing::debug!(%error, "the kernel does not tell of connections")).ok()
+}
+
 async fn load(ruleset: &ruleset::Ruleset) -> Result<(), NftError> {
     if ruleset.needs_text() {
         nft::load_text(&text::replace(ruleset)).await
@@ -464,6 +535,23 @@ async fn forget_lookups(port: u16) {
     });
     if let Ok(Err(error)) = forgotten.await {
         tracing::warn!(%error, "flows of name look-ups can't be forgotten, they end by themselves in 2 minutes");
+    }
+}
+
+/// Forgets what the host began while the table was away: the kernel would go on not to translate it, however often it tries.
+async fn forget_begun(intent: &Intent) {
+    let (capture, dns) = (intent.capture.clone(), intent.dns.clone());
+    let forgotten = tokio::task::spawn_blocking(move || {
+        let servers = dns.map(|dns| dns.servers).unwrap_or_default();
+        let ours = |flow: &conntrack::Flow| match flow.protocol {
+            conntrack::TCP => flow.begun && capture.takes(flow.to),
+            conntrack::UDP => flow.to.1 == 53 && servers.contains(&flow.to.0),
+            _ => false,
+        };
+        conntrack::untranslated(ours)?.iter().try_for_each(conntrack::forget)
+    });
+    if let Ok(Err(error)) = forgotten.await {
+        tracing::warn!(%error, "calls that began while the table was away can't be forgotten, they fail");
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) async fn of(phase: Phase, member: Option<&Member>) -> StatusResponse 
     let (redirection, differences) = member.capture.status().await;
     status.warnings = warnings(member, &session);
     status.warnings.extend(conntrack_warning(redirection.conntrack));
+    let healing = member.capture.healing();
+    status.warnings.extend(healing.warning(SystemTime::now(), tokio::time::Instant::now()));
     let proxy = member.supervisor.state.borrow().clone();
     if proxy.phase == ProxyPhase::Down && !proxy.trouble.is_empty() {
         status.warnings.push(format!("the proxy is down: {}", proxy.trouble));
@@ -80,6 +82,7 @@ pub(crate) async fn of(phase: Phase, member: Option<&Member>) -> StatusResponse 
         },
         conntrack_entries: entries,
         conntrack_limit: limit,
+        restored: healing.restored,
     });
     status.dns = Some(DnsStatus {
         mode: if redirection.installed { "capture".into() } else { "off".into() },

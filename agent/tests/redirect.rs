@@ -10,6 +10,8 @@ mod coexist;
 mod commit;
 #[path = "redirect/golden.rs"]
 mod golden;
+#[path = "redirect/heal.rs"]
+mod heal;
 #[path = "redirect/inbound.rs"]
 mod inbound;
 #[path = "redirect/names.rs"]

@@ -24,6 +24,7 @@ mod resource;
 mod schema;
 mod selector;
 mod string_match;
+mod traffic;
 
 pub mod authorization_policy;
 pub mod destination_rule;
@@ -52,6 +53,7 @@ pub use resource::{DEFAULT_NAMESPACE, ObjectRef, Resource, Spec};
 pub use schema::{definition, schema};
 pub use selector::{LabelSelector, PolicyTargetReference, WorkloadSelector};
 pub use string_match::StringMatch;
+pub use traffic::{Traffic, traffic};
 
 pub use authorization_policy::AuthorizationPolicy;
 pub use destination_rule::DestinationRule;

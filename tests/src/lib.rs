@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod consul;
 pub mod dist;
 pub mod envoy;
+pub mod firewalls;
 pub mod host;
 pub mod http;
 pub mod isolation;

@@ -460,6 +460,11 @@ impl Load {
         Ok(Self(host.spawn_command(&format!("load-{number}"), command)?))
     }
 
+    /// Requests of a `hawser-lab load` that somebody started.
+    pub fn of(process: Process) -> Self {
+        Self(process)
+    }
+
     /// Ends them and tells.
     ///
     /// # Errors

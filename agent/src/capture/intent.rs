@@ -1,13 +1,15 @@
 //! From what the agent knows to what is redirected. Pure.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hawser_api::names::ports;
-use hawser_api::proto::host::{Record, Workload, workload};
+use hawser_api::proto::host::{Record, Traffic, Workload, workload};
+use ipnet::IpNet;
 
 use crate::config::{self, Config, ProxyKind};
 use crate::redirect::{
-    Capture, Dns, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope,
+    Capture, Dns, Exclusion, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope, Target,
 };
 
 /// The intent of a joined host.
@@ -22,15 +24,24 @@ pub(super) fn intent(config: &Config, record: &Record, captured: Option<Capture>
         ..Intent::default()
     };
     for workload in &record.workloads {
+        let traffic = workload.traffic.clone().unwrap_or_default();
         for port in &workload.ports {
             let Ok(port) = u16::try_from(port.port) else { continue };
-            intent.inbound.insert(Inbound { address: None, port, workload: workload.id.clone() });
+            if !is_left_alone(config, &traffic, port) {
+                intent.inbound.insert(Inbound { address: None, port, workload: workload.id.clone() });
+            }
         }
-        if let Some(scope) = scope(workload) {
+        intent.exempt.interfaces.extend(traffic.exclude_interfaces.iter().cloned());
+        let exclusion = exclusion(&traffic);
+        if exclusion != Exclusion::default() {
+            intent.exclusions.insert(workload.id.clone(), exclusion);
+        }
+        if let Some(scope) = scope(workload).filter(|_| !captures_nothing(&traffic)) {
             let port = outbound_port(workload);
             intent.outbound.insert(Outbound { scope, port, workload: workload.id.clone() });
         }
     }
+    widen(&mut intent.capture, record);
     let first = record.workloads.first().map_or(ports::OUTBOUND, outbound_port);
     for interface in &config.file.capture_interfaces {
         intent.capture_interfaces.insert(interface.clone(), first);
@@ -59,7 +70,66 @@ fn exempt(config: &Config) -> Exempt {
     let uids = own.into_iter().filter(|uid| *uid != 0).chain(file.uids.iter().copied()).collect();
     let whole = |value: &u32| Mark { value: *value, mask: u32::MAX };
     let marks = file.marks.iter().chain(&config.file.mark).map(whole).chain([OWN_MARK]).collect();
-    Exempt { uids, marks, cgroups: file.cgroups.iter().cloned().collect() }
+    Exempt {
+        uids,
+        marks,
+        cgroups: file.cgroups.clone(),
+        gids: file.gids.clone(),
+        interfaces: file.interfaces.clone(),
+        to: Exclusion { nets: file.cidrs.clone(), ports: file.ports.clone() },
+    }
+}
+
+/// Whether a declared port stays the application's own.
+fn is_left_alone(config: &Config, traffic: &Traffic, port: u16) -> bool {
+    let of_file = config.file.exempt.inbound_ports.iter().any(|(first, last)| (*first..=*last).contains(&port));
+    let port = u32::from(port);
+    let not_included = traffic.include_inbound_ports.as_ref().is_some_and(|only| !only.ports.contains(&port));
+    of_file || not_included || traffic.exclude_inbound_ports.contains(&port)
+}
+
+/// Where a workload's calls are left alone.
+fn exclusion(traffic: &Traffic) -> Exclusion {
+    Exclusion {
+        nets: nets(&traffic.exclude_outbound_ranges),
+        ports: ports_of(&traffic.exclude_outbound_ports).map(|port| (port, port)).collect(),
+    }
+}
+
+/// Whether a workload asks for no outbound capture at all.
+fn captures_nothing(traffic: &Traffic) -> bool {
+    let none = traffic.include_outbound_ranges.as_ref().is_some_and(|only| only.ranges.is_empty());
+    none && traffic.include_outbound_ports.is_empty()
+}
+
+/// Adds what workloads want captured besides, and leaves out what none of them wants.
+fn widen(capture: &mut Capture, record: &Record) {
+    let traffic: Vec<Traffic> = record.workloads.iter().map(|w| w.traffic.clone().unwrap_or_default()).collect();
+    let mut included = BTreeSet::new();
+    for ranges in traffic.iter().filter_map(|t| t.include_outbound_ranges.as_ref()) {
+        included.extend(nets(&ranges.ranges));
+    }
+    if !traffic.is_empty() && traffic.iter().all(|t| t.include_outbound_ranges.is_some()) {
+        capture.targets.retain(|target| included.iter().any(|range| range.contains(&target.net)));
+        capture.wide_ranges.clear();
+    }
+    capture.wide_ranges.extend(included);
+    for port in traffic.iter().flat_map(|t| ports_of(&t.include_outbound_ports)) {
+        capture.targets.extend(everywhere().map(|net| Target { net, port }));
+    }
+}
+
+/// All addresses, in halves: a target is never everything.
+fn everywhere() -> impl Iterator<Item = IpNet> {
+    ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"].into_iter().filter_map(|half| half.parse().ok())
+}
+
+fn nets(texts: &[String]) -> BTreeSet<IpNet> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn ports_of(ports: &[u32]) -> impl Iterator<Item = u16> {
+    ports.iter().filter_map(|port| u16::try_from(*port).ok()).filter(|port| *port != 0)
 }
 
 fn on_proxy_failure(config: &Config, record: &Record) -> OnProxyFailure {
@@ -118,6 +188,51 @@ mod tests {
         assert_eq!(made.on_proxy_failure, OnProxyFailure::Closed);
         // What discovery says wins over the record.
         assert!(intent(&config(), &record, Some(Capture::default()), &[]).capture.virtual_ranges.is_empty());
+    }
+
+    #[test]
+    fn a_group_and_the_file_leave_alone_what_they_name() {
+        let ports = [9080, 9081, 9082].map(|port| Port { port, ..Port::default() }).into();
+        let traffic = Traffic {
+            exclude_inbound_ports: vec![9081],
+            exclude_outbound_ports: vec![25],
+            exclude_outbound_ranges: vec!["10.9.0.0/16".into()],
+            include_outbound_ports: vec![443],
+            exclude_interfaces: vec!["eth1".into()],
+            ..Traffic::default()
+        };
+        let mut workload = Workload { id: "w".into(), ports, traffic: Some(traffic), ..Workload::default() };
+        let mut config = config();
+        config.file.exempt.inbound_ports.insert((9082, 9090));
+        config.file.exempt.ports.insert((5432, 5432));
+        let made = |workload: &Workload, captured: Option<Capture>| {
+            let record = Record { workloads: vec![workload.clone()], ..Record::default() };
+            intent(&config, &record, captured, &[])
+        };
+        let all = made(&workload, None);
+        assert_eq!(all.refusals(), Vec::<String>::new());
+        assert_eq!(all.inbound.iter().map(|i| i.port).collect::<Vec<_>>(), [9080]);
+        assert_eq!(all.exclusions["w"].ports, [(25, 25)].into());
+        assert_eq!(all.exclusions["w"].nets.len(), 1);
+        assert_eq!((all.exempt.to.ports.len(), all.exempt.interfaces.len()), (1, 1));
+        assert_eq!(all.capture.targets.len(), 4, "port 443 of anybody");
+
+        // Only these destinations, and only these of the mesh's.
+        let target = |net: &str| Target { net: net.parse().unwrap(), port: 80 };
+        let captured = Capture { targets: [target("10.1.0.1/32"), target("11.1.0.1/32")].into(), ..Capture::default() };
+        let ranges = |ranges: &[&str]| {
+            let ranges = ranges.iter().map(|r| (*r).to_owned()).collect();
+            let only = Some(hawser_api::proto::host::traffic::Ranges { ranges });
+            Some(Traffic { include_outbound_ranges: only, ..Traffic::default() })
+        };
+        workload.traffic = ranges(&["10.0.0.0/8"]);
+        let some = made(&workload, Some(captured.clone())).capture;
+        assert_eq!((some.targets, some.wide_ranges.len()), ([target("10.1.0.1/32")].into(), 1));
+        workload.traffic = ranges(&[]);
+        assert!(made(&workload, Some(captured)).outbound.is_empty(), "nothing at all");
+        let only = Some(hawser_api::proto::host::traffic::Ports { ports: vec![9081] });
+        workload.traffic = Some(Traffic { include_inbound_ports: only, ..Traffic::default() });
+        assert_eq!(made(&workload, None).inbound.first().map(|i| i.port), Some(9081));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use hawser_api::names::ports;
 use ipnet::IpNet;
 
-use super::intent::{self, InboundMode, Intent, OnProxyFailure, Scope};
+use super::intent::{self, Exclusion, InboundMode, Intent, OnProxyFailure, Scope};
 use super::ruleset::{Action, Chain, Element, Equality, Family, Hook, Match, Point, Rule, Ruleset, Set, SetKind};
 
 /// Connections captured on their way out.
@@ -149,6 +149,7 @@ fn inbound(intent: &Intent) -> Chain {
             vec![Action::Count(COUNTER_DROPPED), Action::Drop],
         ));
     }
+    rules.extend(exempt_interfaces(intent));
     if intent.inbound_mode == InboundMode::Tproxy {
         let lead = |(family, matches)| Rule::new("declared", matches, vec![Action::Goto(LISTENER.of(family).into())]);
         rules.extend(declared().into_iter().map(lead));
@@ -190,6 +191,7 @@ fn to_listener(family: Family, on_failure: OnProxyFailure) -> Chain {
 /// What the destination becomes: for declared ports what it is, before somebody else's translation.
 fn destination(intent: &Intent) -> Chain {
     let mut rules = vec![Rule::new("the host's own", vec![from_loopback()], vec![Action::Return])];
+    rules.extend(exempt_interfaces(intent));
     for (family, declared) in declared() {
         let (comment, action) = match intent.inbound_mode {
             InboundMode::Tproxy => ("nobody translates it later", Action::KeepDestination(family)),
@@ -197,6 +199,9 @@ fn destination(intent: &Intent) -> Chain {
         };
         let matches = [&declared[..], &[LOCAL]].concat();
         rules.push(Rule::new(comment, matches, vec![Action::Count(COUNTER_INBOUND), action]));
+    }
+    if !intent.capture_interfaces.is_empty() {
+        rules.extend(excluded(&intent.exempt.to, &[]));
     }
     for (interface, port) in &intent.capture_interfaces {
         let from = Match::From(Equality::Is, [interface.clone()].into());
@@ -230,6 +235,11 @@ fn output(intent: &Intent) -> Chain {
     if !intent.outbound.is_empty() {
         rules.push(Rule::new("only TCP", vec![Match::Tcp(Equality::IsNot)], vec![Action::Return]));
         rules.push(Rule::new("never SSH, never our own", vec![protected(Equality::Is)], vec![Action::Return]));
+        let over = intent.exempt.interfaces.clone();
+        if !over.is_empty() {
+            rules.push(Rule::new("exempt", vec![Match::Over(over)], vec![Action::Return]));
+        }
+        rules.extend(excluded(&intent.exempt.to, &[]));
         rules.extend(
             wanted().into_iter().map(|matches| Rule::new("of the mesh", matches, vec![Action::Goto(TAKE.into())])),
         );
@@ -241,17 +251,37 @@ const TAKE: &str = "take";
 
 /// To which outbound port: the narrowest scope wins.
 fn take(intent: &Intent) -> Chain {
-    let rule = |outbound: &intent::Outbound| {
+    let nothing = Exclusion::default();
+    let rules = |outbound: &intent::Outbound| {
         let scope = match &outbound.scope {
             Scope::Cgroup(path) => vec![Match::Cgroup(path.clone())],
             Scope::User(uid) => vec![Match::Uids([*uid].into())],
             Scope::Host => Vec::new(),
         };
+        let mut rules = excluded(intent.exclusions.get(&outbound.workload).unwrap_or(&nothing), &scope);
         let matches = [&[Match::Tcp(Equality::Is)], &scope[..]].concat();
-        Rule::new("a workload's", matches, vec![Action::Count(COUNTER_OUTBOUND), Action::Redirect(outbound.port)])
+        let take = vec![Action::Count(COUNTER_OUTBOUND), Action::Redirect(outbound.port)];
+        rules.push(Rule::new("a workload's", matches, take));
+        rules
     };
     // In the order of scopes: groups, users, the host.
-    Chain { name: TAKE.into(), hook: None, rules: intent.outbound.iter().map(rule).collect() }
+    Chain { name: TAKE.into(), hook: None, rules: intent.outbound.iter().flat_map(rules).collect() }
+}
+
+/// Destinations that are left alone, of those that `who` says.
+fn excluded(what: &Exclusion, who: &[Match]) -> Vec<Rule> {
+    let leave = |to: Match| Rule::new("left alone", [who, &[to]].concat(), vec![Action::Return]);
+    let ports = what.port_ranges();
+    let ports = (!ports.is_empty()).then(|| leave(Match::TcpPorts(Equality::Is, ports)));
+    let nets = Family::BOTH.map(|family| (family, what.nets_of(family == Family::V4)));
+    let nets = nets.into_iter().filter(|(_, nets)| !nets.is_empty()).map(|(f, nets)| leave(Match::ToNets(f, nets)));
+    ports.into_iter().chain(nets).collect()
+}
+
+/// What comes in over an interface that is left alone.
+fn exempt_interfaces(intent: &Intent) -> Option<Rule> {
+    let names = intent.exempt.interfaces.clone();
+    (!names.is_empty()).then(|| Rule::new("exempt", vec![Match::From(Equality::Is, names)], vec![Action::Return]))
 }
 
 /// An Envoy that calls an endpoint of its own host reaches its own inbound side.
@@ -270,9 +300,10 @@ fn exemptions(intent: &Intent) -> Vec<Rule> {
     let exempt = &intent.exempt;
     let leave = |what: Match| Rule::new("exempt", vec![what], vec![Action::Return]);
     let uids = (!exempt.uids.is_empty()).then(|| leave(Match::Uids(exempt.uids.clone())));
+    let gids = (!exempt.gids.is_empty()).then(|| leave(Match::Gids(exempt.gids.clone())));
     let marks = exempt.marks.iter().map(|mark| leave(Match::Mark(*mark)));
     let cgroups = exempt.cgroups.iter().map(|path| leave(Match::Cgroup(path.clone())));
-    uids.into_iter().chain(marks).chain(cgroups).collect()
+    uids.into_iter().chain(gids).chain(marks).chain(cgroups).collect()
 }
 
 /// What is captured on its way out, cheapest and likeliest first.

@@ -1,23 +1,29 @@
-//! The kernel's connection table, as far as redirection needs it: who is still on a captured connection, and flows of
-//! name look-ups to forget.
+//! The kernel's connection table, as far as redirection needs it: who is still on a captured connection, and flows to
+//! forget: of name look-ups, and of what began while our table was away.
 //!
 //! Asks by netlink, as `/proc/net/nf_conntrack` is not in every kernel; reads message by message and keeps only what
 //! matches, as the table may be large.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
-    sockopt,
-};
+use nix::sys::socket::{MsgFlags, SockProtocol, recv, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-/// A tracked connection whose destination was changed.
+use super::netlink::{self, DUMP, NESTED, attribute, error_code, find, messages};
+
+/// A tracked connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
     /// TCP or UDP.
     pub(super) protocol: u8,
+    /// Where it was going.
+    pub(super) to: (IpAddr, u16),
+    /// What was translated of it.
+    translated: Translated,
+    /// Nobody answered, as far as TCP knows.
+    pub(super) begun: bool,
     /// The port where it really went.
     pub(super) led_to: u16,
     /// Open, as far as TCP knows.
@@ -26,11 +32,27 @@ pub(super) struct Flow {
     original: Vec<u8>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Translated {
+    Nothing,
+    Source,
+    Destination,
+}
+
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 
 /// Connections that were led elsewhere and that `matches` takes.
 pub(super) fn translated(matches: impl Fn(&Flow) -> bool) -> io::Result<Vec<Flow>> {
+    all(|flow| flow.translated == Translated::Destination && matches(flow))
+}
+
+/// Connections that nobody translated and that `matches` takes.
+pub(super) fn untranslated(matches: impl Fn(&Flow) -> bool) -> io::Result<Vec<Flow>> {
+    all(|flow| flow.translated == Translated::Nothing && matches(flow))
+}
+
+fn all(matches: impl Fn(&Flow) -> bool) -> io::Result<Vec<Flow>> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         dump(family, |flow| {
@@ -45,10 +67,11 @@ pub(super) fn translated(matches: impl Fn(&Flow) -> bool) -> io::Result<Vec<Flow
 /// Forgets a connection; one that is gone already is no error.
 pub(super) fn forget(flow: &Flow) -> io::Result<()> {
     let fd = open()?;
-    send(&fd, DELETE, NLM_F_REQUEST | NLM_F_ACK, flow.family, &attribute(TUPLE_ORIGINAL | NESTED, &flow.original))?;
+    let tuple = attribute(TUPLE_ORIGINAL | NESTED, &flow.original);
+    send(&fd, DELETE, netlink::ACK, flow.family, &tuple)?;
     let mut buffer = vec![0; 8192];
     let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-    match messages(&buffer[..length]).find(|(kind, _)| *kind == NLMSG_ERROR).and_then(|(_, body)| error_code(body)) {
+    match messages(&buffer[..length]).find(|(kind, _)| *kind == netlink::ERROR).and_then(|(_, body)| error_code(body)) {
         None | Some(0) | Some(nix::libc::ENOENT) => Ok(()),
         Some(code) => Err(io::Error::from_raw_os_error(code)),
     }
@@ -64,50 +87,35 @@ pub(super) fn usage() -> Option<(u64, u64)> {
 
 const AF_INET: u8 = nix::libc::AF_INET as u8;
 const AF_INET6: u8 = nix::libc::AF_INET6 as u8;
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_ACK: u16 = 0x4;
-const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const GET: u16 = 0x101;
 const DELETE: u16 = 0x102;
-const NESTED: u16 = 0x8000;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const PROTOCOL_INFO: u16 = 4;
+const STATUS_SOURCE_CHANGED: u32 = 1 << 4;
 const STATUS_DESTINATION_CHANGED: u32 = 1 << 5;
 
 fn open() -> io::Result<std::os::fd::OwnedFd> {
-    let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
-    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+    let fd = netlink::open(SockProtocol::NetlinkNetFilter)?;
     setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(5))?;
     Ok(fd)
 }
 
 fn send(fd: &impl AsRawFd, kind: u16, flags: u16, family: u8, attributes: &[u8]) -> io::Result<()> {
-    let length = 16 + 4 + attributes.len();
-    let mut message = Vec::with_capacity(length);
-    message.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
-    message.extend_from_slice(&kind.to_ne_bytes());
-    message.extend_from_slice(&flags.to_ne_bytes());
-    message.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
-    message.extend_from_slice(&[family, 0, 0, 0]);
-    message.extend_from_slice(attributes);
-    sendto(fd.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-    Ok(())
+    netlink::send(fd, kind, flags, &[&[family, 0, 0, 0], attributes].concat())
 }
 
 fn dump(family: u8, mut each: impl FnMut(Flow)) -> io::Result<()> {
     let fd = open()?;
-    send(&fd, GET, NLM_F_REQUEST | NLM_F_DUMP, family, &[])?;
+    send(&fd, GET, DUMP, family, &[])?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         for (kind, body) in messages(&buffer[..length]) {
             match kind {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => {
+                netlink::DONE => return Ok(()),
+                netlink::ERROR => {
                     let code = error_code(body).unwrap_or(nix::libc::EPROTO);
                     return Err(io::Error::from_raw_os_error(code));
                 }
@@ -121,21 +129,26 @@ fn dump(family: u8, mut each: impl FnMut(Flow)) -> io::Result<()> {
     }
 }
 
-/// The connection of a message, if its destination was changed.
+/// The connection of a message.
 fn flow(family: u8, message: &[u8]) -> Option<Flow> {
-    let status = find(message, STATUS)?;
-    if u32::from_be_bytes(status.try_into().ok()?) & STATUS_DESTINATION_CHANGED == 0 {
-        return None;
-    }
+    let status = u32::from_be_bytes(find(message, STATUS)?.try_into().ok()?);
     let original = find(message, TUPLE_ORIGINAL)?;
     let reply = find(find(message, TUPLE_REPLY)?, 2)?;
     let state = find(message, PROTOCOL_INFO)
         .and_then(|info| find(info, 1))
         .and_then(|tcp| find(tcp, 1))
         .and_then(|s| s.first());
+    let port = |tuple: &[u8], which: u16| Some(u16::from_be_bytes(find(tuple, which)?.try_into().ok()?));
     Some(Flow {
         protocol: *find(reply, 1)?.first()?,
-        led_to: u16::from_be_bytes(find(reply, 2)?.try_into().ok()?),
+        to: (destination(family, find(original, 1)?)?, port(find(original, 2)?, 3)?),
+        translated: match status {
+            s if s & STATUS_DESTINATION_CHANGED != 0 => Translated::Destination,
+            s if s & STATUS_SOURCE_CHANGED != 0 => Translated::Source,
+            _ => Translated::Nothing,
+        },
+        begun: state == Some(&1),
+        led_to: port(reply, 2)?,
         // From SYN_SENT to LAST_ACK; TIME_WAIT and CLOSE are over.
         open: state.is_some_and(|state| (1..=6).contains(state)),
         family,
@@ -143,44 +156,11 @@ fn flow(family: u8, message: &[u8]) -> Option<Flow> {
     })
 }
 
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(bytes.get(0..4)?.try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-        let body = bytes.get(16..length)?;
-        bytes = bytes.get(aligned(length)..).unwrap_or_default();
-        Some((kind, body))
-    })
-}
-
-fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let length = usize::from(u16::from_ne_bytes(attributes.get(0..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?) & 0x3fff;
-        let body = attributes.get(4..length)?;
-        if kind == wanted {
-            return Some(body);
-        }
-        attributes = attributes.get(aligned(length)..)?;
+fn destination(family: u8, addresses: &[u8]) -> Option<IpAddr> {
+    if family == AF_INET {
+        return Some(Ipv4Addr::from(<[u8; 4]>::try_from(find(addresses, 2)?).ok()?).into());
     }
-}
-
-fn attribute(kind: u16, body: &[u8]) -> Vec<u8> {
-    let length = 4 + body.len();
-    let mut out = Vec::with_capacity(aligned(length));
-    out.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes());
-    out.extend_from_slice(&kind.to_ne_bytes());
-    out.extend_from_slice(body);
-    out.resize(aligned(length), 0);
-    out
-}
-
-fn error_code(body: &[u8]) -> Option<i32> {
-    Some(-i32::from_ne_bytes(body.get(0..4)?.try_into().ok()?))
-}
-
-fn aligned(length: usize) -> usize {
-    length.div_ceil(4) * 4
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(find(addresses, 4)?).ok()?).into())
 }
 
 #[cfg(test)]
@@ -191,7 +171,8 @@ mod tests {
     fn a_message_tells_where_a_connection_was_led() {
         let proto = |port: u16| {
             let fields = [attribute(1, &[TCP]), attribute(2, &port.to_be_bytes()), attribute(3, &[0, 80])].concat();
-            attribute(2 | NESTED, &fields)
+            let addresses = attribute(1 | NESTED, &attribute(2, &[240, 240, 0, 1]));
+            [addresses, attribute(2 | NESTED, &fields)].concat()
         };
         let message = |status: u32, state: u8| {
             [
@@ -205,7 +186,9 @@ mod tests {
         let read = flow(AF_INET, &message(STATUS_DESTINATION_CHANGED, 3)).unwrap();
         assert_eq!((read.protocol, read.led_to, read.open), (TCP, 15001, true));
         assert!(!flow(AF_INET, &message(STATUS_DESTINATION_CHANGED, 7)).unwrap().open);
-        assert_eq!(flow(AF_INET, &message(0, 3)), None);
+        assert_eq!((read.to, read.translated), (("240.240.0.1".parse().unwrap(), 80), Translated::Destination));
+        let begun = flow(AF_INET, &message(0, 1)).unwrap();
+        assert!(begun.begun && begun.translated == Translated::Nothing);
         assert_eq!(flow(AF_INET, &message(STATUS_DESTINATION_CHANGED, 3)[..20]), None);
     }
 }

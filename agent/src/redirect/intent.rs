@@ -41,6 +41,9 @@ pub struct Intent {
     /// interface reach it.
     #[serde(default)]
     pub capture_interfaces: BTreeMap<String, u16>,
+    /// What of a workload's outbound connections is left alone, by workload.
+    #[serde(default)]
+    pub exclusions: BTreeMap<String, Exclusion>,
     /// The uid of an Envoy, whose calls to its own host come back over loopback; only in [`InboundMode::Redirect`].
     #[serde(default)]
     pub envoy_uid: Option<u32>,
@@ -115,6 +118,46 @@ pub struct Exempt {
     /// Control groups, by path.
     #[serde(default)]
     pub cgroups: BTreeSet<String>,
+    /// Groups.
+    #[serde(default)]
+    pub gids: BTreeSet<u32>,
+    /// Interfaces, for what comes in over them too.
+    #[serde(default)]
+    pub interfaces: BTreeSet<String>,
+    /// Where to, whoever calls.
+    #[serde(default)]
+    pub to: Exclusion,
+}
+
+/// Destinations that are left alone. Names are looked up all the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exclusion {
+    /// Ranges of addresses.
+    #[serde(default)]
+    pub nets: BTreeSet<IpNet>,
+    /// TCP ports, first and last.
+    #[serde(default)]
+    pub ports: BTreeSet<(u16, u16)>,
+}
+
+impl Exclusion {
+    /// Ranges of a family, none within another.
+    pub(super) fn nets_of(&self, v4: bool) -> BTreeSet<IpNet> {
+        let family = self.nets.iter().map(IpNet::trunc).filter(|net| net.addr().is_ipv4() == v4);
+        without_contained(family.collect())
+    }
+
+    /// Ports in order, none twice.
+    pub(super) fn port_ranges(&self) -> Vec<(u16, u16)> {
+        let mut merged: Vec<(u16, u16)> = Vec::new();
+        for (first, last) in &self.ports {
+            match merged.last_mut() {
+                Some(before) if u32::from(*first) <= u32::from(before.1) + 1 => before.1 = before.1.max(*last),
+                _ => merged.push((*first, *last)),
+            }
+        }
+        merged
+    }
 }
 
 /// Some bits of a packet's mark; the others belong to somebody else and are neither read nor written.
@@ -171,6 +214,8 @@ pub enum InboundMode {
     Redirect,
 }
 
+/// The most ranges of addresses, and the most of ports, that can be left alone.
+pub const MOST_EXCLUSIONS: usize = 1024;
 /// The most targets of a host; more are refused.
 pub const MOST_TARGETS: usize = 65_536;
 /// The most ranges of a kind.
@@ -212,6 +257,20 @@ impl Intent {
             refused
                 .push(format!("{name:?} is no interface to capture from: name one that containers or neighbours use"));
         }
+        for name in self.exempt.interfaces.iter().filter(|name| !is_interface_name(name) || *name == "lo") {
+            refused.push(format!("{name:?} is no interface to exempt: name one as `ip link` shows it, and not lo"));
+        }
+        for name in self.exempt.interfaces.iter().filter(|name| self.capture_interfaces.contains_key(*name)) {
+            refused.push(format!("interface {name} is both captured and exempt: remove one of the two"));
+        }
+        for exclusion in self.exclusions.values().chain([&self.exempt.to]) {
+            if exclusion.nets.len().max(exclusion.ports.len()) > MOST_EXCLUSIONS {
+                refused.push(format!("more than {MOST_EXCLUSIONS} ranges or ports are exempt: name wider ranges"));
+            }
+            for (first, last) in exclusion.ports.iter().filter(|(first, last)| first > last || *first == 0) {
+                refused.push(format!("{first}-{last} are no ports to exempt: write the lower one first, from 1"));
+            }
+        }
         for mark in self.exempt.marks.iter().filter(|m| m.mask == 0 || m.value & !m.mask != 0) {
             refused.push(format!(
                 "mark {:#x}/{:#x} matches nothing or everything: correct its mask",
@@ -232,6 +291,14 @@ impl Intent {
 }
 
 impl Capture {
+    /// Whether it captures a TCP connection, if nothing exempts it.
+    pub(super) fn takes(&self, (address, port): (IpAddr, u16)) -> bool {
+        let ranges = self.virtual_ranges.iter().chain(&self.wide_ranges);
+        let exactly = Target { net: address.into(), port };
+        let nets = wider(&exactly.net).any(|net| self.targets.contains(&Target { net, port }));
+        nets || self.targets.contains(&exactly) || ranges.into_iter().any(|range| range.contains(&address))
+    }
+
     /// The part of it that may be captured, and a sentence for each thing that may not. `own` are the host's addresses.
     pub fn admissible(&self, own: &[IpAddr]) -> (Self, Vec<String>) {
         let mut refused = Vec::new();
@@ -410,6 +477,27 @@ mod tests {
                 .into()
         );
         assert_eq!(refused.len(), 7, "{refused:?}");
+        let takes = |address: &str, port| capture.takes((address.parse().unwrap(), port));
+        assert!(takes("240.240.1.1", 1) && takes("10.2.3.4", 80) && takes("10.2.0.1", 81));
+        let kept = |address: &str, port| Capture { wide_ranges: BTreeSet::new(), ..kept.clone() }.takes((address.parse().unwrap(), port));
+        assert!(!kept("10.2.3.4", 81) && !kept("198.51.100.1", 443) && kept("98.51.100.1", 443));
+    }
+
+    #[test]
+    fn what_is_left_alone_may_overlap_but_not_contradict() {
+        let to = Exclusion {
+            nets: ["10.0.0.0/8", "10.1.0.0/16", "fd00::/8"].map(|n| n.parse().unwrap()).into(),
+            ports: [(80, 90), (85, 95), (96, 96), (443, 443)].into(),
+        };
+        assert_eq!(to.port_ranges(), [(80, 96), (443, 443)]);
+        assert_eq!((to.nets_of(true).len(), to.nets_of(false).len()), (1, 1));
+        let mut intent = Intent::default();
+        intent.exempt = Exempt { interfaces: ["eth1".to_owned()].into(), to, ..Exempt::default() };
+        assert_eq!(intent.refusals(), Vec::<String>::new());
+        intent.capture_interfaces.insert("eth1".into(), 15001);
+        intent.exempt.interfaces.insert("lo".into());
+        intent.exclusions.insert("w".into(), Exclusion { ports: [(9, 1)].into(), ..Exclusion::default() });
+        assert_eq!(intent.refusals().len(), 3, "{:?}", intent.refusals());
     }
 
     #[test]

@@ -133,15 +133,6 @@ fn elements(set: &'static str, of: &BTreeSet<Element>) -> schema::Element<'stati
 }
 
 fn element(element: &Element) -> Expression<'static> {
-    let net = |net: &ipnet::IpNet| {
-        let address = string(net.addr());
-        if super::intent::is_single(net) {
-            address
-        } else {
-            let prefix = expr::Prefix { addr: Box::new(address), len: net.prefix_len().into() };
-            Expression::Named(NamedExpression::Prefix(prefix))
-        }
-    };
     match element {
         Element::Net(n) => net(n),
         Element::NetPort(n, port) => {
@@ -149,6 +140,15 @@ fn element(element: &Element) -> Expression<'static> {
         }
         Element::Port(port) => Expression::Number((*port).into()),
     }
+}
+
+fn net(net: &ipnet::IpNet) -> Expression<'static> {
+    let address = string(net.addr());
+    if super::intent::is_single(net) {
+        return address;
+    }
+    let prefix = expr::Prefix { addr: Box::new(address), len: net.prefix_len().into() };
+    Expression::Named(NamedExpression::Prefix(prefix))
 }
 
 fn chain_object(chain: &Chain) -> schema::Chain<'static> {
@@ -189,6 +189,9 @@ fn condition(m: &Match) -> Statement<'static> {
             with(meta(MetaKey::Iifname), op(equality), some(names.iter().map(string).collect()))
         }
         Match::OutLoopback => with(meta(MetaKey::Oifname), Operator::EQ, string("lo")),
+        Match::Over(names) => {
+            with(meta(MetaKey::Oifname), Operator::EQ, some(names.iter().map(string).collect()))
+        }
         Match::Tcp(equality) => with(meta(MetaKey::L4proto), op(equality), string("tcp")),
         Match::Family(Family::V4) => with(meta(MetaKey::Nfproto), Operator::EQ, string("ipv4")),
         Match::Family(Family::V6) => with(meta(MetaKey::Nfproto), Operator::EQ, string("ipv6")),
@@ -197,6 +200,9 @@ fn condition(m: &Match) -> Statement<'static> {
             with(Expression::Named(NamedExpression::Fib(fib)), op(equality), string("local"))
         }
         Match::To(family, set) => with(payload(family.keyword(), "daddr"), Operator::EQ, set_ref(set)),
+        Match::ToNets(family, nets) => {
+            with(payload(family.keyword(), "daddr"), Operator::EQ, some(nets.iter().map(net).collect()))
+        }
         Match::ToSocket(family, set) => {
             let both = vec![payload(family.keyword(), "daddr"), payload("tcp", "dport")];
             with(Expression::Named(NamedExpression::Concat(both)), Operator::EQ, set_ref(set))
@@ -227,6 +233,9 @@ fn condition(m: &Match) -> Statement<'static> {
         }
         Match::Uids(uids) => {
             with(meta(MetaKey::Skuid), Operator::EQ, some(uids.iter().map(|uid| Expression::Number(*uid)).collect()))
+        }
+        Match::Gids(gids) => {
+            with(meta(MetaKey::Skgid), Operator::EQ, some(gids.iter().map(|gid| Expression::Number(*gid)).collect()))
         }
         Match::Mark(mark) => {
             let bits = masked(meta(MetaKey::Mark), Expression::Number(mark.mask));

@@ -112,6 +112,8 @@ pub(super) enum Match {
     From(Equality, BTreeSet<String>),
     /// It goes out over loopback.
     OutLoopback,
+    /// It goes out over one of these interfaces.
+    Over(BTreeSet<String>),
     /// TCP, or anything else.
     Tcp(Equality),
     /// Of this family.
@@ -120,6 +122,8 @@ pub(super) enum Match {
     LocalDestination(Equality),
     /// Its destination is in the set.
     To(Family, &'static str),
+    /// Its destination is in one of these ranges, which do not overlap.
+    ToNets(Family, BTreeSet<IpNet>),
     /// Its destination and TCP port are in the set.
     ToSocket(Family, &'static str),
     /// Its TCP port is in the set.
@@ -142,6 +146,8 @@ pub(super) enum Match {
     SourceIsNot(IpAddr),
     /// Its socket belongs to one of these users.
     Uids(BTreeSet<u32>),
+    /// Its socket belongs to one of these groups.
+    Gids(BTreeSet<u32>),
     /// These bits of its mark.
     Mark(Mark),
     /// Its socket was made in this control group or below.

@@ -54,14 +54,15 @@ fn render_set(out: &mut String, name: &str, set: &Set) {
 
 /// An element as nft writes it.
 pub(super) fn element(element: &Element) -> String {
-    let net = |net: &ipnet::IpNet| {
-        if super::intent::is_single(net) { net.addr().to_string() } else { net.to_string() }
-    };
     match element {
         Element::Net(n) => net(n),
         Element::NetPort(n, port) => format!("{} . {port}", net(n)),
         Element::Port(port) => port.to_string(),
     }
+}
+
+fn net(net: &ipnet::IpNet) -> String {
+    if super::intent::is_single(net) { net.addr().to_string() } else { net.to_string() }
 }
 
 fn render_chain(out: &mut String, chain: &Chain) {
@@ -93,11 +94,13 @@ fn condition(m: &Match) -> String {
             format!("iifname {}{}", not(equality), some(names.iter().map(|n| format!("{n:?}"))))
         }
         Match::OutLoopback => "oifname \"lo\"".into(),
+        Match::Over(names) => format!("oifname {}", some(names.iter().map(|n| format!("{n:?}")))),
         Match::Tcp(equality) => format!("meta l4proto {}tcp", not(equality)),
         Match::Family(Family::V4) => "meta nfproto ipv4".into(),
         Match::Family(Family::V6) => "meta nfproto ipv6".into(),
         Match::LocalDestination(equality) => format!("fib daddr type {}local", not(equality)),
         Match::To(family, set) => format!("{} daddr @{set}", family.keyword()),
+        Match::ToNets(family, nets) => format!("{} daddr {}", family.keyword(), some(nets.iter().map(net))),
         Match::ToSocket(family, set) => format!("{} daddr . tcp dport @{set}", family.keyword()),
         Match::ToPortSet(set) => format!("tcp dport @{set}"),
         Match::TcpPorts(equality, ports) => {
@@ -116,6 +119,7 @@ fn condition(m: &Match) -> String {
             format!("{} saddr != {address}", family.keyword())
         }
         Match::Uids(uids) => format!("meta skuid {}", some(uids.iter().map(u32::to_string))),
+        Match::Gids(gids) => format!("meta skgid {}", some(gids.iter().map(u32::to_string))),
         Match::Mark(Mark { value, mask }) => format!("meta mark & {mask:#010x} == {value:#010x}"),
         Match::Cgroup(path) => format!("socket cgroupv2 level {} \"{path}\"", path.split('/').count()),
     }

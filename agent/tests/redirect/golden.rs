@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hawser_agent::redirect::{
-    Dns, InboundMode, Intent, OWN_MARK, OnProxyFailure, Outbound, Redirection, Scope, Target,
+    Dns, Exclusion, InboundMode, Intent, OWN_MARK, OnProxyFailure, Outbound, Redirection, Scope, Target,
 };
 
 use crate::net::Net;
@@ -31,7 +31,15 @@ fn everything() -> Intent {
     intent.dns = Some(Dns::new(["10.9.0.2", "fd09::2"].map(|a| a.parse().unwrap())));
     intent.capture_interfaces = [("docker0".to_owned(), 15001), ("eth7".to_owned(), 15100)].into();
     intent.on_proxy_failure = OnProxyFailure::Open;
+    intent.exempt.gids.insert(50);
+    intent.exempt.interfaces.insert("eth8".into());
+    intent.exempt.to = left_alone(&["172.16.0.0/12", "fd00::/8"], (8000, 8100));
+    intent.exclusions.insert("reviews".into(), left_alone(&["192.0.2.7/32"], (25, 25)));
     intent
+}
+
+fn left_alone(nets: &[&str], ports: (u16, u16)) -> Exclusion {
+    Exclusion { nets: nets.iter().map(|net| net.parse().unwrap()).collect(), ports: [ports].into() }
 }
 
 /// For an Envoy that can't be transparent.

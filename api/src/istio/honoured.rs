@@ -63,7 +63,7 @@ pub fn honoured(resource: &Resource) -> Report {
         entries::look(entry, &path, &mut report);
     }
     if let Spec::WorkloadGroup(group) = &resource.spec {
-        groups::look(group, &path, &mut report);
+        groups::look(group, &resource.metadata, &path, &mut report);
     }
     if let Spec::Sidecar(sidecar) = &resource.spec {
         sidecars::look(sidecar, &path, &mut report);
@@ -274,6 +274,13 @@ const WORKLOAD_ENTRY: Table = Table {
 const WORKLOAD_GROUP: Table = Table {
     honoured: &[
         "metadata.labels",
+        "metadata.annotations.traffic.sidecar.istio.io/includeOutboundIPRanges",
+        "metadata.annotations.traffic.sidecar.istio.io/excludeOutboundIPRanges",
+        "metadata.annotations.traffic.sidecar.istio.io/includeOutboundPorts",
+        "metadata.annotations.traffic.sidecar.istio.io/excludeOutboundPorts",
+        "metadata.annotations.traffic.sidecar.istio.io/includeInboundPorts",
+        "metadata.annotations.traffic.sidecar.istio.io/excludeInboundPorts",
+        "metadata.annotations.traffic.sidecar.istio.io/excludeInterfaces",
         "template.labels",
         "template.ports",
         "template.serviceAccount",

@@ -106,6 +106,9 @@ fn check_metadata(metadata: &GroupMetadata, c: &mut Checker) {
         for key in metadata.annotations.keys() {
             c.key(key, |c| text::tell(c, text::label_key(&key.to_ascii_lowercase())));
         }
+        for (key, why) in super::traffic::read(&metadata.annotations).1 {
+            c.key(&key, |c| c.problem(why));
+        }
     });
 }
 

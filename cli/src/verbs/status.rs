@@ -161,6 +161,7 @@ struct Redirection {
     on_proxy_failure: String,
     conntrack_entries: u64,
     conntrack_limit: u64,
+    restored: u64,
 }
 
 #[derive(Serialize)]
@@ -246,6 +247,7 @@ impl Host {
                 on_proxy_failure: r.on_proxy_failure,
                 conntrack_entries: r.conntrack_entries,
                 conntrack_limit: r.conntrack_limit,
+                restored: r.restored,
             }),
             dns: s.dns.map(|d| Dns { mode: d.mode, names: d.names, upstreams: d.upstreams }),
             warnings: s.warnings,

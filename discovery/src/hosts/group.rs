@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hawser_api::istio::workload_group::ReadinessProbe;
-use hawser_api::istio::{Resource, Spec, WorkloadGroup, honoured};
+use hawser_api::istio::{Resource, Spec, Traffic, WorkloadGroup, honoured, traffic};
 use hawser_api::proto::host::{self, probe};
 use hawser_mesh::Protocol;
 
@@ -28,6 +28,8 @@ pub struct Group {
     pub weight: u32,
     /// Locality for hosts that name none.
     pub locality: (String, String, String),
+    /// What of its hosts' traffic is captured, if it says anything of that.
+    pub traffic: Option<host::Traffic>,
 }
 
 impl Group {
@@ -65,7 +67,23 @@ impl Group {
             service_account: template.service_account,
             weight: template.weight,
             locality: (part(), part(), part()),
+            traffic: Some(traffic(&resource.metadata, group)).filter(|t| *t != Traffic::default()).map(told),
         })
+    }
+}
+
+/// The same for agents.
+fn told(of: Traffic) -> host::Traffic {
+    let nets = |nets: std::collections::BTreeSet<ipnet::IpNet>| nets.iter().map(ToString::to_string).collect();
+    let ports = |ports: std::collections::BTreeSet<u16>| ports.into_iter().map(u32::from).collect();
+    host::Traffic {
+        include_outbound_ranges: of.include_outbound_ranges.map(|all| host::traffic::Ranges { ranges: nets(all) }),
+        exclude_outbound_ranges: nets(of.exclude_outbound_ranges),
+        include_outbound_ports: ports(of.include_outbound_ports),
+        exclude_outbound_ports: ports(of.exclude_outbound_ports),
+        include_inbound_ports: of.include_inbound_ports.map(|all| host::traffic::Ports { ports: ports(all) }),
+        exclude_inbound_ports: ports(of.exclude_inbound_ports),
+        exclude_interfaces: of.exclude_interfaces.into_iter().collect(),
     }
 }
 
@@ -170,7 +188,7 @@ apiVersion: networking.istio.io/v1
 kind: WorkloadGroup
 metadata: {name: reviews, namespace: shop}
 spec:
-  metadata: {labels: {app: reviews}}
+  metadata: {labels: {app: reviews}, annotations: {traffic.sidecar.istio.io/excludeInboundPorts: '9081'}}
   template:
     ports: {http: 9080, tcp-admin: 9081}
     labels: {version: v1}
@@ -189,6 +207,7 @@ spec:
         assert_eq!(probe.period.unwrap().seconds, 3);
         assert_eq!(group.locality, ("eu".into(), "eu-1".into(), String::new()));
         assert_eq!((group.weight, group.service_account.as_str()), (7, "reviews"));
+        assert_eq!(group.traffic.unwrap().exclude_inbound_ports, [9081]);
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub(super) fn apply_group(of: &mut HostWorkload, group: &Group, mesh: &Mesh) -> 
         spiffe_id: id.to_string(),
         labels: group.labels.clone(),
         ports: group.ports.clone(),
+        traffic: group.traffic.clone(),
         services: implied.map(|name| vec![name.to_string()]).unwrap_or_default(),
         ..of.workload.clone()
     };

@@ -22,16 +22,14 @@ use crate::compiler::{Compiled, Need};
 use crate::registry::ServiceState;
 use crate::registry::model::is_captured;
 
-/// The listener of an address that is nobody's alone, for proxies that ask by address; `None` if nobody is behind it.
+/// The listener of an address that is nobody's alone, for proxies that ask by address; `None` for virtual ones. Nobody may be
+/// behind it: a host asks because its operator has it capture more than the mesh, and its call goes on as it is.
 pub(super) fn of_address(context: &Context<'_>, name: &str, at: IpAddr, port: u16) -> Option<Compiled> {
     if context.settings().virtual_ranges.contain(at) {
         return None;
     }
     let here = |state: &&ServiceState| state.service.is_anywhere() || state.service.ranges().any(|r| r.contains(&at));
     let states: Vec<_> = context.wide_on_port(port).into_iter().filter(here).collect();
-    if states.is_empty() && context.passes_unknown() {
-        return None;
-    }
     let route = names::route_of_port(port);
     let (mut made, needs) = listener(context, &states, Some(at), port, (name, &route));
     made.address = Some(address(&at.to_string(), port));
