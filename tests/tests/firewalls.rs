@@ -61,7 +61,9 @@ impl Scene {
                 last = from.run(&command).ok();
                 last.as_ref().is_some_and(|seen| seen.ok())
             })
-            .with_context(|| format!("{last:?}\n{}", self.vm.host.ok(&["nft", "list", "ruleset"]).unwrap_or_default()))?;
+            .with_context(|| {
+                format!("{last:?}\n{}", self.vm.host.ok(&["nft", "list", "ruleset"]).unwrap_or_default())
+            })?;
         }
         Ok(())
     }
@@ -113,7 +115,9 @@ impl Scene {
     }
 
     fn restored(&self) -> Result<u64> {
-        self.vm.json(&["status"])?["host"]["redirection"]["restored"].as_u64().context("status counts what was restored")
+        self.vm.json(&["status"])?["host"]["redirection"]["restored"]
+            .as_u64()
+            .context("status counts what was restored")
     }
 
     fn sh(&self, script: &str) -> Result<String> {
@@ -214,7 +218,8 @@ fn firewalld_and_podman_come_before_it_and_are_reloaded_while_it_serves() {
     isolated_with_users(|| {
         let scene = Scene::new(|host| {
             let zones = "/etc/firewalld/zones";
-            let write = format!("mkdir -p {zones}\necho '{ZONE}' > {zones}/public.xml\necho '{TRUSTED}' > {zones}/trusted.xml");
+            let write =
+                format!("mkdir -p {zones}\necho '{ZONE}' > {zones}/public.xml\necho '{TRUSTED}' > {zones}/trusted.xml");
             host.ok(&["sh", "-ec", &write])?;
             let mut programs: Vec<Process> = firewalls::firewalld(host)?.into();
             firewalls::podman_container(host)?;

@@ -55,7 +55,10 @@ impl Healing {
         let ago = now.duration_since(last.at).unwrap_or_default();
         (ago < RECENT).then(|| {
             let (times, seconds) = (self.restored, ago.as_secs());
-            format!("redirection was changed{by} {seconds} s ago ({}), and put back, {times} times so far; {cure}", last.what)
+            format!(
+                "redirection was changed{by} {seconds} s ago ({}), and put back, {times} times so far; {cure}",
+                last.what
+            )
         })
     }
 }
@@ -143,14 +146,23 @@ impl Capture {
         match result {
             Ok(notes) => {
                 let by = last.by.as_deref().unwrap_or("unknown");
-                tracing::warn!(by, what = last.what, took_ms = took.as_millis(), "redirection was changed by others, and put back");
+                tracing::warn!(
+                    by,
+                    what = last.what,
+                    took_ms = took.as_millis(),
+                    "redirection was changed by others, and put back"
+                );
                 note(notes);
                 healing.restored += 1;
                 healing.last = Some(last);
                 None
             }
             Err(error) => {
-                tracing::error!(error = chain(&error), what = last.what, "redirection was changed by others and can't be put back");
+                tracing::error!(
+                    error = chain(&error),
+                    what = last.what,
+                    "redirection was changed by others and can't be put back"
+                );
                 healing.last = Some(last);
                 Some(Instant::now() + Duration::from_secs(1))
             }

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use crate::config::{self, Config, ProxyKind};
 use crate::redirect::{
-    Capture, Dns, Exclusion, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope, Target,
+    Capture, Dns, Exclusion, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope,
+    Target,
 };
 
 /// The intent of a joined host.

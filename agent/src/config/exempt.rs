@@ -116,9 +116,8 @@ fn ports(word: &Word) -> Result<(u16, u16), String> {
 fn cidr(text: &str) -> Result<IpNet, String> {
     let single = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
     let net = text.parse::<IpNet>().ok().or_else(single);
-    net.map(|net| net.trunc()).ok_or_else(|| {
-        format!("{text:?} is no range of addresses: write it like 10.0.0.0/8, fd00::/8 or 10.0.0.1")
-    })
+    net.map(|net| net.trunc())
+        .ok_or_else(|| format!("{text:?} is no range of addresses: write it like 10.0.0.0/8, fd00::/8 or 10.0.0.1"))
 }
 
 fn interface(name: &str) -> Result<String, String> {

@@ -479,7 +479,9 @@ mod tests {
         assert_eq!(refused.len(), 7, "{refused:?}");
         let takes = |address: &str, port| capture.takes((address.parse().unwrap(), port));
         assert!(takes("240.240.1.1", 1) && takes("10.2.3.4", 80) && takes("10.2.0.1", 81));
-        let kept = |address: &str, port| Capture { wide_ranges: BTreeSet::new(), ..kept.clone() }.takes((address.parse().unwrap(), port));
+        let kept = |address: &str, port| {
+            Capture { wide_ranges: BTreeSet::new(), ..kept.clone() }.takes((address.parse().unwrap(), port))
+        };
         assert!(!kept("10.2.3.4", 81) && !kept("198.51.100.1", 443) && kept("98.51.100.1", 443));
     }
 

@@ -189,9 +189,7 @@ fn condition(m: &Match) -> Statement<'static> {
             with(meta(MetaKey::Iifname), op(equality), some(names.iter().map(string).collect()))
         }
         Match::OutLoopback => with(meta(MetaKey::Oifname), Operator::EQ, string("lo")),
-        Match::Over(names) => {
-            with(meta(MetaKey::Oifname), Operator::EQ, some(names.iter().map(string).collect()))
-        }
+        Match::Over(names) => with(meta(MetaKey::Oifname), Operator::EQ, some(names.iter().map(string).collect())),
         Match::Tcp(equality) => with(meta(MetaKey::L4proto), op(equality), string("tcp")),
         Match::Family(Family::V4) => with(meta(MetaKey::Nfproto), Operator::EQ, string("ipv4")),
         Match::Family(Family::V6) => with(meta(MetaKey::Nfproto), Operator::EQ, string("ipv6")),

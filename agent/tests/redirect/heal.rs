@@ -83,9 +83,11 @@ fn a_call_that_began_while_the_table_was_away_arrives_when_it_is_back() {
     let mut redirection = host.redirection();
     host.net.block_on(async { redirection.apply(&intent()).await.unwrap() });
     // A host that somebody else's nat chain is on, and one that has none left.
-    for doing in ["nft delete table inet hawser; nft add table ip x; \
-                   nft add chain ip x y '{ type nat hook output priority -100; }'", "nft flush ruleset"]
-    {
+    for doing in [
+        "nft delete table inet hawser; nft add table ip x; \
+                   nft add chain ip x y '{ type nat hook output priority -100; }'",
+        "nft flush ruleset",
+    ] {
         host.net.sh(doing);
         std::thread::scope(|scope| {
             let net = &host.net;
@@ -157,7 +159,8 @@ fn what_is_exempt_by_port_range_group_and_interface_is_left_alone() {
     assert!(asks(5432).starts_with("near"), "by range");
     host.apply(&Intent { exempt: Exempt { gids: [64_777].into(), ..base.exempt.clone() }, ..base.clone() });
     assert!(asks(5432).starts_with("proxy"));
-    let command = "timeout 3 setpriv --regid=64777 --clear-groups bash -c 'exec 3<>/dev/tcp/10.9.0.2/5432; head -1 <&3'";
+    let command =
+        "timeout 3 setpriv --regid=64777 --clear-groups bash -c 'exec 3<>/dev/tcp/10.9.0.2/5432; head -1 <&3'";
     assert!(host.net.sh(command).starts_with("near"), "by group");
 
     // A workload's own, and nobody else's.
