@@ -530,7 +530,6 @@ fn harmless(machine: &Machine, most: &[(&str, u32)]) -> Result<()> {
         let said = machine.ok(&["systemd-analyze", "security", "--no-pager", &format!("{unit}.service")])?;
         let line = said.lines().find(|line| line.contains("Overall exposure level")).context("no exposure level")?;
         let number = line.split(": ").nth(1).and_then(|rest| rest.split(' ').next()).context("no number")?;
-        println!("{unit}: exposure {number}");
         let tenths: f64 = number.parse::<f64>()? * 10.0;
         ensure!(tenths < f64::from(*most), "{unit}: {line}\n{said}");
     }
