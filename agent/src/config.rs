@@ -223,7 +223,7 @@ mod tests {
         let text = "proxy: hawser\ncaptureInterfaces: [docker0]\nexempt: {uids: [1000], marks: [7]}\n\
                     onProxyFailure: open\nmark: 9\n";
         let file = File::parse(text).unwrap();
-        assert_eq!(file.exempt.uids, [1000]);
+        assert_eq!(file.exempt.uids, [1000].into());
         assert_eq!(file.on_proxy_failure, Some(OnProxyFailure::Open));
         assert_eq!(File::parse("# nothing\n").unwrap(), File::default());
         let error = File::parse("captureInterface: [docker0]\n").unwrap_err().to_string();
