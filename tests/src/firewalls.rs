@@ -164,6 +164,22 @@ pub fn docker_container(host: &Host) -> Result<()> {
 /// # Errors
 /// If netavark refuses.
 pub fn podman_container(host: &Host) -> Result<()> {
+    host.ok(&["ip", "netns", "add", "box"])?;
+    netavark(host, "setup")
+}
+
+/// Makes what Podman needs of the firewall again, as `podman network reload` does, where a reload of firewalld took it away.
+///
+/// # Errors
+/// If netavark refuses.
+pub fn podman_reload(host: &Host) -> Result<()> {
+    // It can't take away what is gone already, and stops there.
+    let _ = netavark(host, "teardown");
+    host.ok(&["sh", "-ec", "ip -n box link show eth0 >/dev/null 2>&1 && ip -n box link del eth0 || true"])?;
+    netavark(host, "setup")
+}
+
+fn netavark(host: &Host, what: &str) -> Result<()> {
     let container = serde_json::json!({
         "container_id": "c0ffee", "container_name": "web",
         "port_mappings": [{
@@ -176,10 +192,9 @@ pub fn podman_container(host: &Host) -> Result<()> {
             "ipv6_enabled": false, "internal": false, "dns_enabled": false, "ipam_options": {"driver": "host-local"},
         }},
     });
-    host.ok(&["ip", "netns", "add", "box"])?;
-    let setup = ["/usr/lib/podman/netavark", "setup", "/run/netns/box"];
-    let seen = host.run_with_input(&setup, Some(&container.to_string()))?;
-    ensure!(seen.ok(), "netavark ended with {}: {}{}", seen.code, seen.out, seen.err);
+    let command = ["/usr/lib/podman/netavark", what, "/run/netns/box"];
+    let seen = host.run_with_input(&command, Some(&container.to_string()))?;
+    ensure!(seen.ok(), "netavark {what} ended with {}: {}{}", seen.code, seen.out, seen.err);
     Ok(())
 }
 

@@ -306,9 +306,7 @@ impl Member {
     pub fn joined(lab: &mut Lab, mesh: &Mesh, name: &str, role: &str, version: &str) -> Result<Self> {
         let mut member = Self::new(lab, name)?;
         member.bookinfo(role, version, "")?;
-        let label = format!("version={version}");
         let token = mesh.token(&format!("default/{role}"), &["http=9080"], 1, &["--label", &format!("app={role}")])?;
-        let _ = label;
         member.join(&token)?;
         Ok(member)
     }
