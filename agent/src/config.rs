@@ -25,9 +25,9 @@ pub struct Args {
     /// The user that the proxy runs as: a name or a number
     #[arg(long, default_value = "hawser-proxy")]
     pub proxy_user: String,
-    /// The proxy's program
-    #[arg(long, default_value = "/usr/bin/hawser-proxy")]
-    pub proxy_binary: PathBuf,
+    /// The proxy's program; hawser-proxy beside this one if absent
+    #[arg(long)]
+    pub proxy_binary: Option<PathBuf>,
     /// The proxy is started by somebody else, as by a unit of its own, while listeners.sock is there; the agent starts none
     #[arg(long)]
     pub external_proxy: bool,
@@ -150,6 +150,13 @@ pub(crate) enum OnProxyFailure {
     Open,
 }
 
+/// The proxy's program as packages and archives lay it.
+fn beside_us() -> PathBuf {
+    const NAME: &str = "hawser-proxy";
+    let ours = std::env::current_exe().ok();
+    ours.as_deref().and_then(Path::parent).map_or_else(|| Path::new("/usr/bin").join(NAME), |dir| dir.join(NAME))
+}
+
 impl Config {
     /// Reads the file and resolves the user.
     pub(crate) fn load(args: &Args) -> anyhow::Result<Self> {
@@ -157,7 +164,7 @@ impl Config {
         Ok(Self {
             state_dir: args.state_dir.clone(),
             run_dir: args.run_dir.clone(),
-            proxy_binary: args.proxy_binary.clone(),
+            proxy_binary: args.proxy_binary.clone().unwrap_or_else(beside_us),
             proxy_user: ProxyUser::resolve(&args.proxy_user)?,
             external_proxy: args.external_proxy,
             file,

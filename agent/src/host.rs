@@ -8,6 +8,7 @@ mod leave;
 mod steps;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hawser_api::proto::agent::redirect_request::Verb;
 use hawser_api::proto::agent::{RedirectResponse, StatusResponse};
@@ -28,6 +29,9 @@ use crate::status;
 /// The host. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Host(Arc<Inner>);
+
+/// How long a verb waits for another one.
+const TURN: Duration = Duration::from_secs(30);
 
 struct Inner {
     config: Config,
@@ -130,9 +134,11 @@ impl Host {
         self.0.phases.send_replace(phase);
     }
 
-    fn one_verb(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {
+    /// Waits for its turn: whoever asks to join while the host joins by itself wants to hear how that ends.
+    async fn one_verb(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {
         let busy = "the agent is busy with another join or leave: try again when it is done";
-        self.0.verb.try_lock().map_err(|_| Refusal::new(Code::Aborted, "busy", busy))
+        let turn = tokio::time::timeout(TURN, self.0.verb.lock()).await;
+        turn.map_err(|_| Refusal::new(Code::Aborted, "busy", busy))
     }
 }
 

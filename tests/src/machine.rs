@@ -207,7 +207,9 @@ impl Machine {
             format!("{} said:\n{}", self.name, std::fs::read_to_string(&self.log).unwrap_or_default())
         })?;
         if state == "degraded" {
-            bail!("{}: {}", self.name, self.ok(&["systemctl", "--failed", "--no-legend", "--plain"])?);
+            let failed = self.sh("systemctl --failed --no-legend --plain | cut -d' ' -f1")?;
+            let logs = failed.lines().map(|unit| self.ok(&["journalctl", "-b", "--no-pager", "-n", "40", "-u", unit]));
+            bail!("{}: {failed}{}", self.name, logs.collect::<Result<String>>()?);
         }
         Ok(())
     }

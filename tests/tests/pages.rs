@@ -1,4 +1,4 @@
-//! The man pages of the daemons, held to what their command lines know. `UPDATE=1` writes them.
+//! The man pages of the daemons, held to what their command lines know. `HAWSER_BLESS=1` writes them.
 
 use clap::CommandFactory as _;
 
@@ -15,10 +15,10 @@ fn man_pages_say_what_the_daemons_know() {
         clap_mangen::Man::new(command).section("8").render(&mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
         let path = hawser_tests::programs::source_root().join("packaging/man").join(&name);
-        if std::env::var_os("UPDATE").is_some() {
+        if std::env::var_os("HAWSER_BLESS").is_some() {
             std::fs::write(&path, &page).unwrap();
         }
         let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(kept, page, "{name}: UPDATE=1 writes it");
+        assert_eq!(kept, page, "{name}: HAWSER_BLESS=1 writes it");
     }
 }

@@ -24,7 +24,7 @@ const PROXY: Duration = Duration::from_secs(15);
 impl Host {
     /// Joins, or says that it is joined.
     pub(crate) async fn join(&self, request: JoinHostRequest, steps: &Steps) -> Result<(), Refusal> {
-        let _verb = self.one_verb()?;
+        let _verb = self.one_verb().await?;
         let invalid = |error| Refusal::new(Code::InvalidArgument, reasons::MALFORMED, format!("{error}"));
         let token: JoinToken = request.token.parse().map_err(invalid)?;
         if let Some(member) = self.member() {

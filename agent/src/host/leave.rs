@@ -21,7 +21,7 @@ const IN_FLIGHT: Duration = Duration::from_secs(30);
 impl Host {
     /// Leaves in order.
     pub(crate) async fn leave(&self, request: LeaveHostRequest, steps: &Steps) -> Result<(), Refusal> {
-        let _verb = self.one_verb()?;
+        let _verb = self.one_verb().await?;
         let Some(member) = self.member() else { return self.clean_again(steps).await };
         let in_flight = request.drain.and_then(|drain| Duration::try_from(drain).ok()).unwrap_or(IN_FLIGHT);
         self.set(Phase::Leaving, Some(member.clone()));

@@ -211,7 +211,10 @@ fn condition(m: &Match) -> Statement<'static> {
         }
         Match::UdpPort(port) => with(payload("udp", "dport"), Operator::EQ, Expression::Number((*port).into())),
         Match::Syn(equality) => {
-            let flags = Expression::List(["fin", "syn", "rst", "ack"].map(string).into());
+            // Two at a time: nft before 1.0 knows no longer lists.
+            let flags = ["fin", "syn", "rst"].into_iter().rfold(string("ack"), |rest, flag| {
+                Expression::BinaryOperation(Box::new(expr::BinaryOperation::OR(vec![string(flag), rest])))
+            });
             with(masked(payload("tcp", "flags"), flags), op(equality), string("syn"))
         }
         Match::Transparent => with(socket(expr::SocketAttr::Transparent), Operator::EQ, Expression::Number(1)),

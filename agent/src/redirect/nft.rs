@@ -89,12 +89,12 @@ fn json(text: Option<String>) -> Result<Option<serde_json::Value>, NftError> {
 /// What redirection needs of the kernel, each tried by itself without changing anything; the first that is missing.
 pub async fn probe() -> Result<(), NftError> {
     let nat = |rule: &str| {
-        format!("table inet {TABLE} {{ chain probe {{ type nat hook prerouting priority -110; {rule}; }} }}")
+        format!("table inet {TABLE} {{\nchain probe {{ type nat hook prerouting priority -110; {rule}; }}\n}}\n")
     };
     let filter = |rule: &str| {
-        format!("table inet {TABLE} {{ chain probe {{ type filter hook prerouting priority -150; {rule}; }} }}")
+        format!("table inet {TABLE} {{\nchain probe {{ type filter hook prerouting priority -150; {rule}; }}\n}}\n")
     };
-    let sets = format!("table inet {TABLE} {{ set probe {{ type ipv4_addr . inet_service; flags interval; }} }}");
+    let sets = format!("table inet {TABLE} {{\nset probe {{ type ipv4_addr . inet_service; flags interval; }}\n}}\n");
     let probes: [(String, &str, &str, &str); 6] = [
         (format!("table inet {TABLE} {{ }}"), "nftables with family inet", "nf_tables", "CONFIG_NF_TABLES_INET"),
         (sets, "sets of address ranges and ports", "nf_tables", "CONFIG_NF_TABLES, Linux 5.6 or later"),
