@@ -26,6 +26,9 @@ pub(super) fn build(dist: &Dist, platform: &Platform, made: &Path, key: &Key) ->
         if package != "hawser" {
             list.push_str("%dir /etc/hawser\n");
         }
+        if files.iter().any(|file| file.to.starts_with(&format!("usr/share/doc/{package}/"))) {
+            list.push_str(&format!("%dir /usr/share/doc/{package}\n"));
+        }
         for file in &files {
             let word = match &file.to {
                 to if to.starts_with("etc/") => "%config(noreplace) ",
