@@ -354,3 +354,27 @@ fn a_service_that_is_labelled_with_a_network_is_the_way_into_it() {
     assert_eq!(of(443, json!({"topology.istio.io/network": "net-1"})), None, "it has no such port");
     assert_eq!(of(15443, json!({})), None);
 }
+
+#[test]
+fn hints_of_slices_neither_leave_an_endpoint_out_nor_say_where_it_is() {
+    let mut world = seen(empty());
+    told(&mut world);
+    let mut slice = json!({"metadata": {"name": "web-hinted", "namespace": "shop",
+        "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4", "ports": [{"name": "http", "port": 8080}]});
+    // For a zone that it is not in, for a node, for nobody, and without one.
+    let hints = [
+        json!({"forZones": [{"name": "eu-1-z"}]}),
+        json!({"forZones": [{"name": "eu-1-a"}, {"name": "eu-1-z"}], "forNodes": [{"name": "node-z"}]}),
+        json!({"forZones": null, "forNodes": null}),
+        Value::Null,
+    ];
+    let endpoint = |(number, hints): (usize, &Value)| json!({"addresses": [format!("10.9.0.{number}")], "conditions": {"ready": true}, "zone": "eu-1-b", "hints": hints});
+    slice["endpoints"] = hints.iter().enumerate().map(endpoint).collect();
+    world.slices(Change::Set(serde_json::from_value(slice).unwrap()));
+    let told = told(&mut world);
+    let all = workloads(&told, "service/shop/web");
+    let seen: Vec<_> = all.iter().map(|w| (w.addresses[""][0].as_str(), w.locality.zone.as_str(), w.health)).collect();
+    let as_it_is = |address| (address, "eu-1-b", Health::Healthy);
+    assert_eq!(seen, ["10.9.0.0", "10.9.0.1", "10.9.0.2", "10.9.0.3"].map(as_it_is));
+    assert_eq!(service(&told, "shop/web").nearness, Nearness::Any, "that is what the service itself says");
+}
