@@ -50,6 +50,8 @@ pub(crate) struct Cluster {
     pub(crate) secrets: Option<String>,
 }
 
+    /// Most objects of one kind.
+    pub(crate) most: usize,
 /// Other clusters, which this one knows of.
 pub(crate) trait Others: Send + fmt::Debug {
     /// Starts those that were known before.
@@ -172,7 +174,7 @@ impl Follower {
         fn at(path: &str) -> (Watched, Limits) {
             (Watched::at(path), Limits::builtin())
         }
-        let mut start = Start { tasks, access: &self.cluster.access, sender, waker };
+        let mut start = Start { tasks, access: &self.cluster.access, most: self.cluster.most, sender, waker };
         start.kind(at("/api/v1/namespaces"), Message::Namespaces);
         start.kind(at("/api/v1/nodes"), Message::Nodes);
         start.kind(at("/api/v1/services"), Message::Services);
@@ -466,3 +468,5 @@ impl Start<'_> {
         self.tasks.spawn(watching::run(access, watched, limits, waker, sender, wrap));
     }
 }
+    most: usize,
+        let limits = limits.with_most(self.most);

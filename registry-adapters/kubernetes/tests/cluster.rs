@@ -263,3 +263,26 @@ async fn secrets_are_not_asked_for_where_no_other_cluster_is_wanted() {
     let asked = server.state.asked();
     assert!(asked.iter().all(|path| !path.contains("secrets") && !path.contains("istio.io")), "{asked:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_says_more_than_may_be_is_told_by_kind_and_cure_and_its_last_good_state_stays() {
+    let server = shop().await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { most_objects: Some(1000), ..Settings::default() };
+    let mut follower = Follower::of(&server, dir.path(), settings);
+    follower.until("synced", |f| f.synced.contains(MAIN)).await;
+    for number in 0..1100 {
+        server.state.set(PODS, pod(&format!("p-{number}"), "10.1.0.1", true));
+    }
+    follower.until("it is told", |f| f.stale.get(MAIN).is_some_and(|why| why.contains("too much"))).await;
+    let why = &follower.stale[MAIN];
+    assert!(why.starts_with("pods: ") && why.contains("more than 1000 objects") && why.contains("raise mostObjects"));
+    let pods = |f: &Follower| f.objects.keys().filter(|(_, name)| name.starts_with("shop/")).count();
+    assert_eq!((pods(&follower), follower.deletes), (1000, 0), "no more, and none less");
+    let asked = server.state.asked();
+    let of_pods = asked.iter().filter(|path| path.starts_with(PODS)).count();
+    assert_eq!(of_pods, 1, "to ask again costs much: {asked:?}");
+    // The rest of the cluster is followed as before.
+    server.state.set(SERVICES, service("late"));
+    follower.until("a service", |f| f.has(MAIN, "late.shop.svc.cluster.local")).await;
+}

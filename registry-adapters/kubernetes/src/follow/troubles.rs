@@ -102,12 +102,16 @@ impl Troubles {
             now - *since >= GRACE && !(refused && is_optional(kind))
         });
         let (kind, (_, failure)) = lasting.min_by_key(|(_, (since, _))| *since)?;
-        let cure = match failure {
-            Failure::Denied(_) => "; give it list and watch: docs/kubernetes.md has the role",
-            Failure::Unauthorized(_) => "; its credentials are read again when they change",
-            _ => "",
-        };
-        Some(format!("{kind}: {failure}{cure}; what it said last stays"))
+        Some(format!("{kind}: {failure}{}; what it said last stays", cure(failure)))
+    }
+}
+
+fn cure(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Denied(_) => "; give it list and watch: docs/kubernetes.md has the role",
+        Failure::Unauthorized(_) => "; its credentials are read again when they change",
+        Failure::TooMuch(_) => "; take away what nobody needs, or raise mostObjects of this registry",
+        _ => "",
     }
 }
 

@@ -278,7 +278,7 @@ fn state(held: &BTreeMap<String, Workload>, host: &Hostname, ports: &[(String, u
 
 fn change<T: wire::Item>(line: &str) -> Change<T> {
     match wire::Line::parse(line.as_bytes()).unwrap() {
-        wire::Line::Set(item) => Change::Set(item),
+        wire::Line::New(item) | wire::Line::Set(item) => Change::Set(item),
         wire::Line::Gone(item) => Change::Gone(item.name()),
         other => panic!("{other:?}", other = matches!(other, wire::Line::Bookmark(..))),
     }
