@@ -92,6 +92,15 @@ impl Troubles {
         self.denied.contains(kind)
     }
 
+    /// Kinds that can't be done without, and that we may not see, with the cure.
+    pub(super) fn refused(&self, now: Instant) -> Vec<String> {
+        let meant = |(kind, (since, failure)): &(&String, &(Instant, Failure))| {
+            matches!(failure, Failure::Denied(_)) && !is_optional(kind) && now - *since >= GRACE
+        };
+        let all = self.failing.iter().filter(meant);
+        all.map(|(kind, (_, failure))| format!("{kind}: {failure}{}", cure(failure))).collect()
+    }
+
     /// Why the cluster is silent; `None` if it is not.
     pub(super) fn silence(&self, now: Instant) -> Option<String> {
         if let Some((_, failure)) = &self.probe {
@@ -156,7 +165,14 @@ mod tests {
         assert_eq!(told, ["nodes", "sidecars"]);
         assert!(troubles.denied(now + S * 40).is_empty(), "once");
         assert!(troubles.silence(now + S * 40).unwrap().contains("docs/kubernetes.md has the role"));
+        assert!(troubles.refused(now + S).is_empty());
+        let refused = troubles.refused(now + S * 4);
+        assert!(
+            refused.len() == 1 && refused[0].starts_with("pods: ") && refused[0].contains("the role"),
+            "{refused:?}"
+        );
         troubles.sort::<()>("pods", Said::Speaks);
+        assert!(troubles.refused(now + S * 4).is_empty());
         assert_eq!(troubles.silence(now + S * 40), None);
         troubles.sort::<()>("nodes", Said::Change(Change::Whole(Vec::new())));
         assert!(!troubles.is_denied("nodes") && troubles.is_denied("sidecars") && troubles.changed());
