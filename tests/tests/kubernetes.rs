@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use hawser_tests::cluster::objects::nodes;
 use hawser_tests::mesh::{Member, Mesh};
 use hawser_tests::{Cluster, Host, Lab, isolated, wait};
 
@@ -35,7 +36,8 @@ fn a_pod_and_a_joined_host_serve_one_name_and_an_api_server_that_is_gone_takes_n
         let mut server = pod.spawn("server", &["hawser-bookinfo", "ratings", "--port", "8000", "--marker", "pod"])?;
         server.says("ready", Duration::from_secs(5))?;
         let mut cluster = Cluster::start(&mut lab)?;
-        cluster.apply(&ratings(&pod))?;
+        // A pod of a node that nobody knows is in no slice.
+        cluster.apply(&(nodes() + &ratings(&pod)))?;
         let file = cluster.registries(&cluster.kubeconfig()?)?;
         let mut mesh = Mesh::start_with(&mut lab, &["--registries", &file])?;
         let caller = Member::joined(&mut lab, &mesh, "caller", "productpage", "v1")?;
