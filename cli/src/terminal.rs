@@ -35,6 +35,11 @@ pub(crate) fn warn(text: &str) {
     eprintln!("{}: {}", yellow("warning"), crate::failure::printable(text));
 }
 
+/// Something worth knowing, on stderr.
+pub(crate) fn note(text: &str) {
+    eprintln!("{}: {}", cyan("note"), crate::failure::printable(text));
+}
+
 /// Steps of something that takes a while: a spinner on a terminal, a line each elsewhere.
 pub(crate) struct Steps {
     bar: Option<ProgressBar>,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hawser_mesh::RegistryId;
-use hawser_registry_source::{Handle, Status};
+use hawser_registry_source::{Handle, Status, Unseen};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -44,6 +44,8 @@ pub struct State {
     pub last_contact: Option<SystemTime>,
     /// When the state was stored that this run began with.
     pub stored: Option<SystemTime>,
+    /// What of it is not seen, though it answers.
+    pub unseen: Unseen,
 }
 
 /// An operator's word that can't be taken.
@@ -132,6 +134,7 @@ fn state(known: &RegistryStatus, status: Option<&Status>) -> State {
             messages: known.stale.iter().map(|(_, why)| why.clone()).collect(),
             last_contact: None,
             stored: None,
+            unseen: Unseen::default(),
         };
     };
     let trouble = status.frozen.as_ref().or(status.stale.as_ref());
@@ -141,6 +144,7 @@ fn state(known: &RegistryStatus, status: Option<&Status>) -> State {
         messages: status.messages().map(str::to_owned).collect(),
         last_contact: status.last_contact,
         stored: status.loaded,
+        unseen: status.unseen.clone(),
     }
 }
 

@@ -178,6 +178,8 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     /// Which instances callers prefer, where no rule says.
     pub nearness: Nearness,
+    /// It is another name for this one, if the mesh has a service of that name. Where it has none, the rest counts.
+    pub alias_of: Option<Hostname>,
 }
 
 impl Service {
@@ -197,6 +199,7 @@ impl Service {
             endpoints: Vec::new(),
             labels: BTreeMap::new(),
             nearness: Nearness::Any,
+            alias_of: None,
         }
     }
 

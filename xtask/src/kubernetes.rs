@@ -11,7 +11,7 @@ const PROGRAMS: [&str; 2] = ["HAWSER_TEST_KUBE_APISERVER", "HAWSER_TEST_KUBE_CON
 /// The parts of `tests/kubernetes/tests/replay` that both are asked.
 const SCENARIOS: [&str; 6] = ["watches::", "endpoints::", "writes::", "tokens::", "manifests::", "own::"];
 /// Tests of the whole mesh with a cluster in it.
-const WHOLE: [&str; 3] = ["kubernetes", "kubernetes_mixed", "kubernetes_tokens"];
+const WHOLE: [&str; 4] = ["kubernetes", "kubernetes_mixed", "kubernetes_out", "kubernetes_tokens"];
 
 /// What is missing for it, as a sentence.
 pub(crate) fn missing() -> Option<String> {

@@ -101,6 +101,7 @@ struct Service {
     registries: Vec<String>,
     resolution: String,
     conflicts: Vec<String>,
+    aliases: Vec<String>,
 }
 
 impl Service {
@@ -115,6 +116,7 @@ impl Service {
             registries: s.registries,
             resolution: s.resolution,
             conflicts: s.conflicts,
+            aliases: s.aliases,
         }
     }
 }
@@ -126,7 +128,7 @@ impl Row for Service {
     fn cells(&self) -> Vec<String> {
         vec![
             self.namespace.clone(),
-            self.host.clone(),
+            joined([std::slice::from_ref(&self.host), &self.aliases].concat()),
             joined(&self.addresses),
             joined(&self.ports),
             format!("{}/{}", self.healthy, self.endpoints),

@@ -36,6 +36,9 @@ impl AdminService {
                 workloads: count(known.objects),
                 last_contact: state.last_contact.map(|at| timestamp(unix(at))),
                 stored: state.stored.map(|at| timestamp(unix(at))),
+                left_out: state.unseen.left_out,
+                left_out_count: count(state.unseen.left_out_count),
+                refused: state.unseen.refused,
             }
         };
         let registries = snapshot.registries.iter().map(info).collect();

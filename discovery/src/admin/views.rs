@@ -44,6 +44,7 @@ impl AdminService {
                     registries: service.registries().into_iter().map(ToString::to_string).collect(),
                     conflicts: service.conflicts.clone(),
                     resolution: resolution(service.resolution).to_owned(),
+                    aliases: service.aliases.iter().map(|alias| alias.host.to_string()).collect(),
                 }
             })
             .collect()

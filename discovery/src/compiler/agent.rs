@@ -28,7 +28,12 @@ pub(super) fn name(context: &Context<'_>, host: &str) -> Option<Compiled> {
     if addresses.is_empty() {
         return None;
     }
-    let mut aliases = short_names(&host, "", &context.settings().domain);
+    let domain = &context.settings().domain;
+    let mut aliases = short_names(&host, "", domain);
+    for other in state.service.other_names(&context.view.namespace) {
+        aliases.push(other.to_string());
+        aliases.extend(short_names(other, "", domain));
+    }
     aliases.sort();
     Some(Compiled::new(&Name { host: host.to_string(), addresses, aliases }, Vec::new()))
 }

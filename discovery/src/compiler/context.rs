@@ -27,6 +27,7 @@ enum Read {
     Port(u16),
     Addresses,
     Network(String),
+    Alias(Hostname),
 }
 
 /// What was read, and how it was then.
@@ -77,6 +78,12 @@ impl<'a> Context<'a> {
         matches!(self.view.class, Class::Hawser(_))
     }
 
+    /// The service that a name stands for, where it is another name for one; else the name itself.
+    pub(super) fn meant(&self, host: Hostname) -> Hostname {
+        self.note(Read::Alias(host.clone()));
+        self.snapshot.stands_for(&host).cloned().unwrap_or(host)
+    }
+
     /// A service that the view may see.
     pub(super) fn service(&self, host: &Hostname) -> Option<&'a ServiceState> {
         self.note(Read::Defined(host.clone()));
@@ -98,7 +105,7 @@ impl<'a> Context<'a> {
         };
         scope.brings(&state.service, port)
             || matches!(&scope.unknown, Some(Unknown::Sent { host: to, .. }) if to == host)
-            || self.snapshot.rules.readers_of(host).any(led)
+            || self.readers(state).any(led)
     }
 
     /// A service that callers of the view may call by itself: one that only routes lead to is not.
@@ -223,10 +230,21 @@ impl<'a> Context<'a> {
     /// The same, where only routes lead to it of a service that the Sidecar names, or the Sidecar sends there what no service has.
     fn led_to(&self, states: &'a [ServiceState]) -> Option<&'a ServiceState> {
         let scope = self.view.scope.as_ref()?;
-        let host = &states.first()?.service.host;
+        let first = states.first()?;
+        let host = &first.service.host;
         let led = matches!(&scope.unknown, Some(Unknown::Sent { host: to, .. }) if to == host)
-            || self.snapshot.rules.readers_of(host).any(|(reader, _)| self.reader(reader).is_some());
+            || self.readers(first).any(|(reader, _)| self.reader(reader).is_some());
         choice(states, &self.view.namespace, None).filter(|state| led && self.reaches(state))
+    }
+
+    /// Hosts whose routes lead to a service, by whichever of its names.
+    fn readers(
+        &self,
+        state: &'a ServiceState,
+    ) -> impl Iterator<Item = (&'a Hostname, &'a BTreeSet<Option<u16>>)> + use<'a> {
+        let names = std::iter::once(&state.service.host).chain(state.service.aliases.iter().map(|alias| &alias.host));
+        let rules = &self.snapshot.rules;
+        names.flat_map(|name| rules.readers_of(name))
     }
 
     /// A service that the Sidecar names, whose routes lead elsewhere.
@@ -290,6 +308,11 @@ fn state(read: &Read, snapshot: &Snapshot) -> u64 {
         Read::Address(address) => hash(&mut snapshot.at_address(*address).flatten(), defined),
         Read::Port(port) => hash(&mut snapshot.on_port(*port).flatten(), defined),
         Read::Addresses => hash(&mut snapshot.services().into_iter(), defined),
+        Read::Alias(host) => {
+            let mut hash = Fnv::default();
+            snapshot.stands_for(host).into_iter().for_each(|to| hash.write(to.as_str().as_bytes()));
+            hash.finish()
+        }
         Read::Network(network) => {
             let mut hash = Fnv::default();
             for (address, port) in snapshot.gateways(network) {

@@ -11,7 +11,7 @@ use hawser_xds::TypeUrl;
 use super::Compiled;
 use super::context::Context;
 use super::listener::chain::http;
-use crate::registry::resolve;
+use crate::registry::{ServiceState, resolve};
 
 /// A listener by the name that was dialled.
 pub(super) fn listener(context: &Context<'_>, name: &str) -> Option<Compiled> {
@@ -19,7 +19,7 @@ pub(super) fn listener(context: &Context<'_>, name: &str) -> Option<Compiled> {
         Some((host, port)) => (host, Some(port.parse::<u16>().ok()?)),
         None => (name, None),
     };
-    let state = candidates(context, text).into_iter().find_map(|host| context.service(&host))?;
+    let state = candidates(context, text).into_iter().find_map(|host| called(context, host))?;
     let tcp = |p: &&hawser_mesh::ServicePort| p.protocol != Protocol::Udp;
     let port = match port {
         Some(number) => state.service.port(number).filter(tcp)?,
@@ -32,6 +32,14 @@ pub(super) fn listener(context: &Context<'_>, name: &str) -> Option<Compiled> {
         ..Listener::default()
     };
     Some(Compiled::new(&made, vec![(TypeUrl::ROUTE, route.into())]))
+}
+
+/// The service that a name of it means to callers of the view.
+fn called<'a>(context: &Context<'a>, host: Hostname) -> Option<&'a ServiceState> {
+    let meant = context.meant(host.clone());
+    let state = context.service(&meant)?;
+    let own = meant == host || state.service.other_names(&context.view.namespace).any(|name| *name == host);
+    own.then_some(state)
 }
 
 /// What a name may mean, the likeliest first.

@@ -181,8 +181,12 @@ fn virtual_host(context: &Context<'_>, state: &ServiceState, port: &ServicePort,
 
 /// Every name that callers in the view's namespace use for a service, with and without the port.
 fn domains(context: &Context<'_>, state: &ServiceState, port: u16) -> Vec<String> {
-    let mut all = vec![state.service.host.to_string()];
-    all.extend(short_names(&state.service.host, &context.view.namespace, &context.settings().domain));
+    let (namespace, domain) = (&*context.view.namespace, &context.settings().domain);
+    let mut all = Vec::new();
+    for host in std::iter::once(&state.service.host).chain(state.service.other_names(namespace)) {
+        all.push(host.to_string());
+        all.extend(short_names(host, namespace, domain));
+    }
     all.extend(state.service.dialled().into_iter().map(|address| match address {
         IpAddr::V4(a) => a.to_string(),
         IpAddr::V6(a) => format!("[{a}]"),

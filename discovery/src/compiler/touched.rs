@@ -114,8 +114,11 @@ fn definition(state: &ServiceState, view: &View, before: &Snapshot, all: &mut Ch
         match view.class {
             Class::Grpc => {
                 let domain = &before.settings.domain;
-                let mut forms = vec![service.host.to_string()];
-                forms.extend(route::short_names(&service.host, &view.namespace, domain));
+                let names = std::iter::once(&service.host).chain(service.aliases.iter().map(|alias| &alias.host));
+                let forms = names.flat_map(|name| {
+                    let short = route::short_names(name, &view.namespace, domain);
+                    std::iter::once(name.to_string()).chain(short)
+                });
                 for form in forms {
                     all.add(TypeUrl::LISTENER, format!("{form}:{}", port.port));
                     all.add(TypeUrl::LISTENER, form);

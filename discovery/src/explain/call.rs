@@ -274,7 +274,9 @@ impl<'a> Journey<'a> {
         let longest =
             || host.strip_suffix(".svc").and_then(|rest| format!("{rest}.svc.{domain}").parse::<Hostname>().ok());
         let names = [whole(), longer(), longest()];
-        names.into_iter().flatten().find_map(|name| self.counting(self.snapshot.definitions(&name)).filter(sees))
+        let meant = |name: Hostname| self.snapshot.stands_for(&name).cloned().unwrap_or(name);
+        let mut names = names.into_iter().flatten().map(meant);
+        names.find_map(|name| self.counting(self.snapshot.definitions(&name)).filter(sees))
     }
 
     fn counting(&self, states: &'a [ServiceState]) -> Option<&'a ServiceState> {

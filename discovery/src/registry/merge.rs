@@ -117,6 +117,7 @@ fn one(
         subject_alt_names: names,
         labels: first.service.labels.clone(),
         nearness: first.service.nearness,
+        aliases: Vec::new(),
         sources: used
             .iter()
             .map(|(key, d)| Source {

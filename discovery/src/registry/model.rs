@@ -148,6 +148,17 @@ impl Source {
     }
 }
 
+/// Another name for a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Alias {
+    /// The name.
+    pub host: Hostname,
+    /// The namespace that it is of.
+    pub namespace: Arc<str>,
+    /// Namespaces that may see it; empty is all.
+    pub export_to: Vec<String>,
+}
+
 /// A service as callers see it, whoever backs it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
@@ -175,6 +186,8 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     /// Which instances callers prefer, where no rule says.
     pub nearness: Nearness,
+    /// Other names that callers have for it, sorted.
+    pub aliases: Vec<Alias>,
     /// What it is made of; the first that has something wins.
     pub sources: Vec<Source>,
     /// What its sources do not agree on, in words.
@@ -234,6 +247,12 @@ impl Service {
     /// Whether a proxy of `namespace` may see it.
     pub fn visible_from(&self, namespace: &str) -> bool {
         visible(&self.export_to, &self.namespace, namespace)
+    }
+
+    /// Names that a proxy of `namespace` may call it by besides its own.
+    pub fn other_names(&self, namespace: &str) -> impl Iterator<Item = &Hostname> {
+        let seen = move |alias: &&Alias| visible(&alias.export_to, &alias.namespace, namespace);
+        self.aliases.iter().filter(seen).map(|alias| &alias.host)
     }
 
     /// Registries that back it.

@@ -138,6 +138,8 @@ pub struct Snapshot {
     pub(super) by_port: BTreeMap<u16, Arc<BTreeSet<Hostname>>>,
     pub(super) by_instance: ShardMap<InstanceRef, WorkloadId>,
     pub(super) by_workload_address: ShardMap<String, Vec<WorkloadId>>,
+    /// Names that stand for services, and for which.
+    pub(super) aliases: Arc<BTreeMap<Hostname, Hostname>>,
     /// Ways into networks, by network.
     pub(super) gateways: Arc<BTreeMap<String, BTreeSet<(IpAddr, u16)>>>,
     /// Services whose callers prefer what is near.
@@ -162,6 +164,7 @@ impl Snapshot {
             by_port: BTreeMap::new(),
             by_instance: ShardMap::default(),
             by_workload_address: ShardMap::default(),
+            aliases: Arc::default(),
             gateways: Arc::default(),
             near: 0,
             log: VecDeque::new(),
@@ -218,6 +221,11 @@ impl Snapshot {
     /// The definitions of a name, one a namespace, the best first.
     pub fn definitions(&self, host: &Hostname) -> &[ServiceState] {
         self.services.get(host).map(|states| &**states).unwrap_or_default()
+    }
+
+    /// The service that a name stands for, if it is another name for one.
+    pub fn stands_for(&self, host: &Hostname) -> Option<&Hostname> {
+        self.aliases.get(host)
     }
 
     /// Number of names of services.

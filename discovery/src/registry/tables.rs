@@ -3,6 +3,7 @@
 //! In: events, one batch at a time. Out: a snapshot when asked. Invariant: a change costs what it touches, not what
 //! there is: only services that a changed object belongs to are made anew.
 
+mod aliases;
 mod configs;
 mod members;
 mod services;
@@ -14,6 +15,7 @@ use std::time::{Instant, SystemTime};
 
 use hawser_mesh::{Event, Gateway, Hostname, Object, ObjectKey, RegistryId, WorkloadKey};
 
+use self::aliases::Aliases;
 use self::configs::Configs;
 use self::members::Members;
 use super::Settings;
@@ -31,6 +33,7 @@ pub(super) struct Tables {
     members: Members,
     definitions: HashMap<Hostname, BTreeMap<DefinitionKey, Definition>>,
     apart: HashMap<Hostname, Apart>,
+    aliases: Aliases,
     gateways: BTreeMap<(RegistryId, WorkloadKey), Arc<Gateway>>,
     allocator: Allocator,
     snapshot: Snapshot,
@@ -61,6 +64,7 @@ impl Tables {
             members: Members::default(),
             definitions: HashMap::new(),
             apart: HashMap::new(),
+            aliases: Aliases::default(),
             gateways: BTreeMap::new(),
             snapshot,
             dirty: BTreeSet::new(),
@@ -131,7 +135,7 @@ impl Tables {
             &self.apart,
             &self.snapshot.rules,
             &self.snapshot.keys,
-            &self.settings.authorization,
+            (&self.settings, &self.snapshot.aliases),
         );
         let same = self.changes.is_empty() && registries == self.snapshot.registries && configs.is_none();
         let since = self.since.take().unwrap_or_else(Instant::now);

@@ -139,6 +139,7 @@ impl KubernetesAdapter {
             network: settings.network.clone(),
             mesh,
             secrets: others.is_some().then_some(secrets),
+            most: settings.most(),
         };
         let driver = start(publisher, context, &cluster, &settings).await?;
         let others = others.map(|remotes| Box::new(Running { remotes, running: HashMap::new() }) as Box<dyn Others>);
@@ -254,6 +255,7 @@ impl Running {
             network: String::new(),
             mesh,
             secrets: None,
+            most: settings.most(),
         };
         tokio::spawn(async move {
             let (publisher, context) = registrar.register(&id);

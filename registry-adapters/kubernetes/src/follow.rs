@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use hawser_api::istio::Kind;
 use hawser_mesh::{Event, Origin};
-use hawser_registry_source::{Closed, Driver, Heard};
+use hawser_registry_source::{Closed, Driver, Heard, Unseen};
 use tokio::sync::{mpsc, watch};
 
 use self::troubles::Troubles;
@@ -36,6 +36,8 @@ const BATCH: usize = 1024;
 const LOOK: Duration = Duration::from_secs(1);
 /// Objects that are reported at most: a broken cluster must not fill everybody's listing.
 const REPORTED: usize = 1000;
+/// Namespaces that are shown by name.
+const SHOWN: usize = 1000;
 
 /// A cluster, and what of it is followed.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub(crate) struct Cluster {
     pub(crate) network: String,
     /// Namespace of the secrets that name other clusters, where these are followed.
     pub(crate) secrets: Option<String>,
+    /// Most objects of one kind.
+    pub(crate) most: usize,
 }
 
 /// Other clusters, which this one knows of.
@@ -88,6 +92,8 @@ pub(crate) struct Follower {
     /// Some kind was listed anew since what is missing was last looked at.
     listed: bool,
     others_changed: bool,
+    /// What is not seen may be something else than was shown.
+    unseen_changed: bool,
     /// What is written into it.
     out: Option<Out>,
 }
@@ -106,6 +112,7 @@ impl Follower {
             unseen: BTreeSet::new(),
             listed: false,
             others_changed: false,
+            unseen_changed: false,
             out,
             cluster,
             driver,
@@ -172,7 +179,7 @@ impl Follower {
         fn at(path: &str) -> (Watched, Limits) {
             (Watched::at(path), Limits::builtin())
         }
-        let mut start = Start { tasks, access: &self.cluster.access, sender, waker };
+        let mut start = Start { tasks, access: &self.cluster.access, most: self.cluster.most, sender, waker };
         start.kind(at("/api/v1/namespaces"), Message::Namespaces);
         start.kind(at("/api/v1/nodes"), Message::Nodes);
         start.kind(at("/api/v1/services"), Message::Services);
@@ -257,6 +264,7 @@ impl Follower {
         self.out.iter_mut().for_each(|out| out.namespaces(&change));
         let before: Vec<bool> = touched.iter().map(|name| self.world.counts(name)).collect();
         self.world.namespaces(change);
+        self.unseen_changed = true;
         for (name, before) in touched.iter().zip(before) {
             if self.world.counts(name) != before {
                 self.configs.touch(name);
@@ -288,12 +296,28 @@ impl Follower {
 
     /// Sends what is to be written.
     async fn write(&mut self) -> Result<(), Closed> {
-        let Some(out) = &mut self.out else { return Ok(()) };
-        out.go(&self.world, self.configs.was_heard(Kind::WorkloadEntry));
-        for (origin, why) in out.reports() {
-            self.report(Origin { name: origin.into(), line: 0 }, why).await?;
+        if let Some(out) = &mut self.out {
+            out.go(&self.world, self.configs.was_heard(Kind::WorkloadEntry));
+            for (origin, why) in out.reports() {
+                self.report(Origin { name: origin.into(), line: 0 }, why).await?;
+            }
         }
+        self.show_unseen();
         Ok(())
+    }
+
+    /// Shows operators what of the cluster is not seen.
+    fn show_unseen(&mut self) {
+        if !std::mem::take(&mut self.unseen_changed) {
+            return;
+        }
+        let mut left_out = self.world.left_out();
+        let left_out_count = left_out.len();
+        left_out.truncate(SHOWN);
+        let said = self.reported.iter().filter(|(origin, _)| is_refusal(origin));
+        let said = said.map(|(origin, why)| format!("{}: {why}", origin.name.trim_start_matches(RBAC)));
+        let refused = self.troubles.refused(Instant::now()).into_iter().chain(said).collect();
+        self.driver.unseen(Unseen { left_out, left_out_count, refused });
     }
 
     /// Tells parts that changed; services among them.
@@ -391,7 +415,7 @@ impl Follower {
             let stays =
                 if kind == NODES { "pods are where their own labels say" } else { "what was known of it stays" };
             let why = format!("{failure}; {stays}; give it list and watch of {kind}: docs/kubernetes.md has the role");
-            self.report(Origin { name: format!("RBAC {kind}").into(), line: 0 }, Some(why)).await?;
+            self.report(Origin { name: format!("{RBAC}{kind}").into(), line: 0 }, Some(why)).await?;
             if kind == NODES {
                 self.world.without_nodes();
             }
@@ -403,7 +427,7 @@ impl Follower {
         let allowed: Vec<Origin> = self
             .reported
             .keys()
-            .filter(|origin| origin.name.strip_prefix("RBAC ").is_some_and(|kind| !self.troubles.is_denied(kind)))
+            .filter(|origin| origin.name.strip_prefix(RBAC).is_some_and(|kind| !self.troubles.is_denied(kind)))
             .cloned()
             .collect();
         for origin in allowed {
@@ -417,11 +441,14 @@ impl Follower {
         if self.listed {
             self.tell_parts().await?;
         }
+        self.unseen_changed = true;
+        self.show_unseen();
         Ok(())
     }
 
     /// Reports something, or takes it back; once.
     async fn report(&mut self, origin: Origin, why: Option<String>) -> Result<(), Closed> {
+        self.unseen_changed |= is_refusal(&origin);
         match why {
             Some(why) if self.reported.get(&origin) != Some(&why) => {
                 if self.reported.len() >= REPORTED && !self.reported.contains_key(&origin) {
@@ -444,6 +471,14 @@ async fn next(out: &mut Option<Out>) -> Step {
     }
 }
 
+/// How origins begin of what the cluster does not let us see, or write.
+const RBAC: &str = "RBAC ";
+const WRITING: &str = "Writing ";
+
+fn is_refusal(origin: &Origin) -> bool {
+    origin.name.starts_with(RBAC) || origin.name.starts_with(WRITING)
+}
+
 /// Kinds that need not be seen.
 const NODES: &str = "nodes";
 const SECRETS: &str = "secrets";
@@ -452,6 +487,7 @@ const SECRETS: &str = "secrets";
 struct Start<'a> {
     tasks: &'a mut tokio::task::JoinSet<()>,
     access: &'a Arc<Access>,
+    most: usize,
     sender: &'a mpsc::Sender<Message>,
     waker: &'a Waker,
 }
@@ -463,6 +499,7 @@ impl Start<'_> {
         wrap: impl Fn(Said<T>) -> Message + Send + Sync + 'static,
     ) {
         let (access, waker, sender) = (self.access.clone(), self.waker.clone(), self.sender.clone());
+        let limits = limits.with_most(self.most);
         self.tasks.spawn(watching::run(access, watched, limits, waker, sender, wrap));
     }
 }

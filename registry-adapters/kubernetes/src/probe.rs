@@ -8,9 +8,10 @@ use tokio::sync::{mpsc, watch};
 use crate::access::Access;
 use crate::watch::{Failure, whole};
 
-/// Time between two questions, and for each.
-const EACH: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two questions; after one that failed; and for each.
+const EACH: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(4);
 /// Questions in a row that must fail.
 const FAILS: u32 = 2;
 /// After an absence of this length connections from before it are not trusted.
@@ -55,9 +56,11 @@ pub(crate) async fn run(
         {
             return;
         }
+        // One failure is nothing yet: whether it is something is asked at once.
+        let pause = if failures == 1 { AGAIN } else { EACH };
         tokio::select! {
             () = answers.closed() => return,
-            () = tokio::time::sleep(EACH.mul_f64(rand::random_range(0.9..1.1))) => {}
+            () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1))) => {}
         }
     }
 }

@@ -128,6 +128,9 @@ impl Desk {
             Said::Fails(_, Failure::Denied(why)) if !std::mem::replace(&mut self.denied, true) => {
                 tracing::warn!(why, "no requests for join tokens are seen; docs/kubernetes.md has the role");
             }
+            Said::Fails(_, failure @ Failure::TooMuch(_)) => {
+                tracing::warn!(%failure, "requests for join tokens are not answered; delete those that nobody waits for");
+            }
             Said::Fails(..) | Said::Speaks => {}
         }
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use hawser_registry_source::Freeze;
 use serde::Deserialize;
 
+use crate::watch::OBJECTS;
+
 /// A cluster as a registry.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -31,6 +33,8 @@ pub struct Settings {
     pub write: Write,
     /// When a loss is not believed; 50 % and 10 at least, for a minute, unless said.
     pub freeze: Option<Freeze>,
+    /// Most objects of one kind that are taken in; 200000 unless said.
+    pub most_objects: Option<usize>,
 }
 
 /// Where a cluster keeps kubeconfigs of others.
@@ -106,7 +110,15 @@ impl Settings {
                 );
             }
         }
+        if self.most_objects.is_some_and(|most| !(1_000..=2_000_000).contains(&most)) {
+            return wrong("mostObjects", "write a number from 1000 to 2000000, or leave it out for 200000");
+        }
         Ok(())
+    }
+
+    /// Most objects of a kind.
+    pub(crate) fn most(&self) -> usize {
+        self.most_objects.unwrap_or(OBJECTS)
     }
 
     /// What is written into the cluster, which is the first of the file or is not.
@@ -160,6 +172,9 @@ mod tests {
 
     #[test]
     fn what_can_not_be_written_is_refused_by_its_name() {
+        let wrong = read("{mostObjects: 10}").check().unwrap_err().to_string();
+        assert!(wrong.starts_with("kubernetes.mostObjects: write a number from 1000"), "{wrong}");
+        assert_eq!((read("{mostObjects: 5000}").most(), read("{}").most()), (5000, 200_000));
         let wrong = read("{ignoreIstio: true, write: {status: true}}").check().unwrap_err();
         assert!(wrong.to_string().starts_with("kubernetes.write.status: of resources that are ignored"), "{wrong}");
         let unknown = serde_saphyr::from_str::<Settings>("{write: {entries: true}}").unwrap_err().to_string();

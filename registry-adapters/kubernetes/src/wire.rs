@@ -61,7 +61,9 @@ pub(crate) struct ListMeta {
 /// One line of a watch.
 #[derive(Debug)]
 pub(crate) enum Line<T> {
-    /// New or changed.
+    /// New, or newly selected.
+    New(T),
+    /// Changed.
     Set(T),
     /// No longer there, or no longer selected.
     Gone(T),
@@ -110,7 +112,8 @@ impl<T: Item> Line<T> {
             serde_json::from_slice::<Holding<O>>(line).map(|holding| holding.object)
         }
         Ok(match &*serde_json::from_slice::<Typed<'_>>(line)?.kind {
-            "ADDED" | "MODIFIED" => Self::Set(object(line)?),
+            "ADDED" => Self::New(object(line)?),
+            "MODIFIED" => Self::Set(object(line)?),
             "DELETED" => Self::Gone(object(line)?),
             // A pod's bookmark has a spec that is no pod's: only its metadata is read.
             "BOOKMARK" => {

@@ -125,6 +125,14 @@ impl World {
         self.selectors.take(self.namespaces.get(namespace).map(|n| &n.labels), namespace)
     }
 
+    /// Namespaces that are no part of the mesh, by name.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let all = self.namespaces.keys().filter(|name| !self.counts(name)).map(ToString::to_string);
+        let mut all: Vec<String> = all.collect();
+        all.sort();
+        all
+    }
+
     /// Why nothing is written into a namespace; `None` if something may be.
     pub(crate) fn refuses(&self, namespace: &str) -> Option<&'static str> {
         match self.namespaces.get(namespace) {

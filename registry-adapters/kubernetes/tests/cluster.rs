@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hawser_api::istio::mesh_config::MeshLabelSelector;
 use hawser_mesh::Health;
 use hawser_registry_kubernetes::{Remote, Settings};
 use serde_json::{Value, json};
@@ -147,6 +148,8 @@ async fn refusals_while_a_server_starts_hold_up_nothing_for_long() {
         .until("the refusal is told", |f| f.stale.get(MAIN).is_some_and(|why| why.contains("docs/kubernetes.md")))
         .await;
     assert!(follower.synced.is_empty());
+    let needed = |refused: &[String], kind: &str| refused.iter().any(|what| what.starts_with(&format!("{kind}: ")));
+    follower.unseen("which rights", |u| needed(&u.refused, "pods") && needed(&u.refused, "services")).await;
     for kind in [NAMESPACES, SERVICES, PODS, SLICES, SECRETS] {
         server.state.allow(kind);
     }
@@ -164,6 +167,7 @@ async fn refusals_while_a_server_starts_hold_up_nothing_for_long() {
     );
     follower.until("the kind is seen", |f| f.has(MAIN, "ServiceEntry shop/x")).await;
     follower.until("that is taken back", |f| !f.rejected.contains_key("RBAC serviceentries")).await;
+    follower.unseen("nodes alone", |u| u.refused.len() == 1 && u.refused[0].contains("list and watch of nodes")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,4 +266,49 @@ async fn secrets_are_not_asked_for_where_no_other_cluster_is_wanted() {
     follower.until("synced", |f| f.synced.contains(MAIN)).await;
     let asked = server.state.asked();
     assert!(asked.iter().all(|path| !path.contains("secrets") && !path.contains("istio.io")), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_says_more_than_may_be_is_told_by_kind_and_cure_and_its_last_good_state_stays() {
+    let server = shop().await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { most_objects: Some(1000), ..Settings::default() };
+    let mut follower = Follower::of(&server, dir.path(), settings);
+    follower.until("synced", |f| f.synced.contains(MAIN)).await;
+    for number in 0..1100 {
+        server.state.set(PODS, pod(&format!("p-{number}"), "10.1.0.1", true));
+    }
+    follower.until("it is told", |f| f.stale.get(MAIN).is_some_and(|why| why.contains("too much"))).await;
+    let why = &follower.stale[MAIN];
+    assert!(why.starts_with("pods: ") && why.contains("more than 1000 objects") && why.contains("raise mostObjects"));
+    let pods = |f: &Follower| f.objects.keys().filter(|(_, name)| name.starts_with("shop/")).count();
+    assert_eq!((pods(&follower), follower.deletes), (1000, 0), "no more, and none less");
+    let asked = server.state.asked();
+    let of_pods = asked.iter().filter(|path| path.starts_with(PODS)).count();
+    assert_eq!(of_pods, 1, "to ask again costs much: {asked:?}");
+    // The rest of the cluster is followed as before.
+    server.state.set(SERVICES, service("late"));
+    follower.until("a service", |f| f.has(MAIN, "late.shop.svc.cluster.local")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_that_the_mesh_leaves_out_are_shown_as_they_come_and_go() {
+    let server = shop().await;
+    let labelled = |name: &str, mesh: &str| json!({"metadata": {"name": name, "labels": {"mesh": mesh}}});
+    server.state.set(NAMESPACES, labelled("shop", "yes"));
+    server.state.set(NAMESPACES, labelled("lab", "no"));
+    server.state.set(NAMESPACES, namespace("istio-system"));
+    let dir = tempfile::tempdir().unwrap();
+    let selector = MeshLabelSelector { match_labels: [("mesh".into(), "yes".into())].into(), ..Default::default() };
+    let kubeconfig = server.kubeconfig();
+    let mut follower = Follower::in_mesh(kubeconfig, dir.path(), Settings::default(), None, vec![selector]);
+    follower.until("synced", |f| f.synced.contains(MAIN)).await;
+    follower.unseen("the one that is not selected", |u| u.left_out == ["lab"] && u.left_out_count == 1).await;
+    assert!(follower.has(MAIN, WEB));
+    server.state.set(NAMESPACES, labelled("shop", "no"));
+    follower.unseen("both", |u| u.left_out == ["lab", "shop"]).await;
+    follower.until("what is in it goes", |f| !f.has(MAIN, WEB)).await;
+    server.state.set(NAMESPACES, labelled("lab", "yes"));
+    server.state.remove(NAMESPACES, "shop");
+    follower.unseen("none", |u| u.left_out.is_empty() && u.left_out_count == 0).await;
 }

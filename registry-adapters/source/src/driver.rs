@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use self::keeper::Keeper;
 use crate::context::Word;
 use crate::ledger::Ledger;
-use crate::{Context, Fingerprint, Interest, Settings, Status, Trouble, stored};
+use crate::{Context, Fingerprint, Interest, Settings, Status, Trouble, Unseen, stored};
 
 /// Nobody listens any more: the adapter returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +218,11 @@ impl Driver {
     pub async fn trust(&mut self) -> Result<(), Closed> {
         let events = self.ledger.trust(Instant::now());
         self.say(events).await
+    }
+
+    /// Shows operators what of the source is not seen.
+    pub fn unseen(&self, unseen: Unseen) {
+        self.status.send_if_modified(|status| std::mem::replace(&mut status.unseen, unseen.clone()) != unseen);
     }
 
     /// Something in the source can't be used, or can again: an event for the listing of the configuration.

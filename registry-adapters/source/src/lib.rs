@@ -21,5 +21,5 @@ pub use driver::{Closed, Driver, Heard};
 pub use fingerprint::Fingerprint;
 pub use ledger::Ledger;
 pub use settings::{Freeze, Settings};
-pub use status::{Status, Trouble};
+pub use status::{Status, Trouble, Unseen};
 pub use sweep::Sweep;

@@ -19,6 +19,19 @@ pub struct Status {
     pub parts: usize,
     /// Objects that discovery holds of it.
     pub objects: usize,
+    /// What of it is not seen.
+    pub unseen: Unseen,
+}
+
+/// What of a source is not seen, though it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unseen {
+    /// Its namespaces that the mesh's configuration leaves out: the first of them, by name.
+    pub left_out: Vec<String>,
+    /// How many there are.
+    pub left_out_count: usize,
+    /// What it does not let us see or write, why, and the cure.
+    pub refused: Vec<String>,
 }
 
 /// A trouble that operators see.

@@ -108,7 +108,7 @@ pub(super) fn by_server_name(
         if routes.is_empty() {
             let to = whole(context, state, port, at);
             if states.len() > 1 {
-                add(&label, Some(vec![state.service.host.to_string()]), &to);
+                add(&label, Some(named(context, state)), &to);
             }
             // What names none of several goes to the first of them.
             add(&label, None, &to);
@@ -126,6 +126,12 @@ pub(super) fn by_server_name(
         }
     }
     (chains, everything, Inspect::Tls, needs)
+}
+
+/// Server names of a service.
+pub(super) fn named(context: &Context<'_>, state: &ServiceState) -> Vec<String> {
+    let others = state.service.other_names(&context.view.namespace);
+    std::iter::once(&state.service.host).chain(others).map(ToString::to_string).collect()
 }
 
 /// For names that no route has: on to where the connection was going, if there may be anything there.

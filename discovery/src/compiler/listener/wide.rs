@@ -127,7 +127,7 @@ fn parts(context: &Context<'_>, state: &ServiceState, port: u16, tls: bool) -> V
     if !routes.is_empty() {
         return routes;
     }
-    let names = Some(vec![state.service.host.to_string()]);
+    let names = Some(connections::named(context, state));
     connections::wholes(context, state, port).into_iter().map(|part| Part { names: names.clone(), ..part }).collect()
 }
 

@@ -247,6 +247,7 @@ pub(in crate::compiler) fn cluster(
     let Some(host) = resolve(&destination.host, namespace, &context.settings().domain) else {
         return hawser_api::names::clusters::BLACK_HOLE.to_owned();
     };
+    let host = context.meant(host);
     let said = destination.port.as_ref().and_then(|p| p.number.number());
     let port = said.unwrap_or_else(|| match context.service(&host).map(|s| s.service.ports.as_slice()) {
         Some([only]) => only.port,

@@ -424,6 +424,7 @@ mod tests {
             subject_alt_names: Vec::new(),
             labels: BTreeMap::new(),
             nearness: hawser_mesh::Nearness::default(),
+            aliases: Vec::new(),
             sources: Vec::new(),
             conflicts: Vec::new(),
         }

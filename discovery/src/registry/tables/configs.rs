@@ -15,9 +15,9 @@ use super::Tables;
 use crate::keys::{self, Fetched};
 use crate::registry::merge::Apart;
 use crate::registry::model::{ConfigOutcome, ConfigState};
-use crate::registry::rules::Rules;
+use crate::registry::rules::{Rules, resolve};
 use crate::registry::snapshot::ServiceState;
-use crate::registry::{AuthzProviders, convert};
+use crate::registry::{AuthzProviders, Settings, convert};
 
 /// Sorts sources: whose resource wins first.
 type SourceKey = (u8, RegistryId);
@@ -96,7 +96,7 @@ impl Configs {
         apart: &HashMap<Hostname, Apart>,
         rules: &Rules,
         keys: &Fetched,
-        providers: &AuthzProviders,
+        (settings, aliases): (&Settings, &BTreeMap<Hostname, Hostname>),
     ) -> Option<Vec<ConfigState>> {
         if !std::mem::take(&mut self.changed) {
             return None;
@@ -123,7 +123,8 @@ impl Configs {
                 } else {
                     messages.extend(rules.messages_of(object).iter().cloned());
                     messages.extend(unfetched(resource, keys));
-                    messages.extend(unknown(resource, providers));
+                    messages.extend(misnamed(resource, aliases, &settings.domain));
+                    messages.extend(unknown(resource, &settings.authorization));
                     if messages.is_empty() { ConfigOutcome::Honoured } else { ConfigOutcome::Partly }
                 };
                 states.push(ConfigState {
@@ -226,6 +227,23 @@ impl Tables {
             self.refresh_modes();
         }
     }
+}
+
+/// Hosts of rules that are other names for services: rules are for services.
+fn misnamed(resource: &Resource, aliases: &BTreeMap<Hostname, Hostname>, domain: &str) -> Vec<String> {
+    let hosts: Vec<(String, &str)> = match &resource.spec {
+        Spec::VirtualService(rule) => {
+            rule.hosts.iter().enumerate().map(|(i, host)| (format!("spec.hosts[{i}]"), host.as_str())).collect()
+        }
+        Spec::DestinationRule(rule) => vec![("spec.host".to_owned(), rule.host.as_str())],
+        _ => Vec::new(),
+    };
+    let namespace = &resource.metadata.namespace;
+    let problem = |(field, text): (String, &str)| {
+        let to = aliases.get(&resolve(text, namespace, domain)?)?;
+        Some(format!("{field}: {text} is another name for {to}, whose rules count for it; write {to}"))
+    };
+    hosts.into_iter().filter_map(problem).collect()
 }
 
 /// Issuers whose keys can't be had.

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use hawser_mesh::{Hostname, Nearness, RegistryId, RegistryKind, Resolution, WorkloadKey};
 
 use super::Tables;
+use super::aliases::{self, Leads};
 use crate::registry::convert;
 use crate::registry::merge::{Definition, DefinitionKey, Merged, merge};
 use crate::registry::model::{Instance, Member, Rank, Service, WorkloadId};
@@ -28,6 +29,7 @@ impl Tables {
             self.members.anchor(&host, &definition.service.namespace, selector, true);
         }
         self.definitions.entry(host.clone()).or_default().insert(key, definition);
+        self.touch_aliases(&host);
         self.dirty.insert(host);
     }
 
@@ -40,6 +42,7 @@ impl Tables {
         if let Some(selector) = &old.service.selector {
             self.members.anchor(host, &old.service.namespace, selector, false);
         }
+        self.touch_aliases(host);
         self.dirty.insert(host.clone());
     }
 
@@ -123,7 +126,14 @@ impl Tables {
         let old = self.snapshot.services.get(host).cloned().unwrap_or_default();
         let none = BTreeMap::new();
         let definitions = self.definitions.get(host).unwrap_or(&none);
-        let (merged, apart) = merge(host, definitions, &self.settings);
+        let leads = self.leads(host);
+        let (merged, apart) = match &leads {
+            Leads::To(_) | Leads::InACircle => (Vec::new(), aliases::set_apart(definitions, &leads)),
+            Leads::Outside | Leads::Nowhere => merge(host, definitions, &self.settings),
+        };
+        // A name for something that is no service of the mesh is one as far as it says ports.
+        let nothing = leads == Leads::Outside && merged.iter().all(|(service, _)| service.ports.is_empty());
+        let merged = if nothing { Vec::new() } else { merged };
         let instances: Vec<Vec<Instance>> = merged
             .iter()
             .map(|part| {
@@ -142,10 +152,14 @@ impl Tables {
         if merged.is_empty() && !old.is_empty() && ready {
             self.allocator.release(host, now);
         }
+        let to = if let Leads::To(to) = leads { Some(to) } else { None };
+        self.set_alias(host, to.as_ref());
         let rules = Arc::new(self.snapshot.rules.for_host(host));
+        let names = self.other_names(host);
         let mut new = Vec::new();
         for ((mut service, _), instances) in merged.into_iter().zip(instances) {
             service.virtual_addresses = self.virtual_addresses(&service, now);
+            service.aliases.clone_from(&names);
             let before = old.iter().find(|state| state.service.namespace == service.namespace);
             new.push(self.renewed(before, service, instances, &rules));
         }
@@ -204,11 +218,7 @@ impl Tables {
             self.changes.addresses.extend(before.into_iter().chain(after));
             self.changes.ports.extend(ports_before.into_iter().chain(ports_after));
             self.changes.defined.insert(host.clone());
-            let readers: Vec<Hostname> =
-                self.snapshot.rules.readers_of(host).map(|(reader, _)| reader.clone()).collect();
-            for reader in readers {
-                self.touch_reader(&reader);
-            }
+            self.touch_readers(host);
         }
         if populated {
             // Health changes often, and those that have it seldom.
@@ -229,6 +239,12 @@ impl Tables {
         } else if defined || populated {
             self.snapshot.services.insert(host.clone(), new.into());
         }
+    }
+
+    /// Services whose routes go to one that changed.
+    pub(super) fn touch_readers(&mut self, host: &Hostname) {
+        let readers: Vec<Hostname> = self.snapshot.rules.readers_of(host).map(|(reader, _)| reader.clone()).collect();
+        readers.iter().for_each(|reader| self.touch_reader(reader));
     }
 
     /// A service whose routes go to one that changed reads that one's ports.

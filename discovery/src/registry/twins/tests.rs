@@ -33,6 +33,7 @@ fn service() -> Service {
         subject_alt_names: Vec::new(),
         labels: BTreeMap::new(),
         nearness: Nearness::default(),
+        aliases: Vec::new(),
         conflicts: Vec::new(),
     }
 }

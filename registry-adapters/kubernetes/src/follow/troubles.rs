@@ -92,6 +92,15 @@ impl Troubles {
         self.denied.contains(kind)
     }
 
+    /// Kinds that can't be done without, and that we may not see, with the cure.
+    pub(super) fn refused(&self, now: Instant) -> Vec<String> {
+        let meant = |(kind, (since, failure)): &(&String, &(Instant, Failure))| {
+            matches!(failure, Failure::Denied(_)) && !is_optional(kind) && now - *since >= GRACE
+        };
+        let all = self.failing.iter().filter(meant);
+        all.map(|(kind, (_, failure))| format!("{kind}: {failure}{}", cure(failure))).collect()
+    }
+
     /// Why the cluster is silent; `None` if it is not.
     pub(super) fn silence(&self, now: Instant) -> Option<String> {
         if let Some((_, failure)) = &self.probe {
@@ -102,12 +111,16 @@ impl Troubles {
             now - *since >= GRACE && !(refused && is_optional(kind))
         });
         let (kind, (_, failure)) = lasting.min_by_key(|(_, (since, _))| *since)?;
-        let cure = match failure {
-            Failure::Denied(_) => "; give it list and watch: docs/kubernetes.md has the role",
-            Failure::Unauthorized(_) => "; its credentials are read again when they change",
-            _ => "",
-        };
-        Some(format!("{kind}: {failure}{cure}; what it said last stays"))
+        Some(format!("{kind}: {failure}{}; what it said last stays", cure(failure)))
+    }
+}
+
+fn cure(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Denied(_) => "; give it list and watch: docs/kubernetes.md has the role",
+        Failure::Unauthorized(_) => "; its credentials are read again when they change",
+        Failure::TooMuch(_) => "; take away what nobody needs, or raise mostObjects of this registry",
+        _ => "",
     }
 }
 
@@ -152,7 +165,14 @@ mod tests {
         assert_eq!(told, ["nodes", "sidecars"]);
         assert!(troubles.denied(now + S * 40).is_empty(), "once");
         assert!(troubles.silence(now + S * 40).unwrap().contains("docs/kubernetes.md has the role"));
+        assert!(troubles.refused(now + S).is_empty());
+        let refused = troubles.refused(now + S * 4);
+        assert!(
+            refused.len() == 1 && refused[0].starts_with("pods: ") && refused[0].contains("the role"),
+            "{refused:?}"
+        );
         troubles.sort::<()>("pods", Said::Speaks);
+        assert!(troubles.refused(now + S * 4).is_empty());
         assert_eq!(troubles.silence(now + S * 40), None);
         troubles.sort::<()>("nodes", Said::Change(Change::Whole(Vec::new())));
         assert!(!troubles.is_denied("nodes") && troubles.is_denied("sidecars") && troubles.changed());

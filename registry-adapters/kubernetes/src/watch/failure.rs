@@ -37,10 +37,15 @@ pub(crate) enum Failure {
     /// It says something that can't be read.
     #[error("the API server's answer can't be read: {0}")]
     Unreadable(String),
+    /// It says more of a kind than is taken in.
+    #[error("the API server has too much of it: {0}")]
+    TooMuch(String),
 }
 
 /// Longest wait that a server may ask for.
 const LONGEST: Duration = Duration::from_secs(60);
+/// To find out that there is too much costs much.
+const TOO_MUCH: Duration = Duration::from_secs(120);
 /// Longest text of a server that is shown.
 const SHOWN: usize = 300;
 
@@ -83,6 +88,7 @@ impl Failure {
     pub(crate) fn wait(&self) -> Duration {
         match self {
             Self::Busy(_, wait) => *wait,
+            Self::TooMuch(_) => TOO_MUCH,
             _ => Duration::ZERO,
         }
     }

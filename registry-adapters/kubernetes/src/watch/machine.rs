@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hawser_daemon::backoff::Backoff;
 
 use super::Failure;
+use super::measure::{self, Measure};
 use crate::name::Name;
 use crate::wire::{Item, Line, Page};
 
@@ -58,6 +59,8 @@ pub(crate) struct Limits {
     pub(crate) absent_after: Duration,
     /// Time between two looks whether a kind that is absent has come.
     pub(crate) absent_poll: Duration,
+    /// Most objects.
+    pub(crate) most: usize,
 }
 
 impl Limits {
@@ -77,7 +80,13 @@ impl Limits {
             backoff: (Duration::from_millis(250), Duration::from_secs(15)),
             absent_after: Duration::from_secs(3),
             absent_poll: Duration::from_secs(20),
+            most: measure::OBJECTS,
         }
+    }
+
+    /// With so many objects at most.
+    pub(crate) fn with_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 }
 
@@ -112,6 +121,8 @@ pub(crate) struct Machine<T> {
     /// When the watch began, and whether it said anything.
     began: Option<Instant>,
     heard: bool,
+    /// How much there is of it.
+    measure: Measure,
 }
 
 #[derive(Debug)]
@@ -152,6 +163,7 @@ impl<T: Item> Machine<T> {
             storeless: 0,
             began: None,
             heard: false,
+            measure: Measure::new(limits.most),
             limits,
         }
     }
@@ -170,6 +182,9 @@ impl<T: Item> Machine<T> {
         (self.began, self.heard) = (Some(now), false);
         let place = self.place;
         let cached = !self.known && self.storeless >= STORELESS;
+        if let Phase::Begin | Phase::Filling(_) = self.phase {
+            self.measure.begin();
+        }
         match &self.phase {
             Phase::Following(version) => Do::Watch { place, version: version.clone() },
             Phase::Paging { token, .. } => Do::List { place, token: Some(token.clone()), cached: false },
@@ -207,13 +222,34 @@ impl<T: Item> Machine<T> {
         self.not_before = None;
     }
 
+    /// So many bytes came, of which the next page or lines are made.
+    pub(crate) fn weigh(&mut self, bytes: usize) {
+        if !matches!(self.phase, Phase::Following(_)) {
+            self.measure.weigh(bytes);
+        }
+    }
+
+    /// Nothing is to be read on: what comes is not wanted.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.not_before.is_some()
+    }
+
     /// A page came.
     pub(crate) fn page(&mut self, page: Page<T>, now: Instant) -> Option<Change<T>> {
-        let mut items = match std::mem::replace(&mut self.phase, Phase::Begin) {
-            Phase::Paging { items, .. } => items,
-            _ => Vec::new(),
+        let (asked, mut items) = match std::mem::replace(&mut self.phase, Phase::Begin) {
+            Phase::Paging { token, items } => (token, items),
+            _ => (String::new(), Vec::new()),
         };
         items.extend(page.items);
+        self.measure.page();
+        self.measure.hold(items.len());
+        if self.is_too_much(now) {
+            return None;
+        }
+        if !asked.is_empty() && page.metadata.token == asked {
+            self.failed(Failure::Unreadable("a page of a list leads to itself".to_owned()), now);
+            return None;
+        }
         self.answered();
         if !page.metadata.token.is_empty() {
             self.phase = Phase::Paging { token: page.metadata.token, items };
@@ -240,9 +276,19 @@ impl<T: Item> Machine<T> {
             return None;
         }
         self.heard = true;
+        match (&self.phase, &line) {
+            (_, Line::New(_)) => self.measure.add(),
+            (_, Line::Gone(_)) => self.measure.take(),
+            // Nobody said that it is not yet another one.
+            (Phase::Filling(_), Line::Set(_)) => self.measure.add(),
+            _ => {}
+        }
+        if self.is_too_much(now) {
+            return None;
+        }
         self.answered();
         match (&mut self.phase, line) {
-            (Phase::Filling(items), Line::Set(item)) => {
+            (Phase::Filling(items), Line::New(item) | Line::Set(item)) => {
                 items.push(item);
                 None
             }
@@ -259,7 +305,7 @@ impl<T: Item> Machine<T> {
                 *version = newer;
                 None
             }
-            (Phase::Following(version), Line::Set(item)) => {
+            (Phase::Following(version), Line::New(item) | Line::Set(item)) => {
                 item.version().clone_into(version);
                 Some(Change::Set(item))
             }
@@ -313,9 +359,11 @@ impl<T: Item> Machine<T> {
                 self.phase = Phase::Begin;
                 return;
             }
-            Failure::Refused(_) | Failure::Conflict(_) | Failure::Unreadable(_) | Failure::NotFound(_) => {
-                self.phase = Phase::Begin;
-            }
+            Failure::Refused(_)
+            | Failure::Conflict(_)
+            | Failure::Unreadable(_)
+            | Failure::NotFound(_)
+            | Failure::TooMuch(_) => self.phase = Phase::Begin,
             Failure::Busy(..) => self.storeless += 1,
             Failure::Failed(_) if self.failures >= STUBBORN => self.phase = Phase::Begin,
             Failure::Denied(_) | Failure::Unauthorized(_) | Failure::Failed(_) | Failure::Unreachable(_) => {}
@@ -362,7 +410,16 @@ impl<T: Item> Machine<T> {
         self.not_before = Some(now + self.limits.absent_poll.mul_f64(rand::random_range(0.8..1.2)));
     }
 
+    /// Lets go of what is more than may be; what was said before stays.
+    fn is_too_much(&mut self, now: Instant) -> bool {
+        let excess = self.measure.excess();
+        let found = excess.is_some();
+        excess.into_iter().for_each(|what| self.failed(Failure::TooMuch(what), now));
+        found
+    }
+
     fn complete(&mut self, items: Vec<T>, version: String) -> Change<T> {
+        self.measure.hold(items.len());
         self.phase = Phase::Following(version);
         (self.known, self.missing, self.absent, self.trouble) = (true, 0, None, None);
         Change::Whole(items)

@@ -12,7 +12,7 @@ use super::lines::Lines;
 use super::machine::{Change, Do, Limits, Machine};
 use super::{Failure, absent};
 use crate::access::Access;
-use crate::wire::{Item, Line};
+use crate::wire::{Item, Line, Page};
 
 /// Objects of one page.
 const PAGE: usize = 500;
@@ -101,7 +101,10 @@ pub(crate) async fn run<T: Item, M>(
                 let path = list_path(&watched, place, token.as_deref(), cached);
                 let change = tokio::select! {
                     () = listener.closed() => return,
-                    page = page(&access, &path, T::METADATA_ONLY) => page.map(|page| machine.page(page, Instant::now())),
+                    page = page(&access, &path, T::METADATA_ONLY) => page.map(|(page, bytes)| {
+                        machine.weigh(bytes);
+                        machine.page(page, Instant::now())
+                    }),
                 };
                 if !tell(change, &mut machine, &listener, &wrap).await {
                     return;
@@ -202,6 +205,7 @@ async fn follow<T: Item, M>(
             }
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else { continue };
+                machine.weigh(data.len());
                 lines.push(&data);
             }
         }
@@ -226,18 +230,20 @@ async fn follow<T: Item, M>(
             {
                 return false;
             }
-            if over {
+            if over || machine.gave_up() {
                 return true;
             }
         }
     }
 }
 
-async fn page<T: Item>(access: &Access, path: &str, metadata: bool) -> Result<crate::wire::Page<T>, Failure> {
+/// A page, and how long it is.
+async fn page<T: Item>(access: &Access, path: &str, metadata: bool) -> Result<(Page<T>, usize), Failure> {
     let read = async {
         let body = access.get(path, metadata.then_some("PartialObjectMetadataList")).await?;
         let bytes = whole(body, MOST).await?;
-        serde_json::from_slice(&bytes).map_err(|error| Failure::Unreadable(error.to_string()))
+        let page = serde_json::from_slice(&bytes).map_err(|error| Failure::Unreadable(error.to_string()))?;
+        Ok((page, bytes.len()))
     };
     let read = tokio::time::timeout(LONGEST, read).await;
     let read = read.unwrap_or_else(|_| Err(Failure::Unreachable("no list in time".to_owned())));

@@ -86,7 +86,15 @@ impl Service {
 
     /// Whether there is something to tell of it.
     pub(super) fn is_told(&self, name: &Name, mesh: &Mesh) -> bool {
-        self.warning(name, mesh).is_none()
+        let named = Hostname::service(&name.name, &name.namespace, &mesh.domain).is_ok();
+        named && (!self.ports.is_empty() || self.alias_of().is_some())
+    }
+
+    /// The name that it is another one for.
+    fn alias_of(&self) -> Option<Hostname> {
+        let to = self.external_name.as_deref()?;
+        let host: Hostname = to.parse().ok()?;
+        (!host.is_wildcard() && to.parse::<IpAddr>().is_err()).then_some(host)
     }
 
     /// What of it has no effect.
@@ -94,10 +102,20 @@ impl Service {
         if Hostname::service(&name.name, &name.namespace, &mesh.domain).is_err() {
             return Some(format!("{name} can't be part of a host name"));
         }
-        self.ports.is_empty().then(|| {
-            "it has no port of TCP or UDP: nobody can call it through the mesh; write spec.ports, also for a service \
-             that is a name for another one"
-                .to_owned()
+        if !self.ports.is_empty() {
+            return None;
+        }
+        let Some(to) = self.alias_of() else {
+            return Some(
+                "it has no port of TCP or UDP: nobody can call it through the mesh; write spec.ports".to_owned(),
+            );
+        };
+        // Whether a service of the mesh is there, others know.
+        let within = to.as_str().strip_suffix(&mesh.domain).is_some_and(|rest| rest.ends_with(".svc."));
+        (!within).then(|| {
+            format!(
+                "it has no port of TCP or UDP: it counts only if the mesh has a service {to}; else write spec.ports"
+            )
         })
     }
 }
@@ -189,6 +207,7 @@ impl World {
             endpoints: external.map(|to| self.elsewhere(name, to)).into_iter().collect(),
             labels: service.labels.clone(),
             nearness: service.nearness,
+            alias_of: service.alias_of(),
             ..hawser_mesh::Service::new(host.clone(), name.namespace.to_string(), name.name.to_string())
         };
         let mut objects = vec![Object::Service(Arc::new(told))];

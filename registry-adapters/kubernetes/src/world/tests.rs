@@ -78,6 +78,8 @@ fn services_of_a_real_cluster_are_told_as_callers_see_them() {
     let elsewhere = service(&told, "shop/legacy");
     assert_eq!((elsewhere.resolution, elsewhere.location), (Resolution::Dns, Location::External));
     assert_eq!(elsewhere.endpoints[0].addresses[""], ["legacy.example.org"]);
+    assert_eq!(elsewhere.alias_of, Some("legacy.example.org".parse().unwrap()), "if the mesh has such a service");
+    assert_eq!(web.alias_of, None);
     assert_eq!(service(&told, "shop/gw").export_to, ["*"]);
     let near = |name: &str| service(&told, name).nearness;
     assert_eq!(
@@ -278,7 +280,7 @@ fn state(held: &BTreeMap<String, Workload>, host: &Hostname, ports: &[(String, u
 
 fn change<T: wire::Item>(line: &str) -> Change<T> {
     match wire::Line::parse(line.as_bytes()).unwrap() {
-        wire::Line::Set(item) => Change::Set(item),
+        wire::Line::New(item) | wire::Line::Set(item) => Change::Set(item),
         wire::Line::Gone(item) => Change::Gone(item.name()),
         other => panic!("{other:?}", other = matches!(other, wire::Line::Bookmark(..))),
     }
@@ -353,4 +355,54 @@ fn a_service_that_is_labelled_with_a_network_is_the_way_into_it() {
     assert_eq!(of(443, said), is(443));
     assert_eq!(of(443, json!({"topology.istio.io/network": "net-1"})), None, "it has no such port");
     assert_eq!(of(15443, json!({})), None);
+}
+
+#[test]
+fn hints_of_slices_neither_leave_an_endpoint_out_nor_say_where_it_is() {
+    let mut world = seen(empty());
+    told(&mut world);
+    let mut slice = json!({"metadata": {"name": "web-hinted", "namespace": "shop",
+        "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4", "ports": [{"name": "http", "port": 8080}]});
+    // For a zone that it is not in, for a node, for nobody, and without one.
+    let hints = [
+        json!({"forZones": [{"name": "eu-1-z"}]}),
+        json!({"forZones": [{"name": "eu-1-a"}, {"name": "eu-1-z"}], "forNodes": [{"name": "node-z"}]}),
+        json!({"forZones": null, "forNodes": null}),
+        Value::Null,
+    ];
+    let endpoint = |(number, hints): (usize, &Value)| json!({"addresses": [format!("10.9.0.{number}")], "conditions": {"ready": true}, "zone": "eu-1-b", "hints": hints});
+    slice["endpoints"] = hints.iter().enumerate().map(endpoint).collect();
+    world.slices(Change::Set(serde_json::from_value(slice).unwrap()));
+    let told = told(&mut world);
+    let all = workloads(&told, "service/shop/web");
+    let seen: Vec<_> = all.iter().map(|w| (w.addresses[""][0].as_str(), w.locality.zone.as_str(), w.health)).collect();
+    let as_it_is = |address| (address, "eu-1-b", Health::Healthy);
+    assert_eq!(seen, ["10.9.0.0", "10.9.0.1", "10.9.0.2", "10.9.0.3"].map(as_it_is));
+    assert_eq!(service(&told, "shop/web").nearness, Nearness::Any, "that is what the service itself says");
+}
+
+#[test]
+fn a_name_for_another_needs_no_ports_where_the_mesh_may_have_a_service_of_that_name() {
+    let mut world = seen(empty());
+    told(&mut world);
+    let mut name = |to: &str, ports: Value| {
+        let spec = json!({"type": "ExternalName", "externalName": to, "ports": ports});
+        let said = json!({"metadata": {"name": "name", "namespace": "shop"}, "spec": spec});
+        world.services(Change::Set(serde_json::from_value(said).unwrap()));
+        let told = told(&mut world);
+        let full = Name { namespace: "shop".into(), name: "name".into() };
+        let is =
+            matches!(told.get("service/shop/name"), Some(Told::Is(_))).then(|| service(&told, "shop/name").alias_of);
+        (is.flatten().map(|host| host.to_string()), world.warnings(&full))
+    };
+    let web = "web.shop.svc.cluster.local";
+    assert_eq!(name("web.shop.svc.cluster.local.", Value::Null), (Some(web.to_owned()), None));
+    let (to, why) = name("api.example.com", Value::Null);
+    assert!(
+        to.is_some() && why.as_ref().unwrap().contains("only if the mesh has a service api.example.com"),
+        "{why:?}"
+    );
+    assert_eq!(name("api.example.com", json!([{"port": 443}])), (Some("api.example.com".to_owned()), None));
+    let (to, why) = name("192.0.2.7", Value::Null);
+    assert!(to.is_none() && why.unwrap().contains("write spec.ports"), "an address is no name");
 }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hawser_api::istio::mesh_config::MeshLabelSelector;
 use hawser_mesh::{Event, Object, ObjectKey, Publisher, RegistryAdapter as _, RegistryId, Workload};
 use hawser_registry_kubernetes::{Entry, Exports, KubernetesAdapter, Mesh, Registrar, Settings, Tokens};
-use hawser_registry_source::{Context, Handle};
+use hawser_registry_source::{Context, Handle, Unseen};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
@@ -42,6 +43,8 @@ pub(crate) struct Server {
 pub(crate) struct State {
     inner: Mutex<Inner>,
     moved: watch::Sender<u64>,
+    /// Connections are taken, and nothing is said on any.
+    hangs: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -104,6 +107,15 @@ impl State {
 
     pub(crate) fn estrange(&self, strange: bool) {
         self.inner.lock().strange = strange;
+    }
+
+    /// From now on nobody is answered, and no watch says anything; or all goes on where it stood.
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.hangs.send_replace(hangs);
+    }
+
+    async fn goes_on(&self) {
+        let _ = self.hangs.subscribe().wait_for(|hangs| !hangs).await;
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
@@ -193,6 +205,7 @@ impl State {
                 new.reverse();
                 new
             };
+            self.goes_on().await;
             for (version, line) in lines {
                 from = version;
                 if sender.send(line.into()).await.is_err() {
@@ -237,7 +250,8 @@ impl Server {
     pub(crate) async fn start() -> Self {
         let inner =
             Inner { version: 1, kinds: CORE.map(|kind| (kind.to_owned(), BTreeMap::new())).into(), ..Inner::default() };
-        let state = Arc::new(State { inner: Mutex::new(inner), moved: watch::channel(0).0 });
+        let state =
+            Arc::new(State { inner: Mutex::new(inner), moved: watch::channel(0).0, hangs: watch::channel(false).0 });
         let mut server = Self { state, port: 0, running: None };
         server.go_on().await;
         server
@@ -265,8 +279,11 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = state.clone();
                 let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-                    let answer = state.answer(&request.uri().path_and_query().unwrap().to_string());
-                    async move { Ok::<_, Infallible>(answer) }
+                    let (state, asked) = (state.clone(), request.uri().path_and_query().unwrap().to_string());
+                    async move {
+                        state.goes_on().await;
+                        Ok::<_, Infallible>(state.answer(&asked))
+                    }
                 });
                 connections.spawn(async move {
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -341,6 +358,17 @@ impl Follower {
 
     /// One of the server of a kubeconfig, which may write there.
     pub(crate) fn at(kubeconfig: String, dir: &Path, settings: Settings, exports: Option<Exports>) -> Self {
+        Self::in_mesh(kubeconfig, dir, settings, exports, Vec::new())
+    }
+
+    /// One of a mesh whose namespaces are these.
+    pub(crate) fn in_mesh(
+        kubeconfig: String,
+        dir: &Path,
+        settings: Settings,
+        exports: Option<Exports>,
+        discovery_selectors: Vec<MeshLabelSelector>,
+    ) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let file = dir.join("kubeconfig");
         std::fs::write(&file, kubeconfig).unwrap();
@@ -359,7 +387,7 @@ impl Follower {
             trust_domain: "cluster.local".parse().unwrap(),
             domain: "cluster.local".to_owned(),
             root_namespace: "istio-system".to_owned(),
-            discovery_selectors: Vec::new(),
+            discovery_selectors,
         };
         let adapter = KubernetesAdapter::new(entry, mesh, context, Some(dir), registrar.clone());
         let adapter = match exports {
@@ -436,6 +464,16 @@ impl Follower {
                 self.objects.retain(|(registry, _), _| *registry != of);
                 self.ended.insert(of);
             }
+        }
+    }
+
+    /// What operators are shown that is not seen, once it is as it should be.
+    pub(crate) async fn unseen(&mut self, what: &str, is: impl Fn(&Unseen) -> bool) {
+        let handle = self.registrar.handles.lock()["kubernetes/main"].clone();
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while !is(&handle.status().unseen) {
+            assert!(Instant::now() < deadline, "not in time: {what}; {:?}", handle.status().unseen);
+            self.listen(Duration::from_millis(50)).await;
         }
     }
 

@@ -104,6 +104,8 @@ struct StoredService {
     labels: BTreeMap<String, String>,
     #[prost(bool, tag = "14")]
     near: bool,
+    #[prost(string, tag = "15")]
+    alias_of: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -243,6 +245,7 @@ fn store_service(service: &Service) -> StoredService {
         endpoints: service.endpoints.iter().map(store_workload).collect(),
         labels: service.labels.clone(),
         near: service.nearness == Nearness::Zone,
+        alias_of: service.alias_of.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -274,6 +277,7 @@ fn service(stored: StoredService) -> Option<Service> {
         endpoints: stored.endpoints.into_iter().filter_map(workload).collect(),
         labels: stored.labels,
         nearness: if stored.near { Nearness::Zone } else { Nearness::Any },
+        alias_of: stored.alias_of.parse().ok(),
     })
 }
 

@@ -50,6 +50,7 @@ fn stored() -> Stored {
         endpoints: vec![workload.clone()],
         labels: text(&[("a", "b")]),
         nearness: Nearness::Zone,
+        alias_of: Some("b.example.com".parse().unwrap()),
     };
     let config = serde_json::json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {
         "name": "default", "namespace": "shop", "labels": {"a": "b"}}, "spec": {"egress": [{"hosts": ["./*"]}]}});

@@ -124,6 +124,10 @@ async fn what_is_open_before_it_is_ready_and_what_is_over_are_told_apart() {
     pod(&cluster, "a", "node-a").await;
     status(&cluster, "a", "10.244.11.60", false).await;
     slice(&mut lines, "published before it is ready", json!([["10.244.11.60", true, false, false]])).await;
-    cluster.patch(&format!("{SPACE}/pods/a/status"), json!({"status": {"phase": "Failed"}})).await;
+    status(&cluster, "a", "10.244.11.60", true).await;
+    slice(&mut lines, "it is ready", json!([["10.244.11.60", true, true, false]])).await;
+    // As a kubelet says it: of the phase alone the real controller takes no notice.
+    let failed = json!({"phase": "Failed", "conditions": [{"type": "Ready", "status": "False"}]});
+    cluster.patch(&format!("{SPACE}/pods/a/status"), json!({"status": failed})).await;
     slice(&mut lines, "failed pods are left out", Value::Null).await;
 }

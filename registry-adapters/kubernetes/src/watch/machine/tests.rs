@@ -358,3 +358,105 @@ fn a_server_whose_store_is_away_is_asked_for_what_it_remembers_by_who_knows_noth
         now = at;
     }
 }
+
+fn line<T: Item>(kind: &str, name: &str) -> Line<T> {
+    let metadata = serde_json::json!({"name": name, "resourceVersion": "6"});
+    Line::parse(serde_json::json!({"type": kind, "object": {"metadata": metadata}}).to_string().as_bytes()).unwrap()
+}
+
+fn why<T: Item>(machine: &Machine<T>) -> String {
+    machine.trouble().map(|(_, failure)| failure.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_stream_that_never_ends_is_given_up_at_the_bound_and_what_was_read_of_it_is_let_go() {
+    let now = Instant::now();
+    let mut machine: Machine<Named> = Machine::new(Limits::new(1).with_most(3));
+    machine.next(now);
+    for name in ["a", "b", "c"] {
+        assert!(machine.line(line("ADDED", name), now).is_none() && !machine.gave_up());
+    }
+    assert!(machine.line(line("ADDED", "d"), now).is_none() && machine.gave_up());
+    assert_eq!(why(&machine), "the API server has too much of it: more than 3 objects");
+    assert!(matches!(machine.next(now + Duration::from_secs(100)), Do::Wait(_)), "not at once: it costs much");
+    // Somebody took one away: all is read anew, and counted anew.
+    let later = now + Duration::from_secs(150);
+    assert_eq!(machine.next(later), Do::Stream { place: 0, cached: false });
+    for name in ["a", "b", "c"] {
+        machine.line(line("ADDED", name), later);
+    }
+    let end = Line::Bookmark("9".to_owned(), true);
+    assert_eq!(shown(&[machine.line(end, later).unwrap()]), ["all: a b c"]);
+    assert_eq!(machine.trouble(), None);
+}
+
+#[test]
+fn bytes_count_too_and_only_those_of_one_list() {
+    let now = Instant::now();
+    let mut machine: Machine<Named> = Machine::new(Limits::new(1));
+    machine.next(now);
+    machine.weigh(700 << 20);
+    assert!(machine.line(line("ADDED", "a"), now).is_none() && !machine.gave_up());
+    machine.weigh(100 << 20);
+    machine.line(line("ADDED", "b"), now);
+    assert_eq!(
+        why(&machine),
+        "the API server has too much of it: more than 781 MiB, which is the bound for 200000 objects"
+    );
+    let mut following: Machine<Named> = following(now);
+    for _ in 0..100 {
+        following.weigh(64 << 20);
+        assert!(following.line(line("MODIFIED", "a"), now).is_some(), "a watch may go on for ever");
+    }
+}
+
+#[test]
+fn pages_that_never_end_are_given_up() {
+    let now = Instant::now();
+    let page = |token: usize, name: &str| -> Page<Named> {
+        let items = if name.is_empty() { Vec::new() } else { vec![serde_json::json!({"metadata": {"name": name}})] };
+        let metadata = serde_json::json!({"resourceVersion": "5", "continue": format!("t{token}")});
+        serde_json::from_value(serde_json::json!({"metadata": metadata, "items": items})).unwrap()
+    };
+    let paged = || Machine::<Named>::new(Limits { streaming: false, ..Limits::new(1).with_most(2) });
+    let mut objects = paged();
+    let mut nothing = paged();
+    for token in 0.. {
+        objects.next(now);
+        assert!(objects.page(page(token, "x"), now).is_none());
+        if objects.gave_up() {
+            assert_eq!((token, why(&objects).contains("more than 2 objects")), (2, true), "{}", why(&objects));
+            break;
+        }
+    }
+    for token in 0.. {
+        nothing.next(now);
+        assert!(nothing.page(page(token, ""), now).is_none());
+        if nothing.gave_up() {
+            assert_eq!((token, why(&nothing).contains("more than 10000 pages")), (10_000, true), "{}", why(&nothing));
+            break;
+        }
+    }
+    let mut circle = paged();
+    circle.next(now);
+    circle.page(page(1, "x"), now);
+    circle.next(now);
+    circle.page(page(1, "x"), now);
+    assert!(circle.gave_up() && why(&circle).contains("leads to itself"), "{}", why(&circle));
+}
+
+#[test]
+fn a_watch_that_adds_without_end_is_given_up_and_says_nothing_more() {
+    let now = Instant::now();
+    let mut machine: Machine<Named> = Machine::new(Limits { streaming: false, ..Limits::new(1).with_most(2) });
+    machine.next(now);
+    let page: Page<Named> = serde_json::from_str(
+        r#"{"metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#,
+    )
+    .unwrap();
+    machine.page(page, now);
+    assert!(machine.line(line("DELETED", "a"), now).is_some() && machine.line(line("ADDED", "c"), now).is_some());
+    assert!(machine.line(line("MODIFIED", "c"), now).is_some());
+    assert!(machine.line(line("ADDED", "d"), now).is_none() && machine.gave_up());
+    assert_eq!(machine.next(now + Duration::from_secs(200)), Do::List { place: 0, token: None, cached: false });
+}
