@@ -9,7 +9,8 @@ use std::pin::Pin;
 
 use hawser_api::proto::agent::agent_server::{Agent, AgentServer};
 use hawser_api::proto::agent::{
-    JoinHostRequest, LeaveHostRequest, Progress, RedirectRequest, RedirectResponse, StatusRequest, StatusResponse,
+    DoctorRequest, DoctorResponse, JoinHostRequest, LeaveHostRequest, Progress, RedirectRequest, RedirectResponse,
+    StatusRequest, StatusResponse,
 };
 use hawser_api::proto::host::{HelloRequest, HelloResponse};
 use tokio::net::UnixListener;
@@ -66,6 +67,7 @@ impl Agent for Api {
             version: env!("CARGO_PKG_VERSION").into(),
             features: Vec::new(),
             trust_domain: trust_domain.unwrap_or_default(),
+            ..HelloResponse::default()
         }))
     }
 
@@ -90,6 +92,14 @@ impl Agent for Api {
     async fn redirect(&self, request: Request<RedirectRequest>) -> Result<Response<RedirectResponse>, Status> {
         let verb = request.get_ref().verb();
         Ok(Response::new(self.host.redirect(verb).await.map_err(Refusal::from)?))
+    }
+
+    async fn doctor(&self, request: Request<DoctorRequest>) -> Result<Response<DoctorResponse>, Status> {
+        if !request.get_ref().token.is_empty() {
+            // It makes us connect to wherever the token says.
+            only_root(&request)?;
+        }
+        Ok(Response::new(self.host.doctor(&request.get_ref().token).await?))
     }
 }
 

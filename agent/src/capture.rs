@@ -15,6 +15,7 @@ use hawser_api::proto::agent::RedirectResponse;
 use hawser_api::proto::agent::redirect_request::Verb;
 use tokio::sync::{Mutex, watch};
 
+pub(crate) use confirm::seen_from_outside;
 pub(crate) use heal::Healing;
 
 use crate::config::Config;

@@ -170,6 +170,19 @@ impl Config {
             file,
         })
     }
+
+    /// The same without the agent's file and without the proxy's user, to look at a host where one of them is wrong.
+    pub(crate) fn bare(args: &Args) -> Self {
+        let nobody = nix::unistd::geteuid().as_raw();
+        Self {
+            state_dir: args.state_dir.clone(),
+            run_dir: args.run_dir.clone(),
+            proxy_binary: args.proxy_binary.clone().unwrap_or_else(beside_us),
+            proxy_user: ProxyUser { uid: nobody, gid: nobody },
+            external_proxy: args.external_proxy,
+            file: File::default(),
+        }
+    }
 }
 
 impl File {

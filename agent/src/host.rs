@@ -10,8 +10,10 @@ mod steps;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hawser_api::names::reasons;
 use hawser_api::proto::agent::redirect_request::Verb;
-use hawser_api::proto::agent::{RedirectResponse, StatusResponse};
+use hawser_api::proto::agent::{DoctorResponse, RedirectResponse, StatusResponse};
+use hawser_api::token::JoinToken;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tonic::Code;
@@ -20,6 +22,7 @@ pub(crate) use steps::Steps;
 
 use crate::capture;
 use crate::config::Config;
+use crate::doctor::{self, Finding, Patient};
 use crate::identity::Holder;
 use crate::member::Member;
 use crate::refusal::Refusal;
@@ -33,11 +36,16 @@ pub(crate) struct Host(Arc<Inner>);
 /// How long a verb waits for another one.
 const TURN: Duration = Duration::from_secs(30);
 
+/// How many may look at the host at once.
+const MOST_LOOKS: usize = 2;
+
 struct Inner {
     config: Config,
     state: StateDir,
     /// One verb at a time.
     verb: tokio::sync::Mutex<()>,
+    /// Looks at the host under way.
+    looks: tokio::sync::Semaphore,
     now: Mutex<Now>,
     phases: watch::Sender<Phase>,
 }
@@ -67,6 +75,7 @@ impl Host {
             config,
             state,
             verb: tokio::sync::Mutex::default(),
+            looks: tokio::sync::Semaphore::new(MOST_LOOKS),
             now: Mutex::new(now),
             phases: watch::Sender::new(Phase::Idle),
         }));
@@ -118,6 +127,21 @@ impl Host {
     pub(crate) async fn redirect(&self, verb: Verb) -> anyhow::Result<RedirectResponse> {
         let member = self.member().ok_or_else(not_joined)?;
         member.capture.redirect(verb).await
+    }
+
+    /// Answers `hawser doctor`; an empty token is none.
+    pub(crate) async fn doctor(&self, token: &str) -> Result<DoctorResponse, Refusal> {
+        let invalid = |error| Refusal::new(Code::InvalidArgument, reasons::MALFORMED, format!("{error}"));
+        let token: Option<JoinToken> =
+            Some(token).filter(|token| !token.is_empty()).map(str::parse).transpose().map_err(invalid)?;
+        let busy = |_| Refusal::new(Code::Aborted, "busy", "others look at this host: try again when they are done");
+        let _look = self.0.looks.try_acquire().map_err(busy)?;
+        let findings = self.examine(token.as_ref()).await;
+        Ok(DoctorResponse { findings: findings.into_iter().map(Into::into).collect() })
+    }
+
+    async fn examine(&self, token: Option<&JoinToken>) -> Vec<Finding> {
+        doctor::examine(&Patient { config: &self.0.config, member: self.member(), joined: None, token }).await
     }
 
     /// Ends without a word to anybody: the lease, the proxy and the redirection outlive the agent.

@@ -10,6 +10,7 @@ mod config;
 mod credential;
 mod discovery;
 mod dns;
+mod doctor;
 #[doc(hidden)]
 pub mod doors;
 mod health;
@@ -32,6 +33,7 @@ use anyhow::Context as _;
 
 pub use config::Args;
 use config::Config;
+pub use doctor::errand as doctor_errand;
 use hawser_daemon::Service;
 use host::Host;
 use state::StateDir;

@@ -8,8 +8,9 @@ fn main() -> anyhow::Result<ExitCode> {
     if cfg!(target_feature = "crt-static") {
         hawser_sockets::names_without_modules();
     }
-    // Short errands of the same program: the guard of an unconfirmed commit, and the boot's restore.
-    if let Some(code) = hawser_agent::redirect::errand(std::env::args_os().skip(1)) {
+    // Short errands of the same program: the guard of an unconfirmed commit, the boot's restore, looks at the host.
+    let args = || std::env::args_os().skip(1);
+    if let Some(code) = hawser_agent::redirect::errand(args()).or_else(|| hawser_agent::doctor_errand(args())) {
         return Ok(code);
     }
     daemon().map(|()| ExitCode::SUCCESS)

@@ -4,7 +4,7 @@
 //! redirection, and what verbs need to take it all down again. Nothing here waits for discovery: a host that boots
 //! alone works from its disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -149,13 +149,37 @@ impl Member {
         matches!(timeout(GOODBYE, answer).await, Ok(Ok(())))
     }
 
-    /// Takes back a join that failed.
-    pub(crate) async fn withdraw(&self) {
-        self.goodbye(true).await;
+    /// Takes a host out of discovery's books that could not take its part: a session with nothing but a goodbye. Whether
+    /// discovery heard it.
+    pub(crate) async fn disown(config: &Config, state: &StateDir, holder: Holder) -> bool {
+        remove_sockets(&config.run_dir);
+        let (link, mark) = (Link::new(), OwnMark::of(config));
+        let epochs = Epochs::new(state.clone(), &holder.current().record.instance_id);
+        let renewal = Renewal::new(holder.clone(), link.clone(), mark);
+        let (renew, _requests) = mpsc::channel(4);
+        let (commands, receiver) = mpsc::channel(4);
+        let (status, mut opened) = watch::channel(SessionStatus::default());
+        let (_told, health) = watch::channel(Vec::new());
+        let proxy = config.file.proxy;
+        let session = Session { holder, link, epochs, renewal, renew, health, commands: receiver, status, mark, proxy };
+        let _session = AbortOnDropHandle::new(tokio::spawn(session.run()));
+        let goodbye = async {
+            opened.wait_for(|status| status.open).await.ok()?;
+            let (reply, answer) = oneshot::channel();
+            commands.send(Command::Goodbye { forget: true, reply }).await.ok()?;
+            answer.await.ok()
+        };
+        matches!(timeout(GOODBYE, goodbye).await, Ok(Some(())))
+    }
+
+    /// Takes back a join that failed. Whether discovery heard it.
+    pub(crate) async fn withdraw(&self) -> bool {
+        let heard = self.goodbye(true).await;
         for trouble in self.dismantle().await {
             tracing::warn!(trouble, "left behind by the failed join");
         }
         self.stop().await;
+        heard
     }
 }
 
@@ -212,9 +236,7 @@ impl Member {
             left.push(chain(&error));
         }
         self.supervisor.stop().await;
-        for socket in [relay::SOCKET, hawser_api::handover::SOCKET] {
-            let _ = std::fs::remove_file(self.run_dir.join(socket));
-        }
+        remove_sockets(&self.run_dir);
         left
     }
 
@@ -250,6 +272,12 @@ impl Later {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
+    }
+}
+
+fn remove_sockets(run_dir: &Path) {
+    for socket in [relay::SOCKET, hawser_api::handover::SOCKET] {
+        let _ = std::fs::remove_file(run_dir.join(socket));
     }
 }
 

@@ -15,14 +15,17 @@ use std::time::Duration;
 use hawser_api::names::ports;
 use tokio::time::{Instant, sleep_until};
 
+pub(crate) use self::conntrack::usage as tracked;
 pub use self::errand::errand;
 pub use self::intent::{
     Capture, Dns, Exclusion, Exempt, Inbound, InboundMode, Intent, Mark, OWN_MARK, OnProxyFailure, Outbound, Scope,
     Target,
 };
 pub use self::nft::{NftError, probe};
+pub(crate) use self::nft::{chains, table_of_others, version as nft_version};
 pub use self::pending::{Pending, TIMER, guard};
 pub use self::routes::RouteError;
+pub(crate) use self::routes::{Foreign, others as other_routes};
 use self::saved::{Loaded, Saved, Store};
 pub use self::watch::{Event, Watch};
 

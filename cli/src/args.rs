@@ -37,6 +37,8 @@ pub(crate) enum Verb {
     Join(Join),
     /// Take this host out of the mesh and put everything back
     Leave(Leave),
+    /// What this host needs before it joins, and what is wrong with one that is joined; changes nothing
+    Doctor(Doctor),
     /// How this host and, on a control host, discovery are
     Status(Status),
     /// List what the mesh holds (control host)
@@ -210,6 +212,17 @@ pub(crate) struct Join {
     /// Where this host is: region[/zone[/sub-zone]]
     #[arg(long)]
     pub(crate) locality: Option<String>,
+}
+
+/// `hawser doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// A join token, or `-` to read it from stdin, to look at the way to its discovery too [env: HAWSER_TOKEN]
+    #[arg(conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// File that holds the token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// `hawser leave`.

@@ -90,12 +90,12 @@ fn refused(side: Side, path: &Path, error: &std::io::Error) -> Failure {
     let (unit, path) = (side.unit(), path.display());
     let failure = |text: String| Failure::new(exit::NO_SOCKET, text);
     match error.kind() {
-        ErrorKind::NotFound => failure(format!("{unit} is not running here: there is no socket {path}")).hint(format!(
-            "start it (systemctl start {unit}), or name its socket with --socket or {}",
-            side.variable()
-        )),
+        ErrorKind::NotFound => failure(format!("{unit} is not running here: there is no socket {path}"))
+            .hint(format!("start it (systemctl start {unit}), or name its socket with --socket or {}", side.variable()))
+            .absence(),
         ErrorKind::ConnectionRefused => failure(format!("{unit} is not running: nobody listens on {path}"))
-            .hint(format!("start it: systemctl start {unit}")),
+            .hint(format!("start it: systemctl start {unit}"))
+            .absence(),
         ErrorKind::PermissionDenied => {
             failure(format!("you may not open {path}")).hint("run it with sudo, or join the socket's group")
         }

@@ -17,6 +17,8 @@ pub(crate) const DIFFERS: u8 = 6;
 
 /// `why`: the call would not be served.
 pub(crate) const NOT_SERVED: u8 = 7;
+/// `doctor`: something has to be mended.
+pub(crate) const UNFIT: u8 = 8;
 
 /// A reason that the mesh gives for a refusal, its code, what it means and what helps.
 pub(crate) struct Reason {
@@ -37,7 +39,7 @@ const fn reason(word: &'static str, code: u8, sentence: &'static str, hint: &'st
 const NEW_TOKEN: &str = "make a new token on the control host: hawser token create --group <namespace>/<group>";
 
 /// Every reason, in the order of their codes.
-pub(crate) const REASONS: [Reason; 22] = [
+pub(crate) const REASONS: [Reason; 23] = [
     reason("token-unknown", 10, "discovery does not know this join token", NEW_TOKEN),
     reason("token-expired", 11, "the join token has expired", NEW_TOKEN),
     reason("token-used-up", 12, "every use of the join token is spent", NEW_TOKEN),
@@ -125,6 +127,12 @@ pub(crate) const REASONS: [Reason; 22] = [
         "run `hawser leave` again",
     ),
     reason("busy", 31, "another join or leave is under way", "try again when it is done"),
+    reason(
+        "preflight-failed",
+        32,
+        "this host can't be a member as it is; nothing was changed",
+        "run `hawser doctor` with the same token: it lists everything that has to be mended",
+    ),
 ];
 
 /// The reason by its word.
@@ -145,6 +153,7 @@ pub(crate) fn page() -> String {
         (NOT_FOUND, "what was named is not there"),
         (DIFFERS, "redirect check: what is loaded is not what should be"),
         (NOT_SERVED, "why: the call would not be served"),
+        (UNFIT, "doctor: something has to be mended"),
     ] {
         text.push_str(&format!("  {code:>2}  {what}\n"));
     }
@@ -163,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_code_is_used_once() {
-        let mut seen = BTreeSet::from([OK, FAILURE, USAGE, NO_SOCKET, INVALID, NOT_FOUND, DIFFERS, NOT_SERVED]);
+        let mut seen = BTreeSet::from([OK, FAILURE, USAGE, NO_SOCKET, INVALID, NOT_FOUND, DIFFERS, NOT_SERVED, UNFIT]);
         for r in &REASONS {
             assert!(seen.insert(r.code), "{} shares its code", r.word);
         }

@@ -14,6 +14,8 @@ pub(crate) struct Failure {
     pub(crate) code: u8,
     message: String,
     hints: Vec<String>,
+    /// Because nobody listens where it asked.
+    absence: bool,
 }
 
 /// What verbs return: their exit code, or a failure.
@@ -22,13 +24,23 @@ pub(crate) type Outcome<T = u8> = Result<T, Failure>;
 impl Failure {
     /// A failure without a hint.
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hints: Vec::new() }
+        Self { code, message: message.into(), hints: Vec::new(), absence: false }
     }
 
     /// With a cure.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// Because nobody listens where it asked.
+    pub(crate) fn absence(self) -> Self {
+        Self { absence: true, ..self }
+    }
+
+    /// Whether nobody listens where it asked.
+    pub(crate) fn is_absence(&self) -> bool {
+        self.absence
     }
 
     /// Says it on stderr.

@@ -59,6 +59,19 @@ pub(crate) fn token(argument: Option<String>, file: Option<&Path>, variable: Opt
     Ok(text.trim().to_owned())
 }
 
+/// The same, if there is one.
+pub(crate) fn token_if_any(
+    argument: Option<String>,
+    file: Option<&Path>,
+    variable: Option<String>,
+) -> Outcome<Option<String>> {
+    let variable = variable.filter(|token| !token.is_empty());
+    if argument.is_none() && file.is_none() && variable.is_none() {
+        return Ok(None);
+    }
+    token(argument, file, variable).map(Some)
+}
+
 /// `http=9080`, or `9080` whose name is empty.
 pub(crate) fn port(text: &str) -> Result<NamedPort, String> {
     let (name, number) = text.split_once('=').unwrap_or(("", text));
@@ -121,5 +134,7 @@ mod tests {
     fn a_token_comes_from_one_place() {
         assert_eq!(token(Some(" hwj1.x\n".into()), None, Some("other".into())).unwrap(), "hwj1.x");
         assert_eq!(token(None, None, None).unwrap_err().code, exit::USAGE);
+        assert_eq!(token_if_any(None, None, Some(String::new())).unwrap(), None);
+        assert_eq!(token_if_any(None, None, Some("hwj1.x".into())).unwrap().as_deref(), Some("hwj1.x"));
     }
 }

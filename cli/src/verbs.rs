@@ -1,6 +1,7 @@
 //! The verbs, by whom they ask: `host` the agent, the others discovery.
 
 mod config;
+mod doctor;
 mod explain;
 mod get;
 mod host;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
     match cli.verb {
         Verb::Token(token) => token::run(socket, format, token).await,
         Verb::Join(join) => host::join(socket, format, join).await,
+        Verb::Doctor(doctor) => doctor::run(socket, format, doctor).await,
         Verb::Leave(leave) => host::leave(socket, format, leave).await,
         Verb::Redirect(verb) => host::redirect(socket, format, verb).await,
         Verb::Status(status) => status::run(socket, format, status.of).await,

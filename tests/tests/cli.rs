@@ -29,6 +29,16 @@ fn a_daemon_that_is_away_has_its_own_code_and_a_hint() {
 }
 
 #[test]
+fn a_doctor_says_that_the_agent_is_away_and_looks_all_the_same() {
+    let (code, out, err) = seen(&["doctor", "-o", "json"]);
+    assert_eq!((code, err.as_str()), (8, ""), "{out}");
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+    assert!(findings[0]["check"] == "agent" && findings[0]["verdict"] == "failure", "{out}");
+    assert!(findings.iter().any(|finding| finding["check"] == "disk"), "{out}");
+    assert_eq!(seen(&["doctor", "hwj1.eyJhIjpb"]).0, 4);
+}
+
+#[test]
 fn what_can_not_be_understood_is_usage() {
     for args in
         [&["dance"][..], &[], &["get", "nothing"], &["token", "create"], &["join"], &["register", "x"], &["delete"]]

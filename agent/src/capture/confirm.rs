@@ -82,7 +82,7 @@ fn ports(record: &Record) -> Vec<u32> {
 }
 
 /// What discovery sees of each port; empty if it can't look.
-async fn seen_from_outside(channel: Channel, ports: &[u32]) -> Result<BTreeMap<u32, Outcome>, Refusal> {
+pub(crate) async fn seen_from_outside(channel: Channel, ports: &[u32]) -> Result<BTreeMap<u32, Outcome>, Refusal> {
     let mut client = HostClient::new(channel);
     let request = ConnectBackRequest { ports: ports.to_vec() };
     match timeout(CONFIRM, client.connect_back(request)).await {

@@ -73,6 +73,16 @@ pub(crate) enum DialError {
     Setup(#[from] rustls::Error),
 }
 
+impl DialError {
+    /// If this host's clock is the reason: whether it is behind or ahead, and by how much at least.
+    pub(crate) fn clock(&self) -> Option<(bool, Duration)> {
+        match self {
+            Self::NotTrusted { why: NotTrusted::Time { behind, by }, .. } => Some((*behind, *by)),
+            _ => None,
+        }
+    }
+}
+
 impl Dial {
     /// Connects to the first address that is discovery.
     pub(crate) async fn connect(self) -> Result<Connection, DialError> {

@@ -5,6 +5,7 @@
 //! the leaf's only URI name must be discovery's identity. A workload of the same mesh is not discovery.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use hawser_api::identity::{SpiffeId, TrustDomain};
@@ -45,9 +46,13 @@ pub(crate) enum NotTrusted {
     /// It ends well, but is somebody else's.
     #[error("its certificate is not discovery's: it names {0}")]
     Identity(String),
-    /// Dates.
+    /// Dates: of ours and the certificate's one is wrong, and by how much at least.
     #[error("its certificate is not valid at this host's time: check this host's clock")]
-    Time,
+    Time {
+        /// Ours would be before the certificate's.
+        behind: bool,
+        by: Duration,
+    },
     /// Anything else.
     #[error("its certificate is not valid: {0}")]
     Invalid(String),
@@ -92,7 +97,12 @@ impl NotTrusted {
     fn from_webpki(error: &webpki::Error) -> Self {
         match error {
             webpki::Error::UnknownIssuer => Self::Root,
-            webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => Self::Time,
+            webpki::Error::CertExpired { time, not_after } => {
+                Self::Time { behind: false, by: seconds(*time).saturating_sub(seconds(*not_after)) }
+            }
+            webpki::Error::CertNotValidYet { time, not_before } => {
+                Self::Time { behind: true, by: seconds(*not_before).saturating_sub(seconds(*time)) }
+            }
             other => Self::Invalid(other.to_string()),
         }
     }
@@ -107,6 +117,10 @@ impl NotTrusted {
             _ => None,
         }
     }
+}
+
+fn seconds(time: UnixTime) -> Duration {
+    Duration::from_secs(time.as_secs())
 }
 
 /// The URI names of a certificate.
@@ -232,6 +246,9 @@ mod tests {
         let verifier = verifier(vec![ca.pin], Vec::new());
         let past = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1));
         let verified = verifier.verify(&leaf(&ca, &[DISCOVERY]), std::slice::from_ref(&ca.certificate), past);
-        assert!(matches!(verified, Err(NotTrusted::Time | NotTrusted::Invalid(_))), "{verified:?}");
+        assert!(
+            matches!(verified, Err(NotTrusted::Time { behind: true, .. } | NotTrusted::Invalid(_))),
+            "{verified:?}"
+        );
     }
 }

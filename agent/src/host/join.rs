@@ -10,13 +10,13 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::{Host, Phase, Steps};
-use crate::config::ProxyKind;
+use crate::doctor::{self, Verdict};
 use crate::identity::forget;
 use crate::join::{Enrolment, enroll};
 use crate::mark::OwnMark;
 use crate::member::Member;
 use crate::refusal::Refusal;
-use crate::supervise::envoy;
+use crate::session;
 
 const SESSION: Duration = Duration::from_secs(15);
 const PROXY: Duration = Duration::from_secs(15);
@@ -30,8 +30,7 @@ impl Host {
         if let Some(member) = self.member() {
             return again(&member, &token, steps);
         }
-        self.preflight().await?;
-        steps.say("preflight", "this host can join");
+        self.preflight(&token, steps).await?;
         self.set(Phase::Joining, None);
         let (addresses, locality) = (request.addresses, request.locality);
         let enrolment = Enrolment { token, addresses, locality, mark: OwnMark::of(&self.0.config) };
@@ -49,47 +48,53 @@ impl Host {
     }
 
     /// What can be known to fail before anything is changed or asked.
-    async fn preflight(&self) -> Result<(), Refusal> {
-        if self.0.config.file.proxy == ProxyKind::Envoy {
-            let binary = &self.0.config.file.envoy.binary;
-            let found = envoy::version(binary).await;
-            let missing =
-                |error: envoy::Unusable| Refusal::new(Code::FailedPrecondition, "proxy-missing", error.to_string());
-            return found.map(|_| ()).map_err(missing);
+    async fn preflight(&self, token: &JoinToken, steps: &Steps) -> Result<(), Refusal> {
+        let findings = self.examine(Some(token)).await;
+        for warning in findings.iter().filter(|finding| finding.verdict == Verdict::Warning) {
+            steps.say("preflight", format!("warning: {}: {}", warning.sentence, warning.cure));
         }
-        let proxy = &self.0.config.proxy_binary;
-        if nix::unistd::access(proxy, nix::unistd::AccessFlags::X_OK).is_err() {
-            let why = format!("{} can't be run: is the package hawser-proxy installed?", proxy.display());
-            return Err(Refusal::new(Code::FailedPrecondition, "proxy-missing", why));
+        if let Some(refusal) = doctor::refusal(&findings) {
+            return Err(refusal);
         }
+        steps.say("preflight", "this host can join");
         Ok(())
     }
 
     async fn take_part(&self, enrolment: Enrolment, steps: &Steps) -> Result<Arc<Member>, Refusal> {
-        let holder = enroll(&self.0.state, enrolment).await?;
+        let holder = match enroll(&self.0.state, enrolment).await {
+            Ok(holder) => holder,
+            Err(refusal) => {
+                self.undo(false);
+                return Err(refusal);
+            }
+        };
         for credential in holder.current().workloads.values() {
             steps.say("identity", credential.identity.to_string());
         }
-        let member = match Member::start(&self.0.config, &self.0.state, holder).await {
+        let member = match Member::start(&self.0.config, &self.0.state, holder.clone()).await {
             Ok(member) => Arc::new(member),
             Err(error) => {
-                self.undo(None).await;
+                self.undo(Member::disown(&self.0.config, &self.0.state, holder).await);
                 return Err(error.into());
             }
         };
         if let Err(refusal) = take_steps(&member, steps).await {
             tracing::warn!(why = %refusal, "join failed; undoing it");
-            self.undo(Some(&member)).await;
+            let heard = member.withdraw().await;
+            // Nobody writes any more.
+            drop(member);
+            self.undo(heard);
             return Err(refusal);
         }
         Ok(member)
     }
 
-    async fn undo(&self, member: Option<&Member>) {
-        if let Some(member) = member {
-            member.withdraw().await;
-        }
-        if let Err(error) = forget(&self.0.state, true) {
+    /// Takes back what a join wrote, but for the host key: with it a join can be asked for again. So can one whose record
+    /// discovery could not be told to forget, for which the epoch is kept.
+    fn undo(&self, forgotten: bool) {
+        let cache = self.0.state.remove("cache").map_err(anyhow::Error::from);
+        let epochs = if forgotten { session::forget(&self.0.state) } else { Ok(()) };
+        for error in [forget(&self.0.state, true), cache, epochs].into_iter().filter_map(Result::err) {
             tracing::warn!(error = format!("{error:#}"), "files of the failed join are left");
         }
     }

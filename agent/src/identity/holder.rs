@@ -46,6 +46,13 @@ pub(crate) struct Joined {
     pub(crate) token_id: String,
 }
 
+impl Joined {
+    /// What a state directory says, for who may read it and does not hold it.
+    pub(crate) fn read(dir: &std::path::Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(dir.join(JOINED)).ok()?).ok()
+    }
+}
+
 /// Keeps the identity. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Holder {

@@ -232,9 +232,14 @@ impl Holder {
 
     /// Connects as this host.
     pub(crate) async fn dial(&self, mark: OwnMark) -> Result<Connection, Refusal> {
+        Ok(self.way(mark).connect().await?)
+    }
+
+    /// How this host connects.
+    pub(crate) fn way(&self, mark: OwnMark) -> Dial {
         let identity = self.current();
         let joined = self.joined();
-        let dial = Dial {
+        Dial {
             addresses: joined.discovery.clone(),
             trust_domain: joined.trust_domain.clone(),
             trust: Trust { pins: Vec::new(), roots: identity.roots.certificates.clone() },
@@ -243,7 +248,6 @@ impl Holder {
                 key: self.host_key().to_der(),
             }),
             mark,
-        };
-        Ok(dial.connect().await?)
+        }
     }
 }

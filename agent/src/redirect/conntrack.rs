@@ -78,7 +78,7 @@ pub(super) fn forget(flow: &Flow) -> io::Result<()> {
 }
 
 /// Entries of the table and its limit, where the kernel tracks at all.
-pub(super) fn usage() -> Option<(u64, u64)> {
+pub(crate) fn usage() -> Option<(u64, u64)> {
     let number = |name: &str| -> Option<u64> {
         std::fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).ok()?.trim().parse().ok()
     };

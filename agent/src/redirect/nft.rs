@@ -1,19 +1,22 @@
 //! The program `nft`: loads a batch, reads back our own table, and says what is missing where it can't.
 //!
-//! Only `table inet hawser` is ever read: another's rules are none of our business and may not parse.
+//! Only `table inet hawser` is ever read to act on it: another's rules are none of our business and may not parse. What
+//! `hawser doctor` tells of them changes nothing, and is little where they can't be read.
 
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use nftables::schema::Nftables;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::ruleset::TABLE;
 
 /// How long `nft` may take; tens of thousands of elements need about one second.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The most that is read of other people's rules.
+const LARGEST_LOOK: u64 = 8 << 20;
 
 /// Why `nft` did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +121,47 @@ pub async fn probe() -> Result<(), NftError> {
     run(&["-j", "-c", "-f", "-"], r#"{"nftables":[]}"#).await.map(drop)
 }
 
+/// What the program says it is.
+pub(crate) async fn version() -> Result<String, NftError> {
+    run(&["--version"], "").await
+}
+
+/// Every chain of the host by name, hook and policy, without rules: who else has a firewall here.
+pub(crate) async fn chains() -> Result<serde_json::Value, NftError> {
+    look(&["-j", "list", "chains"]).await
+}
+
+/// Somebody's table, without elements of its sets: what it lets in. Nothing is done with it but to tell.
+pub(crate) async fn table_of_others(family: &str, table: &str) -> Result<serde_json::Value, NftError> {
+    look(&["-j", "-t", "list", "table", family, table]).await
+}
+
+/// Reads what may be anybody's and of any size.
+async fn look(args: &[&str]) -> Result<serde_json::Value, NftError> {
+    let mut command = Command::new(program());
+    command.args(args).env("LC_ALL", "C").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(spawning)?;
+    let mut text = Vec::new();
+    if let Some(out) = child.stdout.take() {
+        out.take(LARGEST_LOOK + 1).read_to_end(&mut text).await.map_err(NftError::Io)?;
+    }
+    if text.len() as u64 > LARGEST_LOOK {
+        return Err(NftError::Refused("its answer is too long".into()));
+    }
+    if !child.wait().await.map_err(NftError::Io)?.success() {
+        return Err(NftError::Refused(args.join(" ")));
+    }
+    serde_json::from_slice(&text).map_err(|e| NftError::Refused(format!("its answer is no JSON: {e}")))
+}
+
+fn spawning(error: std::io::Error) -> NftError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => NftError::Missing,
+        _ => NftError::Io(error),
+    }
+}
+
 /// A refusal that names no cause gets one from the probes.
 async fn explain(result: Result<String, NftError>) -> Result<String, NftError> {
     match result {
@@ -141,10 +185,7 @@ async fn run(args: &[&str], input: &str) -> Result<String, NftError> {
     let mut command = Command::new(program());
     command.args(args).env("LC_ALL", "C").kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => NftError::Missing,
-        _ => NftError::Io(error),
-    })?;
+    let mut child = command.spawn().map_err(spawning)?;
     let stdin = child.stdin.take();
     let fed = async {
         if let Some(mut stdin) = stdin {

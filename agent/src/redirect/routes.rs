@@ -9,7 +9,9 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 /// Protocol number of our routes; free in iproute2's list.
@@ -80,6 +82,52 @@ pub(super) async fn connected<T>(work: impl AsyncFnOnce(Handle) -> Result<T, Rou
     let result = work(handle).await;
     task.abort();
     result
+}
+
+/// A route that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    pub(crate) net: IpNet,
+    /// What goes there is thrown away.
+    pub(crate) discards: bool,
+    /// The interface it leads to.
+    pub(crate) device: Option<String>,
+}
+
+/// Routes of others for which `matters`, of every table, addresses of the host itself left out; at most `most`.
+pub(crate) async fn others(matters: impl Fn(&IpNet) -> bool, most: usize) -> Result<Vec<Foreign>, RouteError> {
+    connected(async |handle| {
+        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
+        let mut found = Vec::new();
+        for query in [v4, v6] {
+            let mut routes = std::pin::pin!(handle.route().get(query).execute());
+            while let Some(route) = routes.try_next().await.map_err(RouteError::Netlink)? {
+                if let Some(foreign) = foreign(&route).filter(|foreign| matters(&foreign.net) && found.len() < most) {
+                    found.push(foreign);
+                }
+            }
+        }
+        Ok(found)
+    })
+    .await
+}
+
+fn foreign(route: &RouteMessage) -> Option<Foreign> {
+    let discards = match route.header.kind {
+        RouteType::Unicast => false,
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => true,
+        _ => return None,
+    };
+    if route.header.protocol == RouteProtocol::Other(PROTOCOL) {
+        return None;
+    }
+    let device = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => nix::net::if_::if_indextoname(*index).ok(),
+        _ => None,
+    });
+    let device = device.and_then(|name| name.into_string().ok());
+    Some(Foreign { net: destination(route)?, discards, device })
 }
 
 async fn ours(handle: &Handle) -> Result<Vec<RouteMessage>, RouteError> {

@@ -23,7 +23,7 @@ use super::{Order, Phase, ProxyState, READY, STABLE, admin};
 use crate::config::{Config, Envoy};
 use crate::identity::Identity;
 use crate::relay;
-pub(crate) use version::{Unusable, version};
+pub(crate) use version::version;
 
 /// How long one that runs may be without an admin page before it is replaced.
 const ANSWER: Duration = Duration::from_secs(20);

@@ -41,6 +41,8 @@ impl HostService {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             features: Vec::new(),
             trust_domain: hosts.mesh().trust_domain.to_string(),
+            virtual_ranges: hosts.inner.settings.virtual_ranges.iter().map(ToString::to_string).collect(),
+            now: Some(std::time::SystemTime::now().into()),
         }
     }
 
