@@ -72,7 +72,7 @@ pub(crate) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
         within("names", servers::findings(names, mark)),
         within("conntrack", blocking("conntrack", conntrack::findings)),
         within("firewall", firewalls::findings(declared.clone())),
-        within("inbound", membership::inbound(member, declared.clone())),
+        within("inbound", membership::inbound(member, joined.is_some(), declared.clone())),
         within("disk", limits::findings(config, member)),
     );
     [part, program, kernel, ports, way, names, conntrack, firewalls, inbound, limits].concat()

@@ -23,6 +23,7 @@ const ENABLED: [&str; 2] = [
     "/etc/systemd/system/sysinit.target.wants/nftables.service",
     "/etc/systemd/system/multi-user.target.wants/nftables.service",
 ];
+const FIREWALLD: &str = "/etc/firewalld/firewalld.conf";
 const LARGEST_FILE: u64 = 4 << 20;
 
 /// A chain by name.
@@ -50,7 +51,7 @@ pub(super) async fn findings(declared: Vec<u16>) -> Vec<Finding> {
         findings.extend(judge_input(chain, table.ok().as_ref(), &declared));
     }
     let files = blocking(CHECK, move || {
-        let mut findings = present(&chains, &legacy());
+        let mut findings = present(&chains, &legacy(), std::fs::read_to_string(FIREWALLD).ok().as_deref());
         let enabled = ENABLED.iter().any(|path| Path::new(path).is_symlink());
         let flushing = FILES.iter().find(|path| flushes(&read(path)));
         findings.extend(flushing.map(|path| judge_flush(path, enabled)));
@@ -121,7 +122,7 @@ fn judge_input(chain: &Chain, table: Option<&Value>, declared: &[u16]) -> Vec<Fi
 }
 
 /// Who else has rules here.
-fn present(chains: &[Chain], legacy: &[String]) -> Vec<Finding> {
+fn present(chains: &[Chain], legacy: &[String], firewalld: Option<&str>) -> Vec<Finding> {
     let mut known: BTreeSet<&str> = chains.iter().filter_map(owner).collect();
     if known.is_empty() && chains.iter().any(|chain| !chain.hook.is_empty()) {
         known.insert("rules of its own");
@@ -134,9 +135,18 @@ fn present(chains: &[Chain], legacy: &[String]) -> Vec<Finding> {
         findings.push(Finding::warning(CHECK, sentence, cure));
     }
     if known.contains("firewalld") {
-        let sentence = "firewalld drops what this host begins to send while it reloads";
         let cure = "ReloadPolicy=INPUT:DROP,FORWARD:DROP,OUTPUT:ACCEPT in /etc/firewalld/firewalld.conf";
-        findings.push(Finding::unknown(CHECK, sentence, cure));
+        match firewalld {
+            Some(settings) if lets_out(settings) => {}
+            Some(_) => {
+                let sentence = "firewalld drops what this host begins to send while it reloads";
+                findings.push(Finding::warning(CHECK, sentence, cure));
+            }
+            None => {
+                let sentence = "whether firewalld drops what this host begins to send while it reloads can't be read";
+                findings.push(Finding::unknown(CHECK, sentence, cure));
+            }
+        }
     }
     let who: Vec<&str> = known.into_iter().collect();
     let sentence = match who.is_empty() {
@@ -145,6 +155,12 @@ fn present(chains: &[Chain], legacy: &[String]) -> Vec<Finding> {
     };
     findings.push(Finding::ok(CHECK, sentence));
     findings
+}
+
+/// Whether firewalld's settings let out what the host sends while it reloads.
+fn lets_out(settings: &str) -> bool {
+    let value = settings.lines().find_map(|line| line.trim().strip_prefix("ReloadPolicy="));
+    value.is_some_and(|value| value.trim() == "ACCEPT" || value.contains("OUTPUT:ACCEPT"))
 }
 
 /// Whose a chain is, by the names that they give.
@@ -250,13 +266,22 @@ mod tests {
             chain("ip", "filter", "LIBVIRT_INP", ""),
             chain("inet", "firewalld", "filter_INPUT", "input"),
         ];
-        let findings = present(&all, &["filter".into()]);
+        let findings = present(&all, &["filter".into()], None);
         let last = &findings[findings.len() - 1].sentence;
         assert!(["Docker", "Podman", "firewalld", "libvirt", "ufw"].iter().all(|who| last.contains(who)), "{last}");
         assert_eq!((findings[0].verdict, findings[1].verdict), (Verdict::Warning, Verdict::Unknown));
-        assert!(present(&[], &[])[0].sentence.contains("no other firewall"));
-        assert!(present(&all[..0], &legacy_tables("nat\nfilter\n"))[0].sentence.contains("nat, filter"));
-        assert!(present(&[chain("inet", "mine", "in", "input")], &[])[0].sentence.contains("rules of its own"));
+        assert!(present(&[], &[], None)[0].sentence.contains("no other firewall"));
+        assert!(present(&all[..0], &legacy_tables("nat\nfilter\n"), None)[0].sentence.contains("nat, filter"));
+        assert!(present(&[chain("inet", "mine", "in", "input")], &[], None)[0].sentence.contains("rules of its own"));
+    }
+
+    #[test]
+    fn a_reload_of_firewalld_is_judged_by_its_settings() {
+        let all = [chain("inet", "firewalld", "filter_INPUT", "input")];
+        let first = |settings| present(&all, &[], Some(settings))[0].verdict;
+        assert_eq!(first("# ReloadPolicy=\nReloadPolicy=INPUT:DROP,FORWARD:DROP,OUTPUT:DROP\n"), Verdict::Warning);
+        assert_eq!(first("DefaultZone=public\n"), Verdict::Warning);
+        assert_eq!(first("ReloadPolicy=INPUT:DROP,FORWARD:DROP,OUTPUT:ACCEPT\n"), Verdict::Ok);
     }
 
     #[test]

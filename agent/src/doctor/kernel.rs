@@ -59,6 +59,9 @@ fn refused(check: &'static str, error: &NftError) -> Finding {
     if matches!(error, NftError::NotPermitted) && !nix::unistd::geteuid().is_root() {
         return Finding::unknown(check, finding.sentence, "start hawser-agent, which may, or use sudo");
     }
+    if matches!(error, NftError::Refused(_) | NftError::Io(_)) {
+        return Finding::failure(check, error.to_string(), "see that it works by hand: sudo nft list tables");
+    }
     finding
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 
@@ -38,10 +37,10 @@ pub(super) async fn findings(config: &Config, member: Option<&Member>) -> Vec<Fi
     let proxy = member.map(|member| member.supervisor.state.borrow().pid).filter(|pid| *pid > 0);
     let mut findings = super::blocking(DISK, move || vec![disk(&dir)]).await;
     let rest = move || {
-        let mut findings =
-            vec![descriptors("this program", getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft))];
-        if let Some(pid) = proxy {
-            let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+        let limits = |process: &str| std::fs::read_to_string(format!("/proc/{process}/limits")).ok();
+        let mut findings = vec![descriptors("the agent", limits("self").and_then(|text| open_files(&text)))];
+        // Other people's processes may be hidden from us.
+        if let Some(text) = proxy.and_then(|pid| limits(&pid.to_string())) {
             findings.push(descriptors("the proxy", open_files(&text)));
         }
         findings.extend(files(&std::fs::read_to_string("/proc/sys/fs/file-nr").unwrap_or_default()));

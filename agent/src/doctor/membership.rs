@@ -11,6 +11,7 @@ use super::Finding;
 use crate::capture::seen_from_outside;
 use crate::host::Phase;
 use crate::member::Member;
+use crate::refusal::Refusal;
 use crate::status;
 
 const LOOK: Duration = Duration::from_secs(5);
@@ -18,22 +19,26 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Judges what `hawser status` shows.
 pub(super) async fn findings(member: &Member) -> Vec<Finding> {
     let status = status::of(Phase::Joined, Some(member)).await;
-    let refused = member.session.borrow().refused.as_ref().map(|refused| refused.sentence.clone());
+    let refused = member.session.borrow().refused.clone();
     let restored = member.capture.healing().warning(SystemTime::now(), tokio::time::Instant::now());
     let trouble = member.proxy_trouble();
-    judge(&status, refused.as_deref(), restored, &trouble, SystemTime::now())
+    judge(&status, refused.as_ref(), restored, &trouble, SystemTime::now())
 }
 
 fn judge(
     status: &StatusResponse,
-    refused: Option<&str>,
+    refused: Option<&Refusal>,
     restored: Option<String>,
     trouble: &str,
     now: SystemTime,
 ) -> Vec<Finding> {
     let mut findings = vec![match (status.discovery_state.as_str(), refused) {
         ("connected", _) => Finding::ok("lease", format!("discovery holds this host's lease, epoch {}", status.epoch)),
-        (_, Some(sentence)) => Finding::split("lease", sentence),
+        (_, Some(refused)) if refused.is_final() => Finding::split("lease", &refused.sentence),
+        (_, Some(refused)) => {
+            let sentence = format!("discovery holds no lease of this host: {refused}");
+            Finding::failure("lease", sentence, "see what is said of discovery and of the clock")
+        }
         (state, None) => {
             let sentence =
                 format!("discovery holds no lease of this host: {state}; the last configuration stays in force");
@@ -99,11 +104,15 @@ fn certificates<'a>(all: impl Iterator<Item = &'a Option<CertificateStatus>>, no
 }
 
 /// What discovery sees of the host's declared ports.
-pub(super) async fn inbound(member: Option<&Member>, declared: Vec<u16>) -> Vec<Finding> {
+pub(super) async fn inbound(member: Option<&Member>, joined: bool, declared: Vec<u16>) -> Vec<Finding> {
     const CHECK: &str = "inbound";
     let Some(member) = member else {
-        let sentence = "whether others reach this host's ports is seen when it joins";
-        return vec![Finding::unknown(CHECK, sentence, "")];
+        return vec![match joined {
+            true => {
+                Finding::unknown(CHECK, "whether others reach this host's ports can't be seen without its agent", "")
+            }
+            false => Finding::unknown(CHECK, "whether others reach this host's ports is seen when it joins", ""),
+        }];
     };
     let Some(live) = member.link.live() else {
         let sentence = "whether others reach this host's ports can't be seen while discovery is away";
@@ -177,7 +186,7 @@ mod tests {
         }
     }
 
-    fn failing(status: &StatusResponse, refused: Option<&str>, now: u64) -> Vec<&'static str> {
+    fn failing(status: &StatusResponse, refused: Option<&Refusal>, now: u64) -> Vec<&'static str> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
         let findings = judge(status, refused, None, "the proxy is down", now);
         findings.iter().filter(|finding| finding.verdict == Verdict::Failure).map(|finding| finding.check).collect()
@@ -190,7 +199,9 @@ mod tests {
         assert_eq!(failing(&healthy(), None, 99), ["certificates"]);
         let away = StatusResponse { discovery_state: "unreachable".into(), ..healthy() };
         assert_eq!(failing(&away, None, 150), ["lease"]);
-        assert_eq!(failing(&away, Some("this host was revoked: join again"), 150), ["lease"]);
+        let revoked = Refusal::new(tonic::Code::PermissionDenied, "host-revoked", "it was revoked: join again");
+        assert_eq!(failing(&away, Some(&revoked), 150), ["lease"]);
+        assert_eq!(judge(&away, Some(&revoked), None, "", SystemTime::UNIX_EPOCH)[0].cure, "join again");
         let down = StatusResponse { proxy: None, redirection: None, ..healthy() };
         assert_eq!(failing(&down, None, 150), ["proxy", "redirection"]);
     }
