@@ -1,7 +1,7 @@
 //! Redirection: what of the host's traffic goes through the proxy, as one nftables table and a few routes.
 //!
 //! An [`Intent`] comes in; `table inet hawser` and the routes of protocol 157 come out, and nothing else on the host is
-//! read or changed. Intent to ruleset is pure (`compile`), so is each rendering (`json`, `text`) and each difference
+//! changed, or read but for what `doctor` tells of it. Intent to ruleset is pure (`compile`), so is each rendering (`json`, `text`) and each difference
 //! (`changes`); [`Redirection`] is the shell around them. The intent is on disk before the kernel sees it: whatever
 //! kills the agent, a restarted one can finish, repeat or undo. Connections that are established stay so.
 
