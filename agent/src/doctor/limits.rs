@@ -57,8 +57,8 @@ fn disk(dir: &Path) -> Finding {
         Ok(stat) => {
             let counts = stat.files() > 0;
             let room = Room {
-                bytes: u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())),
-                files: counts.then(|| u64::from(stat.files_available())),
+                bytes: stat.blocks_available().saturating_mul(stat.fragment_size()),
+                files: counts.then(|| stat.files_available()),
                 read_only: stat.flags().contains(FsFlags::ST_RDONLY),
                 writable: there != dir || access(&there, AccessFlags::W_OK | AccessFlags::X_OK).is_ok(),
             };
