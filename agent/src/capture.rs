@@ -75,14 +75,28 @@ impl Capture {
         if !matches!(redirection.recover().await?, Recovered::Installed(_)) {
             return Ok(false);
         }
-        note(redirection.apply(&self.intent()).await?);
+        let intent = self.intent();
+        note(redirection.apply(&intent).await?);
         self.set_installed();
+        self.catch_up(&mut redirection, &intent).await;
         Ok(true)
     }
 
     fn set_installed(&self) {
         self.0.installed.store(true, Ordering::Release);
         self.0.protected.send_replace(true);
+    }
+
+    /// Applies what changed while `applied` was being installed, which nobody followed yet.
+    async fn catch_up(&self, redirection: &mut Redirection, applied: &Intent) {
+        let now = self.intent();
+        if now == *applied {
+            return;
+        }
+        match redirection.apply(&now).await {
+            Ok(notes) => note(notes),
+            Err(error) => tracing::warn!(error = chain(&error), "redirection did not follow"),
+        }
     }
 
     /// Whether the host's ports are behind the proxy, or have been since we started: nobody is to be sent to them before.

@@ -42,7 +42,7 @@ pub(crate) async fn join(host: Host, state: StateDir) {
     while host.member().is_none() {
         let request = JoinHostRequest { token: token.to_string(), ..JoinHostRequest::default() };
         match host.join(request, &Steps::silent()).await {
-            Ok(()) => return host.set_trouble(None),
+            Ok(()) => break,
             Err(refusal) => {
                 tracing::warn!(credential = NAME, reason = refusal.reason, why = %refusal, "this host could not join");
                 host.set_trouble(Some(refusal.sentence));
@@ -50,6 +50,8 @@ pub(crate) async fn join(host: Host, state: StateDir) {
         }
         tokio::time::sleep(backoff.next_wait()).await;
     }
+    // By itself, or because somebody had it join meanwhile.
+    host.set_trouble(None);
 }
 
 /// Notes that the host left, if it would join by itself again.

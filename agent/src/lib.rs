@@ -4,6 +4,9 @@
 //! by the proxy; nothing else on it changes. A library with a thin program on top, so that tests reach every part by
 //! its public door. Invariant: private keys never leave this process, except a workload's to the local proxy's memory.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod api;
 mod capture;
 mod config;

@@ -1,5 +1,8 @@
 //! `hawser-agent`: the program.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

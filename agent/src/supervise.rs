@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use hawser_api::handover::{LONGEST, MOST, Request, SOCKET, encode};
+use hawser_api::handover::{End, LONGEST, MOST, Message, Request, SOCKET, encode};
 use hawser_api::names::ports;
 use hawser_daemon::backoff::Backoff;
 use hawser_sockets::{FdLimits, recv_fds, send_fds};
@@ -362,9 +362,7 @@ impl Keeper {
             // Without it none is started again.
             let _ = std::fs::remove_file(socket);
             let seconds = if how == Signal::SIGKILL { 0 } else { within.as_secs() };
-            if self.connection.is_some() && !admin::tell(&format!("/drain?seconds={seconds}")).await {
-                tracing::warn!("the proxy does not take the order to end");
-            }
+            self.order(End { end_within: u32::try_from(seconds).unwrap_or(u32::MAX) }).await;
         } else if let Some(pid) = self.program.running() {
             child::signal(pid, how);
         }
@@ -384,6 +382,15 @@ impl Keeper {
             self.publish.send_modify(|state| state.phase = Phase::Down);
         }
         ended
+    }
+
+    /// Tells a proxy that we may send no signal.
+    async fn order(&self, end: End) {
+        let Some(stream) = &self.connection else { return };
+        let message = encode(&Message::End(end));
+        if !timeout(HANDOVER, send_fds(stream, &message, &[])).await.is_ok_and(|sent| sent.is_ok()) {
+            tracing::warn!("the proxy does not take the order to end");
+        }
     }
 
     fn trouble(&self, why: String) {

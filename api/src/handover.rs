@@ -6,7 +6,8 @@
 //! in order: those that the proxy lacks. Both then keep the connection: while it is open the agent knows that the proxy
 //! lives. When the agent goes away, the proxy goes on serving, connects again and names what it holds; so the new agent
 //! gets duplicates and never binds a second socket to a port that the proxy serves. The agent may send further arrays
-//! when the host gets further workloads. Frames are those of `hawser_sockets::{send_fds, recv_fds}`.
+//! when the host gets further workloads, and ends the proxy by an [`End`] in place of an array: who may do that is who may
+//! make the socket, and nobody else on the host. Frames are those of `hawser_sockets::{send_fds, recv_fds}`.
 
 use std::net::SocketAddr;
 
@@ -53,6 +54,23 @@ pub struct Listener {
     pub workload: Option<String>,
 }
 
+/// What the agent says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Message {
+    /// Sockets, whose descriptors come along.
+    Listeners(Vec<Listener>),
+    /// The proxy is to end.
+    End(End),
+}
+
+/// An order to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Seconds that connections have to end themselves; what is left then is cut. A second order counts instead of the first.
+    pub end_within: u32,
+}
+
 /// A message's bytes.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     serde_json::to_vec(message).unwrap_or_default()
@@ -68,7 +86,10 @@ mod tests {
             Listener { name: INBOUND.into(), addr: "[::]:15006".parse().unwrap(), worker: 1, workload: None };
         let bytes = encode(&vec![&listener]);
         assert_eq!(bytes, b"[{\"name\":\"inbound\",\"addr\":\"[::]:15006\",\"worker\":1}]");
-        assert_eq!(serde_json::from_slice::<Vec<Listener>>(&bytes).unwrap(), [listener]);
+        assert_eq!(serde_json::from_slice::<Message>(&bytes).unwrap(), Message::Listeners(vec![listener]));
+        let end = Message::End(End { end_within: 5 });
+        assert_eq!(encode(&end), b"{\"end_within\":5}");
+        assert_eq!(serde_json::from_slice::<Message>(&encode(&end)).unwrap(), end);
         let request: Request = serde_json::from_str(r#"{"workers":2,"version":"0.1.0","pid":7}"#).unwrap();
         assert!(request.holds.is_empty());
     }

@@ -6,6 +6,9 @@
 //! access logs ([`access_log`]) and the names and numbers that programs must agree on ([`names`]). Invariant: what
 //! parses here is valid; nothing here does I/O.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod access_log;
 pub mod any;
 pub mod doc;

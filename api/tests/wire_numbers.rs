@@ -1,7 +1,7 @@
 //! Our own packages on the wire: what was said once is never said otherwise.
 //!
 //! `golden/hawser-fields.txt` lists every field, value and method of `hawser.*`. A line that changes or goes is an
-//! error; `UPDATE=1` adds new ones and touches nothing else.
+//! error; `HAWSER_BLESS=1` adds new ones and touches nothing else.
 #![allow(clippy::unwrap_used, reason = "helpers of a test")]
 
 use std::collections::BTreeSet;
@@ -21,12 +21,12 @@ fn fields_are_only_ever_added() {
     let gone: Vec<&String> = golden.difference(&current).collect();
     assert!(gone.is_empty(), "changed or removed, which breaks programs of other versions: {gone:#?}");
     let new: Vec<&String> = current.difference(&golden).collect();
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("HAWSER_BLESS").is_some() {
         let lines: Vec<&str> = current.iter().map(String::as_str).collect();
         std::fs::write(&path, lines.join("\n") + "\n").unwrap();
         return;
     }
-    assert!(new.is_empty(), "new; run with UPDATE=1 to take them up: {new:#?}");
+    assert!(new.is_empty(), "new; run with HAWSER_BLESS=1 to take them up: {new:#?}");
 }
 
 fn current() -> BTreeSet<String> {

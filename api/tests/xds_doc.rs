@@ -1,4 +1,4 @@
-//! docs/xds.md says what the .proto files say. `UPDATE=1` writes it.
+//! docs/xds.md says what the .proto files say. `HAWSER_BLESS=1` writes it.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use std::path::Path;
 fn the_page_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/xds.md");
     let page = hawser_api::doc::xds().unwrap();
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("HAWSER_BLESS").is_some() {
         std::fs::write(&path, &page).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();

@@ -4,6 +4,9 @@
 //! on stderr, and an exit code that scripts can rely on ([`exit`]). Invariant: it holds no state and no
 //! privilege of its own; what it may do is what the socket lets it.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod args;
 mod connect;
 mod exit;

@@ -1,4 +1,4 @@
-//! The man pages of the command and its verbs, held to what the command line knows. `UPDATE=1` writes them.
+//! The man pages of the command and its verbs, held to what the command line knows. `HAWSER_BLESS=1` writes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,16 +17,16 @@ fn man_pages_say_what_the_command_line_knows() {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/man");
     let mut made = pages(made.path());
     made.retain(|name, _| !name.contains("-help"));
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("HAWSER_BLESS").is_some() {
         for name in pages(&kept).keys() {
             fs::remove_file(kept.join(name)).unwrap();
         }
         made.iter().for_each(|(name, page)| fs::write(kept.join(name), page).unwrap());
     }
     let kept = pages(&kept);
-    assert_eq!(kept.keys().collect::<Vec<_>>(), made.keys().collect::<Vec<_>>(), "UPDATE=1 writes them");
+    assert_eq!(kept.keys().collect::<Vec<_>>(), made.keys().collect::<Vec<_>>(), "HAWSER_BLESS=1 writes them");
     for (name, page) in made {
-        assert_eq!(kept[&name], page, "{name}: UPDATE=1 writes it");
+        assert_eq!(kept[&name], page, "{name}: HAWSER_BLESS=1 writes it");
     }
 }
 

@@ -3,6 +3,9 @@
 //! In: events of registries, hosts that join and say how they are, people who apply configuration. Out: xDS to
 //! proxies, certificates, and pages that show it all. Invariant: nothing is removed because somebody is silent.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod admin;
 pub mod ads;
 pub mod args;

@@ -1,5 +1,8 @@
 //! `hawser-discovery`: the core of the mesh.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 use clap::Parser as _;
 use hawser_discovery::args::{Args, Verb};
 use hawser_discovery::run;

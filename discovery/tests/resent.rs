@@ -247,10 +247,12 @@ const CHANGES: &[Change] = &[
         what: "Sidecar of its own",
         yaml: "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: me, namespace: default}\n\
                spec: {workloadSelector: {labels: {app: me}}, egress: [{hosts: ['./*']}]}\n",
+        // What is captured still and nobody's any more goes on as it is.
         ours: &[
+            "+Cluster PassthroughCluster",
+            "+Listener 203.0.113.2_81",
             "-Cluster outbound|81||two.test",
             "-ClusterLoadAssignment outbound|81||two.test",
-            "-Listener 203.0.113.2_81",
             "-RouteConfiguration two.test:81",
         ],
         envoy: &[

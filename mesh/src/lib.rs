@@ -3,6 +3,9 @@
 //! In: what a registry adapter parsed. Out: checked values that discovery merges. Invariant: no value here holds
 //! an unchecked name, address or port.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod adapter;
 mod service;
 mod workload;

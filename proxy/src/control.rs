@@ -69,25 +69,26 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let ads = Ads::new((config.clone(), changed), counters.clone(), &readiness);
     tokio::spawn(ads.run(options.run_dir.join("proxy.sock"), asked));
     tokio::spawn(bound::run(config.clone(), shared.changed.subscribe(), threads.clone(), counters.clone()));
+    let (told, mut orders) = watch::channel(None);
     if options.bind.is_empty() {
-        tokio::spawn(handover::run(options.run_dir.clone(), threads.clone(), readiness.guard("listening sockets")));
+        let guard = readiness.guard("listening sockets");
+        tokio::spawn(handover::run(options.run_dir.clone(), threads.clone(), told, guard));
     } else {
         threads.bind(&options.bind)?;
     }
-    let (told, mut orders) = watch::channel(None);
     tokio::spawn(service.clone().follow(readiness.clone()));
-    admin::serve(&options, admin::State { config, counters, threads, readiness, told }).await?;
+    admin::serve(&options, admin::State { config, counters, threads, readiness }).await?;
 
     let (why, within) = tokio::select! {
         signal = hawser_daemon::shutdown_signal() => (signal?, options.drain_time),
-        within = order(&mut orders, options.drain_time) => ("drain", within),
+        within = order(&mut orders) => ("the agent's order", within),
     };
     service.stopping("connections end");
     tracing::info!(why, seconds = within.as_secs(), "draining");
     let ended = tokio::select! {
         ended = trigger.drain(within) => ended,
         // Whoever asks again means it.
-        () = async { tokio::time::sleep(order(&mut orders, within).await).await } => false,
+        () = async { tokio::time::sleep(order(&mut orders).await).await } => false,
     };
     if !ended {
         tracing::info!("some connections did not end in time");
@@ -99,13 +100,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until somebody asks for the end; how long connections may end themselves.
-async fn order(orders: &mut watch::Receiver<Option<admin::Ending>>, default: Duration) -> Duration {
-    if orders.changed().await.is_err() {
-        return std::future::pending().await;
+/// Waits until the agent asks for the end; how long connections may end themselves.
+async fn order(orders: &mut watch::Receiver<Option<Duration>>) -> Duration {
+    while orders.changed().await.is_ok() {
+        if let Some(within) = *orders.borrow_and_update() {
+            return within;
+        }
     }
-    let seconds = orders.borrow_and_update().and_then(|ending| ending.seconds);
-    seconds.map_or(default, |seconds| Duration::from_secs(seconds.into()))
+    std::future::pending().await
 }
 
 /// Opens files of access logs again at each SIGHUP.

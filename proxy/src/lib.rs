@@ -6,6 +6,9 @@
 //! (xDS to an immutable model), `control` (the thread that holds no connection) and `telemetry`.
 //! Invariant: what a stranger sends is bounded in size, number and time, and no lock is held across an await.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod access_log;
 pub mod balance;
 pub mod clock;

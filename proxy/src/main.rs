@@ -1,5 +1,8 @@
 //! hawser-proxy: the data plane of a host.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 use clap::Parser as _;
 use hawser_proxy::control;
 use hawser_proxy::options::Options;

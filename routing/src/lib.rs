@@ -5,6 +5,9 @@
 //! request asks for. Out: the one that counts, by Envoy's rules. Pure. Invariant: a match is checked once, when it is read; whether it
 //! fits is then a matter of comparing.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod chain;
 mod domains;
 mod policy;

@@ -3,6 +3,9 @@
 //! In: addresses, paths, streams. Out: sockets that are set up whole, facts about a connection. Invariant: this is
 //! the only crate with unsafe code, and it has it only where a descriptor's owner can't be said otherwise.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod descriptors;
 mod memory;
 mod names;

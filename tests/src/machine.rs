@@ -41,6 +41,8 @@ pub struct Yard {
 pub struct Machine {
     name: String,
     number: u8,
+    /// Its control group, below each controller.
+    place: String,
     script: String,
     log: PathBuf,
     nspawn: Child,
@@ -82,7 +84,9 @@ impl Yard {
         }
         furnish(&disk.join("upper"), name, number)?;
         let binds: String = binds.iter().map(|dir| format!(" --bind-ro={}", dir.display())).collect();
-        let place = format!("hawser-{}-{name}", std::process::id());
+        // Of this yard alone: two machines of one name would fight for their control groups.
+        let yard = self.dir.path().file_name().unwrap_or_default().to_string_lossy();
+        let place = format!("hawser-{}-{}-{name}", std::process::id(), yard.trim_start_matches('.'));
         let mut script = String::from("set -e\n");
         for controller in CONTROLLERS {
             let dir = format!("/sys/fs/cgroup/{controller}/{place}");
@@ -102,7 +106,7 @@ impl Yard {
         );
         let log = disk.join("console");
         let (nspawn, leader) = start(&script, &log)?;
-        let mut machine = Machine { name: name.to_owned(), number, script, log, nspawn, leader };
+        let mut machine = Machine { name: name.to_owned(), number, place, script, log, nspawn, leader };
         machine.booted()?;
         Ok(machine)
     }
@@ -240,8 +244,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.end();
         for controller in CONTROLLERS {
-            let place = format!("/sys/fs/cgroup/{controller}/hawser-{}-{}", std::process::id(), self.name);
-            remove_groups(Path::new(&place));
+            remove_groups(&Path::new("/sys/fs/cgroup").join(controller).join(&self.place));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use hawser_tests::cluster::objects::{SERVICES, nodes, services, subsets, weights};
+use hawser_tests::cluster::objects::{nodes, services, subsets, weights};
 use hawser_tests::mesh::{Load, LoadReport, Member, Mesh};
 use hawser_tests::{Cluster, Host, Lab, Pod, isolated, wait};
 
@@ -63,15 +63,6 @@ fn join(mesh: &Mesh, member: &Member, app: &str) -> Result<()> {
     Ok(())
 }
 
-fn pod(lab: &mut Lab, cluster: &Cluster, mesh: &Mesh, name: &str, what: (&str, &str, &str)) -> Result<Pod> {
-    let (app, version, node) = what;
-    let mut pod = Pod::new(lab, name, app, version, node)?;
-    pod.resolves(&SERVICES)?;
-    pod.report(cluster, true)?;
-    pod.start_sidecar(cluster, mesh)?;
-    Ok(pod)
-}
-
 /// Load from a pod and from a host at once.
 struct Loads([Load; 2], Instant);
 
@@ -103,9 +94,9 @@ fn pods_and_hosts_are_one_mesh_and_a_service_moves_between_them_without_a_lost_r
         cluster.apply(&(nodes() + &services()))?;
         let mesh = Mesh::start_with(&mut lab, &["--registries", &registries])?;
 
-        let page = pod(&mut lab, &cluster, &mesh, "page", ("productpage", "v1", "node-a"))?;
-        let mut reviews = pod(&mut lab, &cluster, &mesh, "reviews-a", ("reviews", "v2", "node-a"))?;
-        let ratings = pod(&mut lab, &cluster, &mesh, "ratings-b", ("ratings", "v1", "node-b"))?;
+        let page = Pod::with_sidecar(&mut lab, &cluster, &mesh, "page", ("productpage", "v1", "node-a"))?;
+        let mut reviews = Pod::with_sidecar(&mut lab, &cluster, &mesh, "reviews-a", ("reviews", "v2", "node-a"))?;
+        let ratings = Pod::with_sidecar(&mut lab, &cluster, &mesh, "ratings-b", ("ratings", "v1", "node-b"))?;
         let details = joined(&mut lab, &mesh, "vm-details", "details")?;
         let vm = joined(&mut lab, &mesh, "vm-reviews", "reviews")?;
 

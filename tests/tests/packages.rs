@@ -33,8 +33,8 @@ fn a_host_installs_joins_upgrades_leaves_and_is_as_it_was() {
         harmless(&a, &[("hawser-agent", 40), ("hawser-proxy", 20), ("hawser-guard", 40)])?;
 
         let token = token(&control, "details")?;
-        a.put("/root/token", &token, "0600")?;
-        a.ok(&["hawser", "join", "--token-file", "/root/token"])?;
+        a.put("/var/tmp/token", &token, "0600")?;
+        a.ok(&["hawser", "join", "--token-file", "/var/tmp/token"])?;
         joined(&a)?;
         serve(&a)?;
         let token = self::token(&control, "caller")?;
@@ -146,8 +146,8 @@ fn the_programs_run_on_an_old_host_and_find_discovery_by_name() {
         control.sh(
             "echo HAWSER_ADVERTISE=control.test:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
         )?;
-        old.put("/root/token", &token(&control, "details")?, "0600")?;
-        old.ok(&["hawser", "join", "--token-file", "/root/token"])?;
+        old.put("/var/tmp/token", &token(&control, "details")?, "0600")?;
+        old.ok(&["hawser", "join", "--token-file", "/var/tmp/token"])?;
         joined(&old)?;
         ensure!(old.ok(&["hawser", "status"])?.contains("control.test:15012"), "it knows discovery by its name");
         serve(&old)?;
@@ -168,8 +168,8 @@ fn dnf_installs_upgrades_and_erases_a_member_as_apt_does() {
         let before = Host::look(&a)?;
         a.ok(&["dnf", "install", "-q", "-y", "hawser-agent-0.1.0-1"])?;
         idle(&a)?;
-        a.put("/root/token", &token(&control, "details")?, "0600")?;
-        a.ok(&["hawser", "join", "--token-file", "/root/token"])?;
+        a.put("/var/tmp/token", &token(&control, "details")?, "0600")?;
+        a.ok(&["hawser", "join", "--token-file", "/var/tmp/token"])?;
         joined(&a)?;
         serve(&a)?;
         use_apt(&b, world.dist.first())?;
@@ -210,20 +210,20 @@ fn the_archive_installs_and_uninstalls_itself() {
         let archive = archive(world.dist.first())?;
         let before = Host::look(&b)?;
         for machine in [&control, &b] {
-            machine.sh(&format!("mkdir /root/x; tar -xzf {archive} -C /root/x --strip-components=1"))?;
+            machine.sh(&format!("mkdir /var/tmp/x; tar -xzf {archive} -C /var/tmp/x --strip-components=1"))?;
         }
-        control.ok(&["/root/x/install.sh", "--discovery"])?;
+        control.ok(&["/var/tmp/x/install.sh", "--discovery"])?;
         control.sh(
             "echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
         )?;
-        b.ok(&["/root/x/install.sh"])?;
+        b.ok(&["/var/tmp/x/install.sh"])?;
         idle(&b)?;
         b.fed(&["hawser", "join", "-"], Some(&token(&control, "details")?))?;
         joined(&b)?;
         serve(&b)?;
         calls(&b)?;
         b.ok(&["systemctl", "stop", "app"])?;
-        b.ok(&["/root/x/install.sh", "--uninstall"])?;
+        b.ok(&["/var/tmp/x/install.sh", "--uninstall"])?;
         left(&control, "b")?;
         let after = Host::look(&b)?;
         after.is_on_the_network_as(&before)?;
@@ -249,10 +249,10 @@ fn the_examples_for_cloud_init_and_ansible_make_members() {
         let repository = format!("file:{}/apt", world.dist.first().display());
 
         // Both at once on one host: it hands out the token, and takes it.
-        control.put("/root/ansible.yaml", &std::fs::read_to_string(examples.join("ansible.yaml"))?, "0600")?;
-        control.put("/root/hosts", "[members]\ncontrol ansible_connection=local\n", "0600")?;
+        control.put("/var/tmp/ansible.yaml", &std::fs::read_to_string(examples.join("ansible.yaml"))?, "0600")?;
+        control.put("/var/tmp/hosts", "[members]\ncontrol ansible_connection=local\n", "0600")?;
         let play = format!(
-            "cd /root; ansible-playbook -i hosts ansible.yaml -e hawser_repository={} -e hawser_group=default/caller \
+            "cd /var/tmp; ansible-playbook -i hosts ansible.yaml -e hawser_repository={} -e hawser_group=default/caller \
              -e hawser_port=http=9081",
             repository.replace("file:", "file://")
         );
@@ -430,10 +430,10 @@ fn archive(dist: &Path) -> Result<String> {
 /// The machine takes packages from a repository of ours. What they need is there, though rpm does not know it.
 fn use_dnf(machine: &Machine, dist: &Path) -> Result<()> {
     let yum = dist.join("yum").display().to_string();
-    machine.put("/root/stub.spec", STUB, "0600")?;
+    machine.put("/var/tmp/stub.spec", STUB, "0600")?;
     machine.sh(&format!(
-        "rpmbuild -bb --quiet --define '_rpmdir /root' --define '_build_name_fmt stub.rpm' /root/stub.spec
-         rpm -i /root/stub.rpm
+        "rpmbuild -bb --quiet --define '_rpmdir /var/tmp' --define '_build_name_fmt stub.rpm' /var/tmp/stub.spec
+         rpm -i /var/tmp/stub.rpm
          mkdir -p /etc/yum.repos.d
          printf '[hawser]\\nname=Hawser\\nbaseurl=file://{yum}\\ngpgkey=file://{yum}/hawser.asc\\ngpgcheck=1\\nrepo_gpgcheck=1\\n' \
              >/etc/yum.repos.d/hawser.repo

@@ -36,6 +36,9 @@
 //! 17. It subscribes to a type only if it has a name of it, or a wildcard.
 //! 18. What exceeds its limits, or was not asked for, is refused whole and with a sentence.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod delta_client;
 mod delta_server;
 mod limits;

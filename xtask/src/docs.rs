@@ -9,7 +9,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let mut test = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     test.args(["test", "-p", "hawser-api", "--test", "xds_doc"]).current_dir(crate::root());
     if !check {
-        test.env("UPDATE", "1");
+        test.env("HAWSER_BLESS", "1");
     }
     crate::must(test)
 }

@@ -46,8 +46,8 @@ impl Capture {
         let mut redirection = self.0.redirection.lock().await;
         let failed =
             |error: &dyn std::error::Error| Refusal::new(Code::FailedPrecondition, "rolled-back", chain(error));
-        let mut pending =
-            redirection.apply_with_rollback(&self.intent(), TIMER).await.map_err(|error| failed(&error))?;
+        let intent = self.intent();
+        let mut pending = redirection.apply_with_rollback(&intent, TIMER).await.map_err(|error| failed(&error))?;
         note(std::mem::take(&mut pending.notes));
         steps.say("redirection", "installed; it is undone unless this host stays reachable");
 
@@ -60,6 +60,7 @@ impl Capture {
             Ok(Ok(lost)) if lost.is_empty() => {
                 pending.confirm().await.map_err(|error| failed(&error))?;
                 self.set_installed();
+                self.catch_up(&mut redirection, &intent).await;
                 steps.say("confirm", "discovery is reached by a new connection, and reaches this host");
                 return Ok(());
             }

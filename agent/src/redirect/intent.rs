@@ -493,8 +493,8 @@ mod tests {
         };
         assert_eq!(to.port_ranges(), [(80, 96), (443, 443)]);
         assert_eq!((to.nets_of(true).len(), to.nets_of(false).len()), (1, 1));
-        let mut intent = Intent::default();
-        intent.exempt = Exempt { interfaces: ["eth1".to_owned()].into(), to, ..Exempt::default() };
+        let exempt = Exempt { interfaces: ["eth1".to_owned()].into(), to, ..Exempt::default() };
+        let mut intent = Intent { exempt, ..Intent::default() };
         assert_eq!(intent.refusals(), Vec::<String>::new());
         intent.capture_interfaces.insert("eth1".into(), 15001);
         intent.exempt.interfaces.insert("lo".into());

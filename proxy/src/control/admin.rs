@@ -1,4 +1,5 @@
-//! Pages: metrics, what the configuration holds, readiness, drain. Admin on the loopback only.
+//! Pages: metrics, what the configuration holds, readiness. Admin on the loopback only, where everybody on the host may ask: so
+//! nothing can be changed there.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,16 +8,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::{Query, State as Get};
+use axum::extract::State as Get;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::get;
 use hawser_daemon::readiness::Readiness;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::Threads;
 use crate::config::Config;
@@ -30,15 +29,6 @@ pub(super) struct State {
     pub(super) counters: Arc<Counters>,
     pub(super) threads: Arc<Threads>,
     pub(super) readiness: Readiness,
-    /// Told when somebody asks for the end: how long connections may end themselves, if that was said.
-    pub(super) told: watch::Sender<Option<Ending>>,
-}
-
-/// An end that was asked for.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Ending {
-    /// How long connections may end themselves; as the command line says if absent.
-    pub(super) seconds: Option<u32>,
 }
 
 /// Serves the pages in the background.
@@ -53,7 +43,6 @@ pub(super) async fn serve(options: &Options, state: State) -> anyhow::Result<()>
         .route("/stats/prometheus", get(metrics))
         .route("/config", get(config))
         .route("/healthz", get(async || "alive\n"))
-        .route("/drain", post(drain))
         .with_state(state)
         .merge(ready.clone());
     for (address, router) in [(options.admin, admin), (options.readiness, ready)] {
@@ -82,11 +71,6 @@ async fn ready(Get(state): Get<State>) -> impl IntoResponse {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", missing.join(", ")))
     }
-}
-
-async fn drain(Get(state): Get<State>, Query(ending): Query<Ending>) -> &'static str {
-    state.told.send_replace(Some(ending));
-    "draining\n"
 }
 
 /// Names, endpoints and identities; no key is anywhere near.

@@ -1,6 +1,6 @@
 //! Listening sockets from the agent, whose queues outlive both of us.
 //!
-//! In: the agent's socket. Out: sockets for the workers. When the agent is gone, we connect again and name what we hold.
+//! In: the agent's socket. Out: sockets for the workers, and its order to end. When the agent is gone, we connect again and name what we hold.
 
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -8,23 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hawser_api::handover::{self, Listener, Request};
+use hawser_api::handover::{self, Listener, Message, Request};
 use hawser_daemon::backoff::Backoff;
 use hawser_daemon::readiness::Guard;
 use hawser_sockets::{FdLimits, recv_fds, send_fds};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Threads;
 use crate::listen::{Entrance, Socket};
 
 /// Runs for ever.
-pub(super) async fn run(run_dir: PathBuf, threads: Arc<Threads>, guard: Guard) {
+pub(super) async fn run(run_dir: PathBuf, threads: Arc<Threads>, told: watch::Sender<Option<Duration>>, guard: Guard) {
     let mut holds: Vec<(Listener, std::net::TcpListener)> = Vec::new();
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     let mut guard = Some(guard);
     loop {
-        if let Err(e) = session(&run_dir.join(handover::SOCKET), &threads, &mut holds, &mut guard, &mut backoff).await {
+        let path = run_dir.join(handover::SOCKET);
+        if let Err(e) = session(&path, (&threads, &told), &mut holds, &mut guard, &mut backoff).await {
             tracing::debug!(error = %format_args!("{e:#}"), "no listening sockets from the agent");
         }
         tokio::time::sleep(backoff.next_wait()).await;
@@ -33,7 +35,7 @@ pub(super) async fn run(run_dir: PathBuf, threads: Arc<Threads>, guard: Guard) {
 
 async fn session(
     path: &Path,
-    threads: &Threads,
+    (threads, told): (&Threads, &watch::Sender<Option<Duration>>),
     holds: &mut Vec<(Listener, std::net::TcpListener)>,
     guard: &mut Option<Guard>,
     backoff: &mut Backoff,
@@ -51,7 +53,13 @@ async fn session(
     let limits = FdLimits { bytes: handover::LONGEST, descriptors: handover::MOST };
     loop {
         let (message, descriptors) = recv_fds(&stream, limits).await?;
-        let listeners: Vec<Listener> = serde_json::from_slice(&message)?;
+        let listeners = match serde_json::from_slice(&message)? {
+            Message::Listeners(listeners) => listeners,
+            Message::End(end) => {
+                told.send_replace(Some(Duration::from_secs(end.end_within.into())));
+                continue;
+            }
+        };
         ensure!(listeners.len() == descriptors.len(), "{} names, {} sockets", listeners.len(), descriptors.len());
         backoff.reset();
         for (listener, descriptor) in listeners.into_iter().zip(descriptors) {

@@ -6,6 +6,9 @@
 //! token without rights, a server that is behind, a Consul that is away remove nothing; connections are bounded however
 //! many services there are.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod adapter;
 mod client;
 mod follow;

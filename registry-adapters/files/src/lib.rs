@@ -5,6 +5,9 @@
 //! down. `watch -> scan -> contents`: when to look, what lies there, what changed by it. Invariant: silence is never
 //! deletion; only a directory that could be read as a whole deletes what it no longer holds.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod contents;
 mod scan;
 mod watch;

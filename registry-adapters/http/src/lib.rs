@@ -5,6 +5,9 @@
 //! `checks` beside it and the shared piece of all sources behind it. Invariant: what a source that fails said last
 //! stays; unknown is not down.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod adapter;
 mod checks;
 mod client;

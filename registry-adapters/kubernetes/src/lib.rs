@@ -5,6 +5,9 @@
 //! what it all means together; what is told. `out` is the other way: what of the mesh is written into the cluster. Invariant: only the server's own word removes: not its silence, not a list
 //! that was not finished, not a refusal.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod access;
 mod adapter;
 mod clusters;

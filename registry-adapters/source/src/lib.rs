@@ -5,6 +5,9 @@
 //! `pacing, sweep -> ledger -> stored`, and [`Driver`], which joins them to discovery. Invariant: silence, a failure
 //! or a sudden loss of much of what was known removes nothing.
 
+// Nothing that comes in may end a process: what can't be is an error too.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod context;
 mod driver;
 mod fingerprint;

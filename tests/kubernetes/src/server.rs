@@ -64,10 +64,36 @@ pub struct Seen {
     pub query: String,
     /// Who asked.
     pub user: String,
-    /// The status of the answer.
+    /// The status of the answer, 0 while there is none. A request is seen before anything it changes.
     pub code: u16,
     /// The name that the client gives itself.
     pub agent: String,
+}
+
+/// The last requests, in the order in which they came.
+#[derive(Debug, Default)]
+struct Requests {
+    last: VecDeque<Seen>,
+    forgotten: usize,
+}
+
+impl Requests {
+    /// Takes a request down; its number.
+    fn came(&mut self, seen: Seen) -> usize {
+        if self.last.len() >= SEEN {
+            self.last.pop_front();
+            self.forgotten += 1;
+        }
+        self.last.push_back(seen);
+        self.forgotten + self.last.len() - 1
+    }
+
+    fn answered(&mut self, number: usize, code: u16) {
+        let place = number.checked_sub(self.forgotten);
+        if let Some(seen) = place.and_then(|place| self.last.get_mut(place)) {
+            seen.code = code;
+        }
+    }
 }
 
 /// What all requests share.
@@ -86,7 +112,7 @@ pub(crate) struct Server {
     pub(crate) run: watch::Sender<u64>,
     /// It starts until then: most are refused.
     starting: Mutex<Option<(Instant, Instant)>>,
-    seen: Mutex<VecDeque<Seen>>,
+    seen: Mutex<Requests>,
 }
 
 /// A kind that a path leads to, and what of it.
@@ -141,11 +167,13 @@ impl Server {
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        locked(&self.seen).iter().cloned().collect()
+        locked(&self.seen).last.iter().cloned().collect()
     }
 
     pub(crate) fn forget_seen(&self) {
-        locked(&self.seen).clear();
+        let mut seen = locked(&self.seen);
+        seen.forgotten += seen.last.len();
+        seen.last.clear();
     }
 
     /// Answers a request.
@@ -160,6 +188,17 @@ impl Server {
             namespace: way.as_ref().and_then(|w| w.namespace.clone()).unwrap_or_default(),
             user: name.clone(),
         };
+        let number = locked(&self.seen).came(Seen {
+            verb: verb.clone(),
+            resource: moment.resource.clone(),
+            namespace: moment.namespace.clone(),
+            name: way.as_ref().and_then(|w| w.name.clone()).unwrap_or_default(),
+            subresource: way.as_ref().and_then(|w| w.sub.clone()).unwrap_or_default(),
+            query: query.to_owned(),
+            user: name,
+            code: 0,
+            agent: asked.header("user-agent").to_owned(),
+        });
         let reply = match user {
             Err(refusal) => Reply::refused(refusal),
             Ok(user) => {
@@ -168,21 +207,7 @@ impl Server {
                 reply.unwrap_or_else(Reply::refused)
             }
         };
-        let mut seen = locked(&self.seen);
-        if seen.len() >= SEEN {
-            seen.pop_front();
-        }
-        seen.push_back(Seen {
-            verb,
-            resource: moment.resource,
-            namespace: moment.namespace,
-            name: way.as_ref().and_then(|w| w.name.clone()).unwrap_or_default(),
-            subresource: way.as_ref().and_then(|w| w.sub.clone()).unwrap_or_default(),
-            query: query.to_owned(),
-            user: name,
-            code: reply.code,
-            agent: asked.header("user-agent").to_owned(),
-        });
+        locked(&self.seen).answered(number, reply.code);
         reply
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{AUDIENCE, Cluster};
+use super::{AUDIENCE, Cluster, objects};
 use crate::mesh::{APP_USER, Mesh, PROXY_USER, as_user, has_users};
 use crate::{Host, Lab, Process, programs, wait};
 
@@ -66,6 +66,24 @@ impl Pod {
              spec: {{nodeName: {node}, serviceAccountName: default, containers: [{{name: main, image: none}}, {{name: hawser-proxy, image: none}}]}}\n\
              status: {{phase: Running, podIP: {address}, podIPs: [{{ip: {address}}}], conditions: [{{type: Ready, status: '{is_ready}'}}]}}\n"
         )
+    }
+
+    /// A pod that runs a version of a service on a node, is known and ready, and has its part in the mesh.
+    ///
+    /// # Errors
+    /// If one of its parts does not start, or the API server refuses it.
+    pub fn with_sidecar(
+        lab: &mut Lab,
+        cluster: &Cluster,
+        mesh: &Mesh,
+        name: &str,
+        (app, version, node): (&str, &str, &str),
+    ) -> Result<Self> {
+        let mut pod = Self::new(lab, name, app, version, node)?;
+        pod.resolves(&objects::SERVICES)?;
+        pod.report(cluster, true)?;
+        pod.start_sidecar(cluster, mesh)?;
+        Ok(pod)
     }
 
     /// Makes it known, or says that it is ready or not any more.

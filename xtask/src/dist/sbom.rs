@@ -61,7 +61,7 @@ fn bill(dist: &Dist, metadata: &Value, checksums: &BTreeMap<(String, String), St
             let package = packages.get(id)?;
             Some(format!("pkg:cargo/{}@{}", package["name"].as_str()?, package["version"].as_str()?))
         };
-        let needed: BTreeSet<String> = needs.get(id).into_iter().flatten().filter_map(|id| named(id)).collect();
+        let needed: BTreeSet<String> = needs.get(id).into_iter().flatten().filter_map(named).collect();
         components.insert(reference.clone(), component);
         dependencies.insert(reference.clone(), json!({ "ref": reference, "dependsOn": needed }));
     }

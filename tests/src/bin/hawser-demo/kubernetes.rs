@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use hawser_tests::cluster::objects::{SERVICES, may_bring_hosts, nodes, services, subsets, weights};
+use hawser_tests::cluster::objects::{may_bring_hosts, nodes, services, subsets, weights};
 use hawser_tests::mesh::{Load, Member, Mesh};
 use hawser_tests::{Cluster, Host, Lab, Pod, lab, testbeds, wait};
 
@@ -43,9 +43,9 @@ pub(crate) fn tell(report: &mut Report) -> Result<Scene> {
 
     let (page, mut reviews, ratings) = report.step("pods, each with a hawser-proxy beside it", |r| {
         r.typed("cluster", "kubectl apply -f page.yaml -f reviews-a.yaml -f ratings-b.yaml");
-        let page = pod(&mut lab, &cluster, &mesh, "page", ("productpage", "v1", "node-a"))?;
-        let reviews = pod(&mut lab, &cluster, &mesh, "reviews-a", ("reviews", "v2", "node-a"))?;
-        let ratings = pod(&mut lab, &cluster, &mesh, "ratings-b", ("ratings", "v1", "node-b"))?;
+        let page = Pod::with_sidecar(&mut lab, &cluster, &mesh, "page", ("productpage", "v1", "node-a"))?;
+        let reviews = Pod::with_sidecar(&mut lab, &cluster, &mesh, "reviews-a", ("reviews", "v2", "node-a"))?;
+        let ratings = Pod::with_sidecar(&mut lab, &cluster, &mesh, "ratings-b", ("ratings", "v1", "node-b"))?;
         mesh.healthy(REVIEWS, 1, LIMIT)?;
         r.typed("control", "hawser get endpoints reviews");
         r.printed(&must(mesh.hawser(&["get", "endpoints", "reviews"])?)?.out, 4);
@@ -151,16 +151,6 @@ pub(crate) fn tell(report: &mut Report) -> Result<Scene> {
 
     let scene = Scene::new(members, mesh, Vec::new(), lab);
     Ok(scene.with_pods(vec![page, reviews, ratings], cluster.host))
-}
-
-/// A pod with what it runs, in which version, on which node.
-fn pod(lab: &mut Lab, cluster: &Cluster, mesh: &Mesh, name: &str, what: (&str, &str, &str)) -> Result<Pod> {
-    let (app, version, node) = what;
-    let mut pod = Pod::new(lab, name, app, version, node)?;
-    pod.resolves(&SERVICES)?;
-    pod.report(cluster, true)?;
-    pod.start_sidecar(cluster, mesh)?;
-    Ok(pod)
 }
 
 /// A token by way of the cluster, and the join with it.
