@@ -31,13 +31,17 @@ pub use errand::errand;
 pub(crate) use finding::{Finding, Verdict, refusal};
 
 use crate::config::{Config, ProxyKind};
-use crate::identity::Joined;
+use crate::discovery::Connection;
+use crate::identity::OnDisk;
 use crate::mark::OwnMark;
 use crate::member::Member;
+use crate::refusal::Refusal;
 use crate::supervise::envoy;
 
 /// How long one check may take; those that wait for others wait less.
 const LIMIT: Duration = Duration::from_secs(6);
+/// What can only be a warning holds up a join no longer.
+const HINT: Duration = Duration::from_secs(1);
 
 /// Whom to look at.
 pub(crate) struct Patient<'a> {
@@ -45,7 +49,7 @@ pub(crate) struct Patient<'a> {
     /// Its part in the mesh, if it has one.
     pub(crate) member: Option<Arc<Member>>,
     /// How it came to be joined, where the agent does not run.
-    pub(crate) joined: Option<&'a Joined>,
+    pub(crate) joined: Option<&'a OnDisk>,
     /// The token it would join with.
     pub(crate) token: Option<&'a JoinToken>,
 }
@@ -58,6 +62,7 @@ pub(crate) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     let targets = way::targets(member, *token, *joined, mark);
     let names = targets.iter().map(|target| target.address.clone()).collect();
     let declared = member.map(declared).unwrap_or_default();
+    let part_of_mesh = member.is_some() || joined.is_some();
     let (part, program, kernel, ports, way, names, conntrack, firewalls, inbound, limits) = tokio::join!(
         within("lease", async { member_findings(member).await }),
         within("proxy", async { if member.is_none() { program(config).await } else { Vec::new() } }),
@@ -65,12 +70,12 @@ pub(crate) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
         within("ports", listeners::findings(config, member)),
         async {
             // Bounded by itself: what it says must not be lost.
-            let (mut findings, told) = way::findings(targets).await;
+            let (mut findings, told) = way::findings(targets, part_of_mesh).await;
             findings.extend(within("routes", ranges::findings(member, told)).await);
             findings
         },
         within("names", servers::findings(names, mark)),
-        within("conntrack", blocking("conntrack", conntrack::findings)),
+        within("conntrack", blocking("conntrack", move || conntrack::findings(part_of_mesh))),
         within("firewall", firewalls::findings(declared.clone())),
         within("inbound", membership::inbound(member, joined.is_some(), declared.clone())),
         within("disk", limits::findings(config, member)),
@@ -78,12 +83,38 @@ pub(crate) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     [part, program, kernel, ports, way, names, conntrack, firewalls, inbound, limits].concat()
 }
 
+/// Looks at what a join may fail of, and gives the connection that the join goes on with. Name servers are left out: whether
+/// discovery is found is seen by going there, and a join is not held up by those that are dead.
+pub(crate) async fn before_join(
+    config: &Config,
+    token: &JoinToken,
+) -> (Vec<Finding>, Result<Connection, Refusal>) {
+    let (program, kernel, ports, (way, connection), conntrack, firewalls, limits) = tokio::join!(
+        within("proxy", program(config)),
+        within("kernel", kernel::findings()),
+        within("ports", listeners::findings(config, None)),
+        async {
+            let (mut findings, told, connection) = way::taken(token, OwnMark::of(config)).await;
+            findings.extend(within("routes", ranges::findings(None, told)).await);
+            (findings, connection)
+        },
+        within("conntrack", blocking("conntrack", || conntrack::findings(false))),
+        within_time(HINT, "firewall", firewalls::findings(Vec::new())),
+        within("disk", limits::findings(config, None)),
+    );
+    ([program, kernel, ports, way, conntrack, firewalls, limits].concat(), connection)
+}
+
 /// What a check finds, or that it did not come to an end.
 async fn within(check: &'static str, work: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
-    match timeout(LIMIT, work).await {
+    within_time(LIMIT, check, work).await
+}
+
+async fn within_time(limit: Duration, check: &'static str, work: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
+    match timeout(limit, work).await {
         Ok(findings) => findings,
         Err(_) => {
-            let sentence = format!("this could not be looked at within {} s", LIMIT.as_secs());
+            let sentence = format!("this could not be looked at within {} s", limit.as_secs());
             vec![Finding::unknown(check, sentence, "see what keeps this host busy, and try again")]
         }
     }

@@ -22,7 +22,7 @@ pub(crate) use steps::Steps;
 
 use crate::capture;
 use crate::config::Config;
-use crate::doctor::{self, Finding, Patient};
+use crate::doctor::{self, Patient};
 use crate::identity::Holder;
 use crate::member::Member;
 use crate::refusal::Refusal;
@@ -136,12 +136,9 @@ impl Host {
             Some(token).filter(|token| !token.is_empty()).map(str::parse).transpose().map_err(invalid)?;
         let busy = |_| Refusal::new(Code::Aborted, "busy", "others look at this host: try again when they are done");
         let _look = self.0.looks.try_acquire().map_err(busy)?;
-        let findings = self.examine(token.as_ref()).await;
+        let patient = Patient { config: &self.0.config, member: self.member(), joined: None, token: token.as_ref() };
+        let findings = doctor::examine(&patient).await;
         Ok(DoctorResponse { findings: findings.into_iter().map(Into::into).collect() })
-    }
-
-    async fn examine(&self, token: Option<&JoinToken>) -> Vec<Finding> {
-        doctor::examine(&Patient { config: &self.0.config, member: self.member(), joined: None, token }).await
     }
 
     /// Ends without a word to anybody: the lease, the proxy and the redirection outlive the agent.

@@ -1,6 +1,6 @@
 //! Joining: from a token to an identity on disk.
 //!
-//! In: a join token. Out: a [`Holder`] with record, certificates and roots. The secret is sent only to a server that
+//! In: a join token, and a connection to its discovery. Out: a [`Holder`] with record, certificates and roots. The secret is sent only to a server that
 //! the token's pin and discovery's identity were verified for; the host key is on disk before anything is asked, so
 //! that asking again after a lost answer is the same question.
 
@@ -19,9 +19,8 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use crate::discovery::{Connection, Dial, Trust};
+use crate::discovery::Connection;
 use crate::identity::{Holder, Issued, JOIN, Joined, Key, challenge, host_key, joined, prove};
-use crate::mark::OwnMark;
 use crate::refusal::Refusal;
 use crate::session::hostname;
 use crate::state::StateDir;
@@ -31,22 +30,15 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// A join as it was asked for.
 pub(crate) struct Enrolment {
     pub(crate) token: JoinToken,
+    /// To who was found to be discovery.
+    pub(crate) connection: Connection,
     pub(crate) addresses: Vec<HostAddress>,
     pub(crate) locality: Option<Locality>,
-    pub(crate) mark: OwnMark,
 }
 
 /// Gets an identity and keeps it.
 pub(crate) async fn enroll(state: &StateDir, enrolment: Enrolment) -> Result<Holder, Refusal> {
-    let Enrolment { token, addresses, locality, mark } = enrolment;
-    let dial = Dial {
-        addresses: token.addresses.clone(),
-        trust_domain: token.trust_domain.clone(),
-        trust: Trust { pins: token.pins.clone(), roots: Vec::new() },
-        client: None,
-        mark,
-    };
-    let connection = dial.connect().await?;
+    let Enrolment { token, connection, addresses, locality } = enrolment;
     let host_key = host_key(state)?;
     let workload_key = Arc::new(Key::generate().map_err(anyhow::Error::from)?);
     let request = JoinRequest {

@@ -150,12 +150,17 @@ fn routes_and_addresses_in_the_virtual_ranges_are_told() {
         Said::of(&vm, &[&token])?.all("ok", &["routes"])?;
         vm.host.ok(&["ip", "route", "del", "240.240.9.0/24"])?;
 
-        vm.host.ok(&["ip", "route", "add", "240.0.0.0/4", "via", hawser_tests::lab::GATEWAY])?;
-        Said::of(&vm, &[&token])?.has("routes", "failure", &["240.0.0.0/4", "240.50.0.0/16"])?;
+        vm.host.ok(&["ip", "route", "add", "240.50.7.0/24", "via", hawser_tests::lab::GATEWAY])?;
+        Said::of(&vm, &[&token])?.has("routes", "failure", &["240.50.7.0/24", "240.50.0.0/16"])?;
         let seen = vm.hawser(&["join", &token])?;
         ensure!(seen.code == 32 && seen.err.contains("--virtual-range"), "{seen:?}");
-        vm.host.ok(&["ip", "route", "del", "240.0.0.0/4"])?;
+        vm.host.ok(&["ip", "route", "del", "240.50.7.0/24"])?;
+
+        // Of a wider network the mesh takes a part.
+        vm.host.ok(&["ip", "route", "add", "240.0.0.0/4", "via", hawser_tests::lab::GATEWAY])?;
+        Said::of(&vm, &[&token])?.has("routes", "warning", &["240.0.0.0/4", "240.50.0.0/16"])?;
         vm.join(&token)?;
+        vm.host.ok(&["ip", "route", "del", "240.0.0.0/4"])?;
         vm.host.ok(&["ip", "addr", "add", "240.50.1.2/32", "dev", "eth0"])?;
         Said::of(&vm, &[])?.has("routes", "failure", &["240.50.1.2", "eth0"])?;
         Ok(())

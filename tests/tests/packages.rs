@@ -34,9 +34,13 @@ fn a_host_installs_joins_upgrades_leaves_and_is_as_it_was() {
 
         let token = token(&control, "details")?;
         a.put("/var/tmp/token", &token, "0600")?;
+        told_of_a_taken_port(&a)?;
+        Host::look(&a)?.is_on_the_network_as(&before).context("a join that is refused changes nothing")?;
+        well(&a, &["--token-file", "/var/tmp/token"], &["inbound"])?;
         a.ok(&["hawser", "join", "--token-file", "/var/tmp/token"])?;
         joined(&a)?;
         serve(&a)?;
+        well(&a, &[], &[])?;
         let token = self::token(&control, "caller")?;
         b.fed(&["hawser", "join", "-"], Some(&token))?;
         calls(&b)?;
@@ -491,6 +495,44 @@ fn joined(machine: &Machine) -> Result<()> {
     machine.ok(&["hawser", "redirect", "check"])?;
     let users = machine.sh("ps -o user:20= -C hawser-agent; ps -o user:20= -C hawser-proxy")?;
     ensure!(users.split_whitespace().eq(["hawser", "hawser-proxy"]), "they run as {users}");
+    Ok(())
+}
+
+/// What the doctor says, and its exit code.
+fn doctor(machine: &Machine, more: &[&str]) -> Result<(i32, Vec<serde_json::Value>)> {
+    let seen = machine.run(&[&["hawser", "doctor", "--json"], more].concat())?;
+    Ok((seen.code, serde_json::from_str(&seen.out).with_context(|| format!("{seen:?}"))?))
+}
+
+/// Nothing is to be mended, and from within its unit the agent sees all but this.
+fn well(machine: &Machine, more: &[&str], unknown: &[&str]) -> Result<()> {
+    let mut last = (0, Vec::new());
+    wait::for_true("the doctor finds nothing", MOMENT, || {
+        last = doctor(machine, more).unwrap_or_default();
+        let others = last.1.iter().filter(|finding| finding["verdict"] != "ok");
+        last.0 == 0 && others.map(|finding| &finding["check"]).eq(unknown)
+    })
+    .with_context(|| format!("{last:#?}"))
+}
+
+/// Somebody has a port of ours. Within its unit the agent sees no other user's processes: it says so, and whose it is.
+fn told_of_a_taken_port(machine: &Machine) -> Result<()> {
+    let other = "my $s = IO::Socket::INET->new(LocalPort => 15001, Listen => 1) or die; sleep 600";
+    machine.ok(&["systemd-run", "--quiet", "--unit=other", "perl", "-MIO::Socket::INET", "-e", other])?;
+    wait::for_true("the port is taken", MOMENT, || machine.sh("ss -Hlnt sport = :15001").is_ok_and(|s| !s.is_empty()))?;
+    let (code, findings) = doctor(machine, &[])?;
+    let told = findings.iter().any(|finding| {
+        let says = |field: &str, what: &str| finding[field].as_str().is_some_and(|text| text.contains(what));
+        finding["check"] == "ports"
+            && finding["verdict"] == "failure"
+            && says("sentence", "TCP port 15001")
+            && says("sentence", "a program of user root, whose name can't be seen from here")
+            && says("cure", "ss -Hlntp")
+    });
+    ensure!(code == 8 && told, "{code}: {findings:#?}");
+    let seen = machine.run(&["hawser", "join", "--token-file", "/var/tmp/token"])?;
+    ensure!(seen.code == 32 && seen.err.contains("TCP port 15001"), "{seen:?}");
+    machine.ok(&["systemctl", "stop", "other"])?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hawser_api::identity::TrustDomain;
+use hawser_api::token::JoinToken;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
@@ -84,6 +85,17 @@ impl DialError {
 }
 
 impl Dial {
+    /// As a join does that has nothing but its token.
+    pub(crate) fn with(token: &JoinToken, mark: OwnMark) -> Self {
+        Self {
+            addresses: token.addresses.clone(),
+            trust_domain: token.trust_domain.clone(),
+            trust: Trust { pins: token.pins.clone(), roots: Vec::new() },
+            client: None,
+            mark,
+        }
+    }
+
     /// Connects to the first address that is discovery.
     pub(crate) async fn connect(self) -> Result<Connection, DialError> {
         let provider = hawser_daemon::tls_provider();

@@ -4,7 +4,7 @@
 //! file, and may less than the agent unless it is root.
 
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -15,7 +15,7 @@ use prost::Message as _;
 use super::{Finding, Patient, examine};
 use crate::Args;
 use crate::config::Config;
-use crate::identity::Joined;
+use crate::identity::OnDisk;
 
 const CHECK: &str = "agent";
 const LONGEST: u64 = 64 << 10;
@@ -34,7 +34,9 @@ pub fn errand(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
 fn run(args: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
     let args = Args::try_parse_from(std::iter::once(OsString::from("hawser-agent")).chain(args))?;
     let mut token = zeroize::Zeroizing::new(String::new());
-    std::io::stdin().take(LONGEST).read_to_string(&mut token)?;
+    if !std::io::stdin().is_terminal() {
+        std::io::stdin().take(LONGEST).read_to_string(&mut token)?;
+    }
     let token: Option<JoinToken> = Some(token.trim()).filter(|token| !token.is_empty()).map(str::parse).transpose()?;
     let mut findings = Vec::new();
     let config = Config::load(&args).unwrap_or_else(|error| {
@@ -42,7 +44,7 @@ fn run(args: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
         findings.push(Finding::failure(CHECK, format!("the agent can't start: {error:#}"), cure));
         Config::bare(&args)
     });
-    let joined = Joined::read(&config.state_dir);
+    let joined = OnDisk::read(&config.state_dir);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let patient = Patient { config: &config, member: None, joined: joined.as_ref(), token: token.as_ref() };
     findings.extend(runtime.block_on(examine(&patient)));

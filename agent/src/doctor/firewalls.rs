@@ -95,7 +95,7 @@ fn judge_input(chain: &Chain, table: Option<&Value>, declared: &[u16]) -> Vec<Fi
             Passage::Depends => vec![Finding::unknown(
                 CHECK,
                 format!("whether {name} lets in what this host is to serve depends on more than the port"),
-                "",
+                "see that it does; once the host is joined, `inbound` says what discovery sees",
             )],
         };
     }

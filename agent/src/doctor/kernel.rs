@@ -5,7 +5,7 @@ use crate::redirect::{self, NftError};
 
 const KERNEL: &str = "kernel";
 const NFT: &str = "nft";
-/// What the programs themselves need.
+/// What is asked for; an older one that has what redirection needs is no reason to refuse a host.
 const OLDEST_KERNEL: (u32, u32) = (5, 13);
 /// The oldest nft that redirection is known to work with: Debian 11's.
 const OLDEST_NFT: (u32, u32, u32) = (0, 9, 8);
@@ -24,12 +24,12 @@ pub(super) async fn findings() -> Vec<Finding> {
 
 /// Judges a kernel by its release and by what the probes met.
 fn kernel(release: &str, probed: &Result<(), NftError>) -> Finding {
-    if numbers(release).is_some_and(|(major, minor, _)| (major, minor) < OLDEST_KERNEL) {
-        let (major, minor) = OLDEST_KERNEL;
-        let sentence = format!("this kernel is Linux {release}");
-        return Finding::failure(KERNEL, sentence, format!("run Linux {major}.{minor} or later"));
-    }
     match probed {
+        Ok(()) if numbers(release).is_some_and(|(major, minor, _)| (major, minor) < OLDEST_KERNEL) => {
+            let (major, minor) = OLDEST_KERNEL;
+            let sentence = format!("Linux {release} is older than {major}.{minor}, the oldest that was tried");
+            Finding::warning(KERNEL, sentence, format!("run Linux {major}.{minor} or later"))
+        }
         Ok(()) => Finding::ok(KERNEL, format!("Linux {release} has what redirection needs")),
         Err(error @ NftError::Kernel { .. }) => Finding::split(KERNEL, &error.to_string()),
         Err(_) => Finding::unknown(
@@ -86,9 +86,9 @@ mod tests {
     fn an_old_kernel_and_one_without_modules_are_told_with_their_cure() {
         assert_eq!(kernel("6.1.0-18-amd64", &Ok(())).verdict, Verdict::Ok);
         assert_eq!(kernel("5.13", &Ok(())).verdict, Verdict::Ok);
-        assert_eq!(kernel("5.10.0-28-amd64", &Ok(())).verdict, Verdict::Failure);
+        assert_eq!(kernel("5.10.0-28-amd64", &Ok(())).verdict, Verdict::Warning);
         let lacks = NftError::Kernel { what: "tproxy", module: "nft_tproxy", config: "CONFIG_NFT_TPROXY" };
-        let finding = kernel("6.1.0", &Err(lacks));
+        let finding = kernel("5.10.0", &Err(lacks));
         assert_eq!(finding.verdict, Verdict::Failure);
         assert!(finding.cure.contains("nft_tproxy"), "{finding:?}");
         assert_eq!(kernel("6.1.0", &Err(NftError::Missing)).verdict, Verdict::Unknown);

@@ -1,12 +1,16 @@
 //! The ports that agent and proxy listen on: free, or theirs already.
 //!
-//! In: the kernel's tables of sockets, and whose ours are. Out: who is in the way, by name where we may know.
+//! In: the kernel's tables of sockets, and whose ours are. Out: who is in the way, by name where we may know: in its unit the
+//! agent sees no other user's processes, and names the user. Before a join the kernel has the last word: what can be bound is free.
 
-use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
 
 use hawser_api::names::ports;
+
+use tokio::net::TcpSocket;
 
 use super::Finding;
 use crate::config::Config;
@@ -15,32 +19,43 @@ use crate::member::Member;
 const CHECK: &str = "ports";
 /// More of a table of sockets than any host has.
 const LARGEST: u64 = 256 << 20;
-/// Names of this many holders are looked for.
-const MOST_NAMED: usize = 8;
 
 /// A port that we need.
 struct Wanted {
     port: u16,
     what: &'static str,
-    loopback: bool,
+    at: At,
     udp: bool,
     /// A host without it is no member.
     needed: bool,
 }
 
-const fn wanted(port: u16, what: &'static str, loopback: bool, needed: bool) -> Wanted {
-    Wanted { port, what, loopback, udp: false, needed }
+/// Where we listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// At every address.
+    All,
+    /// At every address of IPv4.
+    AllV4,
+    /// On loopback, of IPv4.
+    LoopbackV4,
+    /// On loopback, of one family at least.
+    Loopback,
+}
+
+const fn wanted(port: u16, what: &'static str, at: At, needed: bool) -> Wanted {
+    Wanted { port, what, at, udp: false, needed }
 }
 
 const WANTED: [Wanted; 8] = [
-    wanted(ports::OUTBOUND, "calls of this host", false, true),
-    wanted(ports::INBOUND, "calls to this host", false, true),
-    wanted(ports::READINESS, "the proxy's readiness", false, true),
-    wanted(ports::PROXY_ADMIN, "the proxy's administration", true, true),
-    wanted(ports::DNS, "the agent's name server", true, true),
-    Wanted { port: ports::DNS, what: "the agent's name server", loopback: true, udp: true, needed: true },
-    wanted(ports::HBONE, "callers of ambient meshes", false, false),
-    wanted(ports::METRICS, "metrics", false, false),
+    wanted(ports::OUTBOUND, "calls of this host", At::All, true),
+    wanted(ports::INBOUND, "calls to this host", At::All, true),
+    wanted(ports::READINESS, "the proxy's readiness", At::AllV4, true),
+    wanted(ports::PROXY_ADMIN, "the proxy's administration", At::LoopbackV4, true),
+    wanted(ports::DNS, "the agent's name server", At::Loopback, true),
+    Wanted { port: ports::DNS, what: "the agent's name server", at: At::Loopback, udp: true, needed: true },
+    wanted(ports::HBONE, "callers of ambient meshes", At::All, false),
+    wanted(ports::METRICS, "metrics", At::All, false),
 ];
 
 /// A listening socket.
@@ -62,26 +77,46 @@ struct Own {
 /// Reads the tables and judges them.
 pub(super) async fn findings(config: &Config, member: Option<&Member>) -> Vec<Finding> {
     let proxy = member.map(|member| member.supervisor.state.borrow().pid).filter(|pid| *pid > 0);
-    let uids = [nix::unistd::geteuid().as_raw(), config.proxy_user.uid];
+    let mut uids = BTreeSet::from([nix::unistd::geteuid().as_raw(), config.proxy_user.uid]);
+    // Whose agent it is, where somebody else looks: the proxy serves sockets that the agent made.
+    uids.extend(std::fs::metadata(&config.state_dir).ok().map(|dir| dir.uid()));
+    uids.remove(&0);
+    let joined = member.is_some();
     super::blocking(CHECK, move || {
-        let mut own = Own { uids: uids.into_iter().filter(|uid| *uid != 0).collect(), inodes: inodes("self") };
+        let mut own = Own { uids, inodes: inodes("self") };
         own.inodes.extend(proxy.map(|pid| inodes(&pid.to_string())).unwrap_or_default());
         match listening() {
-            Ok(sockets) => judge(&sockets, &own, &name),
-            Err(error) => vec![Finding::unknown(CHECK, format!("the kernel does not tell of sockets: {error}"), "")],
+            Ok(sockets) => judge(&sockets, &own, &|wanted| !joined && wanted.is_free(), &names),
+            Err(error) => vec![Finding::unknown(CHECK, format!("the kernel does not tell of sockets: {error}"), "see that /proc is mounted")],
         }
     })
     .await
 }
 
-/// Whom each wanted port is held by, if it is not us.
-fn judge(sockets: &[Socket], own: &Own, name: &dyn Fn(&Socket) -> String) -> Vec<Finding> {
+/// Whom each wanted port is held by, if it is not us and it is not free all the same.
+fn judge(
+    sockets: &[Socket],
+    own: &Own,
+    free: &dyn Fn(&Wanted) -> bool,
+    names: &dyn Fn(&BTreeSet<u64>) -> BTreeMap<u64, String>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut asked = 0;
-    for wanted in &WANTED {
-        let Some(other) = sockets.iter().find(|socket| wanted.meets(socket) && !own.has(socket)) else { continue };
-        asked += 1;
-        let who = if asked <= MOST_NAMED { name(other) } else { "another program".to_owned() };
+    let taken: Vec<(&Wanted, &Socket)> = WANTED
+        .iter()
+        .filter_map(|wanted| Some((wanted, wanted.in_the_way(sockets, own)?)))
+        .filter(|(wanted, _)| !free(wanted))
+        .collect();
+    let names = if taken.is_empty() {
+        BTreeMap::new()
+    } else {
+        names(&taken.iter().map(|(_, socket)| socket.inode).collect())
+    };
+    for (wanted, other) in taken {
+        let user = user(other.uid);
+        let who = match names.get(&other.inode) {
+            Some(name) => format!("{name} of {user}"),
+            None => format!("a program of {user}, whose name can't be seen from here"),
+        };
         let (port, kind) = (wanted.port, if wanted.udp { "UDP" } else { "TCP" });
         let sentence = format!("{kind} port {port}, for {}, is taken by {who}", wanted.what);
         let flag = if wanted.udp { "-Hlnup" } else { "-Hlntp" };
@@ -99,13 +134,49 @@ fn judge(sockets: &[Socket], own: &Own, name: &dyn Fn(&Socket) -> String) -> Vec
 }
 
 impl Wanted {
-    /// Whether a socket keeps us from listening.
+    /// Somebody else's socket that keeps us from listening, unless we do.
+    fn in_the_way<'a>(&self, sockets: &'a [Socket], own: &Own) -> Option<&'a Socket> {
+        let mut met = sockets.iter().filter(|socket| self.meets(socket)).peekable();
+        let first = *met.peek()?;
+        (!met.any(|socket| own.has(socket))).then_some(first)
+    }
+
+    /// Whether a socket may keep us from listening. One of every IPv6 address may take IPv4 too.
     fn meets(&self, socket: &Socket) -> bool {
         let ip = socket.at.ip();
+        let loopback = ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
         socket.at.port() == self.port
             && socket.udp == self.udp
-            && (!self.loopback || ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST)
+            && match self.at {
+                At::All => true,
+                At::AllV4 => ip.is_ipv4() || ip.is_unspecified(),
+                At::LoopbackV4 => ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST,
+                At::Loopback => ip.is_unspecified() || loopback,
+            }
     }
+
+    /// Whether we could listen now. A family that the host does not have is in nobody's way.
+    fn is_free(&self) -> bool {
+        let bound = |ip: IpAddr| {
+            let at = SocketAddr::new(ip, self.port);
+            if self.udp { UdpSocket::bind(at).map(drop) } else { bound(at) }
+        };
+        let taken = |ip: IpAddr| bound(ip).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+        let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
+        match self.at {
+            At::All => !taken(v4) && !taken(v6),
+            At::AllV4 => !taken(v4),
+            At::LoopbackV4 => !taken(Ipv4Addr::LOCALHOST.into()),
+            At::Loopback => bound(Ipv4Addr::LOCALHOST.into()).is_ok() || bound(Ipv6Addr::LOCALHOST.into()).is_ok(),
+        }
+    }
+}
+
+/// Binds as a server does, and listens to nobody.
+fn bound(at: SocketAddr) -> std::io::Result<()> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)
 }
 
 impl Own {
@@ -121,11 +192,16 @@ fn listening() -> std::io::Result<Vec<Socket>> {
         match std::fs::File::open(format!("/proc/self/net/{file}")) {
             Ok(file) => {
                 for line in BufReader::new(file.take(LARGEST)).lines().skip(1) {
-                    found.extend(socket(&line?, udp).filter(|s| WANTED.iter().any(|w| w.port == s.at.port())));
+                    let line = line?;
+                    // Those of TCP that listen stand first; there may be a million others.
+                    let Some(socket) = socket(&line, udp) else {
+                        if udp { continue } else { break }
+                    };
+                    found.extend(Some(socket).filter(|s| WANTED.iter().any(|w| w.port == s.at.port())));
                 }
             }
             // A host without IPv6.
-            Err(error) if file.ends_with('6') && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if file.ends_with('6') && error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
@@ -168,21 +244,27 @@ fn inodes(process: &str) -> BTreeSet<u64> {
     links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
 }
 
-/// Who holds a socket: a program, where we may see other people's; else whose it is.
-fn name(socket: &Socket) -> String {
+/// The programs that hold these sockets, where we may see other people's.
+fn names(wanted: &BTreeSet<u64>) -> BTreeMap<u64, String> {
+    let mut names = BTreeMap::new();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let user = match nix::unistd::User::from_uid(socket.uid.into()) {
-        Ok(Some(user)) => format!("user {}", user.name),
-        _ => format!("user {}", socket.uid),
-    };
-    for id in ids {
-        if inodes(&id.to_string()).contains(&socket.inode) {
+    for id in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        for inode in inodes(&id.to_string()).intersection(wanted) {
             let name = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
-            return format!("{} (process {id} of {user})", name.trim());
+            names.insert(*inode, format!("{} (process {id})", name.trim()));
+        }
+        if names.len() == wanted.len() {
+            break;
         }
     }
-    format!("a program of {user}")
+    names
+}
+
+fn user(uid: u32) -> String {
+    match nix::unistd::User::from_uid(uid.into()) {
+        Ok(Some(user)) => format!("user {}", user.name),
+        _ => format!("user {uid}"),
+    }
 }
 
 #[cfg(test)]
@@ -195,7 +277,8 @@ mod tests {
     }
 
     fn verdicts(sockets: &[Socket], own: &Own) -> Vec<(Verdict, String)> {
-        let findings = judge(sockets, own, &|socket| format!("holder {}", socket.inode));
+        let names = |inodes: &BTreeSet<u64>| inodes.iter().map(|n| (*n, format!("holder {n}"))).collect();
+        let findings = judge(sockets, own, &|_| false, &names);
         findings.into_iter().map(|finding| (finding.verdict, finding.sentence)).collect()
     }
 
@@ -209,8 +292,32 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert!(found[0].0 == Verdict::Failure && found[0].1.contains("15001") && found[0].1.contains("holder 8"));
         assert!(found.iter().any(|(verdict, said)| *verdict == Verdict::Warning && said.contains("15008")));
+        let none: &[Socket] = &[at("[::1]:15021", 0, 1), at("[::1]:15000", 0, 2), at("10.0.0.1:15053", 0, 3)];
+        assert_eq!(verdicts(none, &own)[0].0, Verdict::Ok, "where we do not listen");
+        let both = [at("0.0.0.0:15021", 990, 7), at("[::]:15021", 0, 8)];
+        assert_eq!(verdicts(&both, &own)[0].0, Verdict::Ok, "ours listens beside it");
         let udp = Socket { udp: true, ..at("127.0.0.1:15053", 0, 5) };
         assert!(verdicts(&[udp], &own)[0].1.starts_with("UDP port 15053"));
+    }
+
+    #[test]
+    fn who_may_not_be_seen_is_told_by_the_user() {
+        let socket = [at("0.0.0.0:15001", 0, 8)];
+        let findings = judge(&socket, &Own::default(), &|_| false, &|_| BTreeMap::new());
+        let sentence = &findings[0].sentence;
+        assert!(sentence.contains("a program of user root, whose name can't be seen from here"), "{sentence}");
+        assert_eq!(judge(&socket, &Own::default(), &|_| true, &names)[0].verdict, Verdict::Ok, "the kernel's word");
+    }
+
+    #[test]
+    fn what_is_bound_is_not_free() {
+        let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = theirs.local_addr().unwrap().port();
+        let here = |at, udp| Wanted { port, what: "a test", at, udp, needed: true };
+        assert!([At::All, At::AllV4, At::LoopbackV4].iter().all(|at| !here(*at, false).is_free()));
+        assert!(here(At::All, true).is_free(), "of UDP nobody has it");
+        drop(theirs);
+        assert!([At::All, At::AllV4, At::LoopbackV4, At::Loopback].iter().all(|at| here(*at, false).is_free()));
     }
 
     #[test]

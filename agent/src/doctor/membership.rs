@@ -70,7 +70,7 @@ fn judge(
         }
     });
     findings
-        .extend(restored.map(|sentence| Finding::warning("redirection", sentence, "see docs: beside other firewalls")));
+        .extend(restored.map(|sentence| Finding::warning("redirection", sentence, "see who loads rules so often; docs/firewalls.md says what each does to ours")));
     findings
 }
 
@@ -108,9 +108,11 @@ pub(super) async fn inbound(member: Option<&Member>, joined: bool, declared: Vec
     const CHECK: &str = "inbound";
     let Some(member) = member else {
         return vec![match joined {
-            true => {
-                Finding::unknown(CHECK, "whether others reach this host's ports can't be seen without its agent", "")
-            }
+            true => Finding::unknown(
+                CHECK,
+                "whether others reach this host's ports can't be seen without its agent",
+                "systemctl start hawser-agent",
+            ),
             false => Finding::unknown(CHECK, "whether others reach this host's ports is seen when it joins", ""),
         }];
     };
@@ -125,12 +127,13 @@ pub(super) async fn inbound(member: Option<&Member>, joined: bool, declared: Vec
     match timeout(LOOK, seen_from_outside(live.channel.clone(), &ports)).await {
         Ok(Ok(seen)) => judge_inbound(&seen),
         Ok(Err(refusal)) => {
-            vec![Finding::unknown(CHECK, format!("discovery did not look at this host's ports: {refusal}"), "")]
+            let sentence = format!("discovery did not look at this host's ports: {refusal}");
+            vec![Finding::unknown(CHECK, sentence, "try again; see what is said of discovery")]
         }
         Err(_) => vec![Finding::unknown(
             CHECK,
             format!("discovery did not look at this host's ports in {} s", LOOK.as_secs()),
-            "",
+            "try again; see what is said of discovery",
         )],
     }
 }
@@ -153,7 +156,7 @@ fn judge_inbound(seen: &BTreeMap<u32, Outcome>) -> Vec<Finding> {
         findings.push(Finding::warning(CHECK, sentence, "start the application, and see that the proxy runs"));
     }
     if seen.is_empty() {
-        findings.push(Finding::unknown(CHECK, "this discovery does not look at a host's ports", ""));
+        findings.push(Finding::unknown(CHECK, "this discovery does not look at a host's ports", "update it, or call them from another host"));
     } else if findings.is_empty() {
         let ports: Vec<String> = seen.keys().map(ToString::to_string).collect();
         findings.push(Finding::ok(CHECK, format!("discovery reaches this host's ports: {}", list(&ports))));

@@ -30,28 +30,33 @@ pub(super) async fn findings(member: Option<&Member>, told: Option<Told>) -> Vec
     }
 }
 
-/// What is in the way of the ranges. Where they are only supposed, that is no reason not to ask.
+/// What is in the way of the ranges. Where they are only supposed, that is no reason not to ask; nor is a wider network, of
+/// which the mesh takes a part, or a route that may never be looked up.
 fn judge(ranges: &BTreeSet<IpNet>, known: bool, addresses: &[(String, IpAddr)], routes: &[Foreign]) -> Vec<Finding> {
-    let mut sentences = Vec::new();
+    let mut found = Vec::new();
     for range in ranges {
         for (device, address) in addresses.iter().filter(|(_, address)| range.contains(address)) {
-            sentences.push(format!("{address} of {device} is in the mesh's virtual range {range}"));
+            found.push((true, format!("{address} of {device} is in the mesh's virtual range {range}")));
         }
         for route in routes.iter().filter(|route| in_the_way(range, route)) {
             let to = route.device.as_ref().map(|device| format!(" by {device}")).unwrap_or_default();
-            sentences.push(format!("the route to {}{to} overlaps the mesh's virtual range {range}", route.net));
+            let within = range.contains(&route.net);
+            let how = if within { "is in" } else { "is wider than, and loses," };
+            let sentence = format!("the route to {}{to} {how} the mesh's virtual range {range}", route.net);
+            found.push((within && route.main, sentence));
         }
     }
-    sentences.truncate(MOST);
+    found.truncate(MOST);
     let shown: Vec<String> = ranges.iter().map(ToString::to_string).collect();
-    if sentences.is_empty() {
+    if found.is_empty() {
         return vec![Finding::ok(CHECK, format!("nothing of this host is in the virtual ranges {}", shown.join(", ")))];
     }
-    let finding = |sentence| match known {
-        true => Finding::failure(CHECK, sentence, CURE),
-        false => Finding::warning(CHECK, format!("{sentence}, if the mesh has the usual ones"), CURE),
+    let finding = |(bad, sentence)| match (known, bad) {
+        (true, true) => Finding::failure(CHECK, sentence, CURE),
+        (true, false) => Finding::warning(CHECK, sentence, CURE),
+        (false, _) => Finding::warning(CHECK, format!("{sentence}, if the mesh has the usual ones"), CURE),
     };
-    sentences.into_iter().map(finding).collect()
+    found.into_iter().map(finding).collect()
 }
 
 /// Wider routes that throw away are no reason: ours goes before them.
@@ -83,7 +88,7 @@ mod tests {
     use crate::doctor::Verdict;
 
     fn route(net: &str, discards: bool) -> Foreign {
-        Foreign { net: net.parse().unwrap(), discards, device: Some("vpn0".into()) }
+        Foreign { net: net.parse().unwrap(), discards, main: true, device: Some("vpn0".into()) }
     }
 
     fn verdicts(known: bool, addresses: &[(String, IpAddr)], routes: &[Foreign]) -> Vec<Verdict> {
@@ -93,8 +98,14 @@ mod tests {
 
     #[test]
     fn routes_that_overlap_are_told_and_default_routes_are_not() {
-        for net in ["240.240.0.0/16", "240.240.7.0/24", "240.0.0.0/4", "2001:2::/64", "2001::/16"] {
+        for net in ["240.240.0.0/16", "240.240.7.0/24", "2001:2::/64"] {
             assert_eq!(verdicts(true, &[], &[route(net, false)]), [Verdict::Failure], "{net}");
+            assert_eq!(verdicts(false, &[], &[route(net, false)]), [Verdict::Warning], "{net}");
+            let of_another_table = Foreign { main: false, ..route(net, false) };
+            assert_eq!(verdicts(true, &[], &[of_another_table]), [Verdict::Warning], "{net}");
+        }
+        for net in ["240.0.0.0/4", "2001::/16"] {
+            assert_eq!(verdicts(true, &[], &[route(net, false)]), [Verdict::Warning], "{net}");
             assert_eq!(verdicts(false, &[], &[route(net, false)]), [Verdict::Warning], "{net}");
         }
         for net in ["0.0.0.0/0", "128.0.0.0/1", "10.0.0.0/8", "240.241.0.0/16", "::/0", "2000::/3", "2001:3::/48"] {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -60,16 +61,15 @@ async fn resolved(addresses: Vec<String>) -> Vec<Finding> {
     names.sort();
     names.dedup();
     let all = addresses.len();
-    let mut unknown = Vec::new();
-    for name in &names {
-        let found =
-            timeout(RESOLVE / u32::try_from(names.len()).unwrap_or(1), tokio::net::lookup_host((name.as_str(), PORT)));
-        let known = found.await.is_ok_and(|found| found.is_ok_and(|mut found| found.next().is_some()));
-        if !known {
-            unknown.push(name.clone());
-        }
-    }
+    let known = join_all(names.iter().map(|name| is_known(name))).await;
+    let unknown: Vec<String> =
+        names.iter().zip(known).filter(|(_, known)| !known).map(|(name, _)| name.clone()).collect();
     judge_names(&names, &unknown, all)
+}
+
+async fn is_known(name: &str) -> bool {
+    let found = timeout(RESOLVE, tokio::net::lookup_host((name, PORT))).await;
+    found.is_ok_and(|found| found.is_ok_and(|mut found| found.next().is_some()))
 }
 
 fn judge_names(names: &[String], unknown: &[String], addresses: usize) -> Vec<Finding> {

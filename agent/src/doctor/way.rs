@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use hawser_api::proto::host::HelloRequest;
 use hawser_api::proto::host::host_client::HostClient;
 use hawser_api::token::JoinToken;
@@ -10,21 +11,22 @@ use tokio::time::{Instant, timeout};
 
 use super::Finding;
 use crate::discovery::{Connection, Dial, DialError, Trust};
-use crate::identity::Joined;
+use crate::identity::OnDisk;
 use crate::mark::OwnMark;
 use crate::member::Member;
+use crate::refusal::Refusal;
 
 const CHECK: &str = "discovery";
 const CLOCK: &str = "clock";
-/// For name, connection and TLS of one address.
-const REACH: Duration = Duration::from_secs(4);
+/// For name, connection and TLS of one address, of which each has its own time.
+const REACH: Duration = Duration::from_secs(9);
 const HELLO: Duration = Duration::from_secs(2);
 /// As many as a token names.
 const MOST: usize = 8;
-/// A certificate begins this long before it is made: who is further behind does not believe it.
-const BEHIND: i64 = 120_000;
-/// Who is further ahead finds certificates ended that others still use.
-const AHEAD: i64 = 3_600_000;
+/// A certificate begins two minutes before it is made: who is further behind does not believe it.
+const BEHIND: i64 = 123_000;
+/// Certificates of a day are renewed when half of it is left: who is further ahead finds them ended.
+const AHEAD: i64 = 12 * 3_600_000;
 /// Worth knowing.
 const NOTICED: i64 = 30_000;
 const SET: &str = "set this host's clock, and have it kept: timedatectl set-ntp true, or chrony";
@@ -60,7 +62,7 @@ enum Seen {
 pub(super) fn targets(
     member: Option<&Member>,
     token: Option<&JoinToken>,
-    joined: Option<&Joined>,
+    joined: Option<&OnDisk>,
     mark: OwnMark,
 ) -> Vec<Target> {
     let known = |addresses: &[String], dial: &dyn Fn() -> Dial| -> Vec<Target> {
@@ -70,35 +72,47 @@ pub(super) fn targets(
         };
         addresses.iter().take(MOST).map(target).collect()
     };
-    let pinned = |trust_domain: &hawser_api::identity::TrustDomain, pins: &[hawser_api::token::Pin]| Dial {
+    let stored = |OnDisk { joined, roots }: &OnDisk| Dial {
         addresses: Vec::new(),
-        trust_domain: trust_domain.clone(),
-        trust: Trust { pins: pins.to_vec(), roots: Vec::new() },
+        trust_domain: joined.trust_domain.clone(),
+        trust: Trust { pins: joined.pins.clone(), roots: roots.clone() },
         client: None,
         mark,
     };
     match (token, member, joined) {
-        (Some(token), _, _) => known(&token.addresses, &|| pinned(&token.trust_domain, &token.pins)),
+        (Some(token), _, _) => known(&token.addresses, &|| Dial::with(token, mark)),
         (None, Some(member), _) => known(&member.holder.joined().discovery, &|| member.holder.way(mark)),
-        (None, None, Some(joined)) => known(&joined.discovery, &|| pinned(&joined.trust_domain, &joined.pins)),
+        (None, None, Some(stored_here)) => known(&stored_here.joined.discovery, &|| stored(stored_here)),
         (None, None, None) => Vec::new(),
     }
 }
 
-/// Looks at all of them; what it found, and what discovery said.
-pub(super) async fn findings(targets: Vec<Target>) -> (Vec<Finding>, Option<Told>) {
-    let tasks: Vec<_> =
-        targets.into_iter().map(|target| (target.address.clone(), tokio::spawn(look(target)))).collect();
-    let mut seen = Vec::new();
-    for (address, task) in tasks {
-        let task = tokio_util::task::AbortOnDropHandle::new(task);
-        seen.push((address, task.await.unwrap_or_else(|error| Seen::Away(error.to_string()))));
+/// The way as a join goes it, address by address, with the connection that it goes on with.
+pub(super) async fn taken(
+    token: &JoinToken,
+    mark: OwnMark,
+) -> (Vec<Finding>, Option<Told>, Result<Connection, Refusal>) {
+    let began = Instant::now();
+    match Dial::with(token, mark).connect().await {
+        Ok(connection) => {
+            let took = began.elapsed();
+            let told = told(&connection).await;
+            let seen = (connection.address.clone(), Seen::Reached(took, told.clone()));
+            (judge(&[seen], false), told.ok(), Ok(connection))
+        }
+        Err(error) => (judge(&[(token.addresses.join(", "), Seen::of(&error))], false), None, Err(error.into())),
     }
+}
+
+/// Looks at all of them; what it found, and what discovery said.
+pub(super) async fn findings(targets: Vec<Target>, joined: bool) -> (Vec<Finding>, Option<Told>) {
+    let all = targets.into_iter().map(|target| async { (target.address.clone(), look(target).await) });
+    let seen = join_all(all).await;
     let told = seen.iter().find_map(|(_, seen)| match seen {
         Seen::Reached(_, Ok(told)) => Some(told.clone()),
         _ => None,
     });
-    (judge(&seen), told)
+    (judge(&seen, joined), told)
 }
 
 async fn look(target: Target) -> Seen {
@@ -106,21 +120,31 @@ async fn look(target: Target) -> Seen {
     match timeout(REACH, target.dial.connect()).await {
         Ok(Ok(connection)) => {
             let took = began.elapsed();
-            let told = timeout(HELLO, hello(connection)).await;
-            Seen::Reached(took, told.unwrap_or_else(|_| Err(format!("no answer in {} s", HELLO.as_secs()))))
+            Seen::Reached(took, told(&connection).await)
         }
-        Ok(Err(error @ DialError::NotTrusted { .. })) => match error.clock() {
-            Some((behind, by)) => Seen::Clock { behind, by },
-            None => Seen::NotTrusted(error.to_string()),
-        },
-        Ok(Err(error)) => Seen::Away(error.to_string()),
+        Ok(Err(error)) => Seen::of(&error),
         Err(_) => {
             Seen::Away(format!("discovery can't be reached: no answer at {} in {} s", target.address, REACH.as_secs()))
         }
     }
 }
 
-async fn hello(connection: Connection) -> Result<Told, String> {
+impl Seen {
+    fn of(error: &DialError) -> Self {
+        match (error, error.clock()) {
+            (_, Some((behind, by))) => Self::Clock { behind, by },
+            (DialError::NotTrusted { .. }, None) => Self::NotTrusted(error.to_string()),
+            _ => Self::Away(error.to_string()),
+        }
+    }
+}
+
+async fn told(connection: &Connection) -> Result<Told, String> {
+    let said = timeout(HELLO, hello(connection)).await;
+    said.unwrap_or_else(|_| Err(format!("no answer in {} s", HELLO.as_secs())))
+}
+
+async fn hello(connection: &Connection) -> Result<Told, String> {
     let mut client = HostClient::new(connection.channel.clone());
     let request = HelloRequest { version: env!("CARGO_PKG_VERSION").into(), features: Vec::new() };
     let began = Instant::now();
@@ -139,8 +163,9 @@ fn millis(time: SystemTime) -> i64 {
     }
 }
 
-/// Judges what came of all addresses.
-fn judge(seen: &[(String, Seen)]) -> Vec<Finding> {
+/// Judges what came of all addresses. One that is as it should be is enough.
+fn judge(seen: &[(String, Seen)], joined: bool) -> Vec<Finding> {
+    const ELSE: &str = "the other addresses of discovery are used instead; see what answers at this one";
     let reached = seen.iter().filter(|(_, seen)| matches!(seen, Seen::Reached(..))).count();
     let mut findings = Vec::new();
     let mut clock = None;
@@ -151,13 +176,17 @@ fn judge(seen: &[(String, Seen)]) -> Vec<Finding> {
                     format!("discovery answers at {address}, and is the mesh's own ({} ms)", took.as_millis());
                 findings.push(Finding::ok(CHECK, sentence));
                 match told {
-                    Ok(told) => clock = clock.or(told.ahead.map(judge_clock)),
+                    Ok(told) => clock = clock.or(told.ahead.map(|ahead| judge_clock(ahead, joined))),
                     Err(why) => findings.push(Finding::warning(
                         CHECK,
                         format!("discovery at {address} does not say what it is: {why}"),
                         "see how discovery is: hawser status on the control host",
                     )),
                 }
+            }
+            Seen::Clock { .. } if reached > 0 => {
+                let sentence = format!("the certificate of discovery at {address} is not valid now");
+                findings.push(Finding::warning(CHECK, sentence, ELSE));
             }
             Seen::Clock { behind, by } => {
                 let sentence = format!(
@@ -167,12 +196,12 @@ fn judge(seen: &[(String, Seen)]) -> Vec<Finding> {
                 );
                 clock = Some(Finding::failure(CLOCK, sentence, SET));
             }
+            Seen::NotTrusted(why) | Seen::Away(why) if reached > 0 => {
+                findings.push(Finding::warning(CHECK, why, ELSE));
+            }
             Seen::NotTrusted(why) => {
                 let cure = "see that the address is right; after discovery got a new root, make a new token";
                 findings.push(Finding::failure(CHECK, why, cure).blamed("discovery-not-trusted"));
-            }
-            Seen::Away(why) if reached > 0 => {
-                findings.push(Finding::warning(CHECK, why, "the other addresses of discovery are used instead"));
             }
             Seen::Away(why) => {
                 let cure = "see that discovery runs, and that nothing between keeps this host from its port 15012";
@@ -189,12 +218,14 @@ fn judge(seen: &[(String, Seen)]) -> Vec<Finding> {
 }
 
 /// Judges this host's clock by how far it is ahead of discovery's, in milliseconds.
-fn judge_clock(ahead: i64) -> Finding {
+fn judge_clock(ahead: i64, joined: bool) -> Finding {
     let by = human(Duration::from_millis(ahead.unsigned_abs()));
     let way = if ahead < 0 { "behind" } else { "ahead of" };
     let sentence = format!("this host's clock is {by} {way} discovery's");
-    if !(-BEHIND..=AHEAD).contains(&ahead) {
-        Finding::failure(CLOCK, format!("{sentence}: certificates do not hold at its time"), SET)
+    if ahead < -BEHIND {
+        Finding::failure(CLOCK, format!("{sentence}: certificates do not hold yet at its time"), SET)
+    } else if ahead > AHEAD && joined {
+        Finding::failure(CLOCK, format!("{sentence}: certificates end too early at its time"), SET)
     } else if ahead.abs() > NOTICED {
         Finding::warning(CLOCK, sentence, SET)
     } else {
@@ -228,7 +259,7 @@ mod tests {
     fn seen(all: &[Seen]) -> Vec<Finding> {
         let named: Vec<_> =
             all.iter().enumerate().map(|(n, seen)| (format!("10.0.0.{n}:15012"), seen.clone())).collect();
-        judge(&named)
+        judge(&named, true)
     }
 
     fn reached(ahead: i64) -> Seen {
@@ -241,6 +272,11 @@ mod tests {
         let findings = seen(&[away.clone(), reached(0)]);
         assert_eq!(refusal(&findings), None);
         assert_eq!(findings[0].verdict, Verdict::Warning);
+        let late = Seen::Clock { behind: false, by: Duration::from_secs(9) };
+        for other in [Seen::NotTrusted("it is somebody else".into()), late] {
+            let verdicts: Vec<_> = seen(&[other, reached(0)]).into_iter().map(|finding| finding.verdict).collect();
+            assert_eq!(verdicts, [Verdict::Warning, Verdict::Ok, Verdict::Ok]);
+        }
         assert_eq!(refusal(&seen(&[away])).unwrap().reason, "discovery-unreachable");
         let impostor = seen(&[Seen::NotTrusted("it is somebody else".into())]);
         assert_eq!(refusal(&impostor).unwrap().reason, "discovery-not-trusted");
@@ -252,11 +288,13 @@ mod tests {
 
     #[test]
     fn a_clock_is_judged_by_what_certificates_bear() {
-        let verdict = |ahead| judge_clock(ahead).verdict;
+        let verdict = |ahead| judge_clock(ahead, true).verdict;
         assert_eq!([verdict(0), verdict(-20_000), verdict(20_000)], [Verdict::Ok; 3]);
         assert_eq!([verdict(-60_000), verdict(600_000)], [Verdict::Warning; 2]);
         assert_eq!([verdict(-180_000), verdict(86_400_000), verdict(i64::MIN)], [Verdict::Failure; 3]);
-        assert!(judge_clock(-180_000).sentence.contains("3 min behind"));
+        assert_eq!(judge_clock(86_400_000, false).verdict, Verdict::Warning, "a join works all the same");
+        assert_eq!(judge_clock(-180_000, false).verdict, Verdict::Failure, "no certificate would be accepted");
+        assert!(judge_clock(-180_000, true).sentence.contains("3 min behind"));
         let year = Seen::Clock { behind: true, by: Duration::from_secs(365 * 86_400) };
         let findings = seen(&[year]);
         assert!(findings.len() == 1 && findings[0].sentence.contains("365 days behind"), "{findings:?}");

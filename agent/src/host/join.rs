@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::{Host, Phase, Steps};
+use crate::discovery::Connection;
 use crate::doctor::{self, Verdict};
 use crate::identity::forget;
 use crate::join::{Enrolment, enroll};
-use crate::mark::OwnMark;
 use crate::member::Member;
 use crate::refusal::Refusal;
 use crate::session;
@@ -30,10 +30,9 @@ impl Host {
         if let Some(member) = self.member() {
             return again(&member, &token, steps);
         }
-        self.preflight(&token, steps).await?;
+        let connection = self.preflight(&token, steps).await?;
         self.set(Phase::Joining, None);
-        let (addresses, locality) = (request.addresses, request.locality);
-        let enrolment = Enrolment { token, addresses, locality, mark: OwnMark::of(&self.0.config) };
+        let enrolment = Enrolment { token, connection, addresses: request.addresses, locality: request.locality };
         match self.take_part(enrolment, steps).await {
             Ok(member) => {
                 self.set(Phase::Joined, Some(member));
@@ -47,9 +46,9 @@ impl Host {
         }
     }
 
-    /// What can be known to fail before anything is changed or asked.
-    async fn preflight(&self, token: &JoinToken, steps: &Steps) -> Result<(), Refusal> {
-        let findings = self.examine(Some(token)).await;
+    /// What can be known to fail before anything is changed or asked. Gives the connection that it found discovery by.
+    async fn preflight(&self, token: &JoinToken, steps: &Steps) -> Result<Connection, Refusal> {
+        let (findings, connection) = doctor::before_join(&self.0.config, token).await;
         for warning in findings.iter().filter(|finding| finding.verdict == Verdict::Warning) {
             steps.say("preflight", format!("warning: {}: {}", warning.sentence, warning.cure));
         }
@@ -57,7 +56,7 @@ impl Host {
             return Err(refusal);
         }
         steps.say("preflight", "this host can join");
-        Ok(())
+        connection
     }
 
     async fn take_part(&self, enrolment: Enrolment, steps: &Steps) -> Result<Arc<Member>, Refusal> {

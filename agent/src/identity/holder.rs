@@ -11,7 +11,7 @@ use hawser_api::identity::{SpiffeId, TrustDomain};
 use hawser_api::proto::host::{Certificate, Record};
 use hawser_api::token::Pin;
 use prost::Message as _;
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -46,10 +46,19 @@ pub(crate) struct Joined {
     pub(crate) token_id: String,
 }
 
-impl Joined {
-    /// What a state directory says, for who may read it and does not hold it.
+/// What a state directory says of a host that is joined, for who may read it and does not hold it.
+#[derive(Clone, Debug)]
+pub(crate) struct OnDisk {
+    pub(crate) joined: Joined,
+    pub(crate) roots: Vec<CertificateDer<'static>>,
+}
+
+impl OnDisk {
+    /// Reads it.
     pub(crate) fn read(dir: &std::path::Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(dir.join(JOINED)).ok()?).ok()
+        let joined = serde_json::from_slice(&std::fs::read(dir.join(JOINED)).ok()?).ok()?;
+        let roots = std::fs::read_to_string(dir.join(ROOTS)).ok().and_then(|text| Roots::read([text.as_str()]));
+        Some(Self { joined, roots: roots.map(|roots| roots.certificates).unwrap_or_default() })
     }
 }
 

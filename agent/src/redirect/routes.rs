@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
@@ -90,6 +90,8 @@ pub(crate) struct Foreign {
     pub(crate) net: IpNet,
     /// What goes there is thrown away.
     pub(crate) discards: bool,
+    /// It is in the table that everything is looked up in.
+    pub(crate) main: bool,
     /// The interface it leads to.
     pub(crate) device: Option<String>,
 }
@@ -127,7 +129,12 @@ fn foreign(route: &RouteMessage) -> Option<Foreign> {
         _ => None,
     });
     let device = device.and_then(|name| name.into_string().ok());
-    Some(Foreign { net: destination(route)?, discards, device })
+    let table = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    let main = table.unwrap_or_else(|| route.header.table.into()) == u32::from(RouteHeader::RT_TABLE_MAIN);
+    Some(Foreign { net: destination(route)?, discards, main, device })
 }
 
 async fn ours(handle: &Handle) -> Result<Vec<RouteMessage>, RouteError> {
