@@ -85,10 +85,7 @@ pub(crate) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
 
 /// Looks at what a join may fail of, and gives the connection that the join goes on with. Name servers are left out: whether
 /// discovery is found is seen by going there, and a join is not held up by those that are dead.
-pub(crate) async fn before_join(
-    config: &Config,
-    token: &JoinToken,
-) -> (Vec<Finding>, Result<Connection, Refusal>) {
+pub(crate) async fn before_join(config: &Config, token: &JoinToken) -> (Vec<Finding>, Result<Connection, Refusal>) {
     let (program, kernel, ports, (way, connection), conntrack, firewalls, limits) = tokio::join!(
         within("proxy", program(config)),
         within("kernel", kernel::findings()),

@@ -63,7 +63,9 @@ fn disk(dir: &Path) -> Finding {
             };
             judge(&dir.display().to_string(), room)
         }
-        Err(error) => Finding::unknown(DISK, format!("{} can't be looked at: {error}", there.display()), "see that it is mounted"),
+        Err(error) => {
+            Finding::unknown(DISK, format!("{} can't be looked at: {error}", there.display()), "see that it is mounted")
+        }
     }
 }
 
@@ -93,7 +95,11 @@ fn judge(dir: &str, room: Room) -> Finding {
 fn descriptors(who: &str, limit: Option<u64>) -> Finding {
     let cure = "raise LimitNOFILE= in a drop-in of its unit: systemctl edit hawser-agent, or hawser-proxy";
     match limit {
-        None => Finding::unknown(DESCRIPTORS, format!("how many files {who} may open is not told"), "see that /proc is mounted"),
+        None => Finding::unknown(
+            DESCRIPTORS,
+            format!("how many files {who} may open is not told"),
+            "see that /proc is mounted",
+        ),
         Some(limit) if limit < ENOUGH_OPEN => Finding::warning(
             DESCRIPTORS,
             format!("{who} may open {limit} files: for {} calls at a time", limit / 2),

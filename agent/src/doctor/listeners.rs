@@ -87,7 +87,11 @@ pub(super) async fn findings(config: &Config, member: Option<&Member>) -> Vec<Fi
         own.inodes.extend(proxy.map(|pid| inodes(&pid.to_string())).unwrap_or_default());
         match listening() {
             Ok(sockets) => judge(&sockets, &own, &|wanted| !joined && wanted.is_free(), &names),
-            Err(error) => vec![Finding::unknown(CHECK, format!("the kernel does not tell of sockets: {error}"), "see that /proc is mounted")],
+            Err(error) => vec![Finding::unknown(
+                CHECK,
+                format!("the kernel does not tell of sockets: {error}"),
+                "see that /proc is mounted",
+            )],
         }
     })
     .await
@@ -106,11 +110,8 @@ fn judge(
         .filter_map(|wanted| Some((wanted, wanted.in_the_way(sockets, own)?)))
         .filter(|(wanted, _)| !free(wanted))
         .collect();
-    let names = if taken.is_empty() {
-        BTreeMap::new()
-    } else {
-        names(&taken.iter().map(|(_, socket)| socket.inode).collect())
-    };
+    let names =
+        if taken.is_empty() { BTreeMap::new() } else { names(&taken.iter().map(|(_, socket)| socket.inode).collect()) };
     for (wanted, other) in taken {
         let user = user(other.uid);
         let who = match names.get(&other.inode) {
@@ -194,9 +195,7 @@ fn listening() -> std::io::Result<Vec<Socket>> {
                 for line in BufReader::new(file.take(LARGEST)).lines().skip(1) {
                     let line = line?;
                     // Those of TCP that listen stand first; there may be a million others.
-                    let Some(socket) = socket(&line, udp) else {
-                        if udp { continue } else { break }
-                    };
+                    let Some(socket) = socket(&line, udp) else { if udp { continue } else { break } };
                     found.extend(Some(socket).filter(|s| WANTED.iter().any(|w| w.port == s.at.port())));
                 }
             }

@@ -69,8 +69,13 @@ fn judge(
             Finding::failure("redirection", "redirection is not loaded: nothing is captured", cure)
         }
     });
-    findings
-        .extend(restored.map(|sentence| Finding::warning("redirection", sentence, "see who loads rules so often; docs/firewalls.md says what each does to ours")));
+    findings.extend(restored.map(|sentence| {
+        Finding::warning(
+            "redirection",
+            sentence,
+            "see who loads rules so often; docs/firewalls.md says what each does to ours",
+        )
+    }));
     findings
 }
 
@@ -156,7 +161,11 @@ fn judge_inbound(seen: &BTreeMap<u32, Outcome>) -> Vec<Finding> {
         findings.push(Finding::warning(CHECK, sentence, "start the application, and see that the proxy runs"));
     }
     if seen.is_empty() {
-        findings.push(Finding::unknown(CHECK, "this discovery does not look at a host's ports", "update it, or call them from another host"));
+        findings.push(Finding::unknown(
+            CHECK,
+            "this discovery does not look at a host's ports",
+            "update it, or call them from another host",
+        ));
     } else if findings.is_empty() {
         let ports: Vec<String> = seen.keys().map(ToString::to_string).collect();
         findings.push(Finding::ok(CHECK, format!("discovery reaches this host's ports: {}", list(&ports))));
