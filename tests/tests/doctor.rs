@@ -168,6 +168,37 @@ fn routes_and_addresses_in_the_virtual_ranges_are_told() {
 }
 
 #[test]
+fn what_a_join_can_do_without_does_not_stop_it() {
+    isolated_with_users(|| {
+        let mut lab = Lab::new()?;
+        let mesh = Mesh::start(&mut lab)?;
+        let mut vm = Member::new(&mut lab, "vm")?;
+        vm.bookinfo("details", "v1", "")?;
+        let mut token: JoinToken = mesh.token("default/details", &["http=9080"], 1, &[])?.parse()?;
+        // An address where nobody is.
+        let elsewhere = format!("{}:15021", vm.host.v4());
+        token.addresses.insert(0, elsewhere.clone());
+        // A port of ours, at an address that nothing of ours needs it at.
+        let mut other = vm.host.spawn("other", &["openssl", "s_server", "-nocert", "-accept", "[::1]:15021"])?;
+        other.says("ACCEPT", SOON)?;
+        let resolver = vm.host.disk().join("resolv.conf");
+        let text = std::fs::read_to_string(&resolver)?;
+        std::fs::write(&resolver, "nameserver 203.0.113.7\n")?;
+
+        let said = Said::of(&vm, &[&token.reveal()])?;
+        said.no_failure()?;
+        said.all("ok", &["ports"])?;
+        said.has("names", "warning", &["203.0.113.7"])?;
+        said.has("discovery", "warning", &[&elsewhere])?;
+        let began = Instant::now();
+        vm.join(&token.reveal())?;
+        ensure!(began.elapsed() < Duration::from_secs(3), "dead name servers hold it up: {:?}", began.elapsed());
+        std::fs::write(&resolver, text)?;
+        Ok(())
+    });
+}
+
+#[test]
 fn a_small_table_of_connections_is_told() {
     isolated_with_users(|| {
         let mut lab = Lab::new()?;
