@@ -20,4 +20,5 @@ pub use request::{CheckedRequest, InvalidRequest};
 pub use serial::{Holder, holder};
 pub use serving::Serving;
 pub(crate) use source::ends;
+pub(crate) use source::NEXT_FILE;
 pub use source::{CROSS_CERTIFICATES_FILE, ROOT_CERTIFICATE_FILE, ROOT_KEY_FILE, Signer, SourceError};

@@ -31,7 +31,7 @@ pub const ROOT_CERTIFICATE_FILE: &str = "ca.pem";
 /// File of the certificates in which former roots vouch for later ones, the last first.
 pub const CROSS_CERTIFICATES_FILE: &str = "ca-cross.pem";
 /// File of a rotation that is under way: key and certificates in one, so that it happens whole or not at all.
-const NEXT_FILE: &str = "ca-next.pem";
+pub(crate) const NEXT_FILE: &str = "ca-next.pem";
 /// Roots that are trusted at once.
 const MOST_ROOTS: usize = 4;
 
