@@ -161,4 +161,3 @@ pub fn left(control: &Machine, name: &str) -> Result<()> {
     ensure!(!hosts.contains(&format!("\"{name}\"")), "it is known still: {hosts}");
     Ok(())
 }
-

@@ -189,9 +189,9 @@ fn a_new_root_under_load_loses_no_request_and_a_host_that_was_off_meanwhile_come
             ensure!(roots.as_array().is_some_and(|roots| roots.len() == number + 1), "{roots}");
             ensure!(roots[0]["signing"] == true && roots[1]["trusted_until"].is_string(), "{roots}");
             wait::for_true("both hosts have certificates of the new root", Duration::from_secs(20), || {
-                [&server, &caller].iter().all(|member| {
-                    chain(member).is_ok_and(|pem| pem.matches("BEGIN CERTIFICATE").count() == number + 1)
-                })
+                [&server, &caller]
+                    .iter()
+                    .all(|member| chain(member).is_ok_and(|pem| pem.matches("BEGIN CERTIFICATE").count() == number + 1))
             })?;
         }
         ensure!([chain(&server)?, chain(&caller)?].iter().zip(&before).all(|(now, before)| now != before), "new ones");

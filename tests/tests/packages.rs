@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::dist::Dist;
 use hawser_tests::host::finish;
-use hawser_tests::testbeds::Root;
 use hawser_tests::packaged::{World, calls, install, joined, left, serve, status, token, use_apt};
+use hawser_tests::testbeds::Root;
 use hawser_tests::{Machine, isolation, programs, wait};
 
 #[test]

@@ -8,8 +8,8 @@ use hawser_api::proto::admin::{
     ListHostsResponse, ListRegistriesRequest, ListRegistriesResponse, ListServicesRequest, ListServicesResponse,
     ListTokensRequest, ListTokensResponse, ListWorkloadsRequest, ListWorkloadsResponse, ProxyConfigRequest,
     ProxyConfigResponse, ProxyStatusRequest, ProxyStatusResponse, RegisterRequest, RegisterResponse, RevokeHostRequest,
-    RevokeHostResponse, RevokeTokenRequest, RevokeTokenResponse, RotateRootRequest, RotateRootResponse, StatusRequest, StatusResponse, WhyRequest,
-    WhyResponse,
+    RevokeHostResponse, RevokeTokenRequest, RevokeTokenResponse, RotateRootRequest, RotateRootResponse, StatusRequest,
+    StatusResponse, WhyRequest, WhyResponse,
 };
 use hawser_api::proto::host::{HelloRequest, HelloResponse};
 use tokio_stream::wrappers::ReceiverStream;

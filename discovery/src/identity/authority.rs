@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{SHA256, digest};
 use hawser_api::identity::{Path, SpiffeId, TrustDomain};
 use hawser_api::token::Pin;
 use rcgen::KeyPair;

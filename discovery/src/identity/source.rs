@@ -57,7 +57,9 @@ pub enum SourceError {
     )]
     Plugged,
     /// Roots were replaced faster than they are forgotten.
-    #[error("{MOST_ROOTS} roots are trusted already, the most there may be: rotate again when one of them is forgotten")]
+    #[error(
+        "{MOST_ROOTS} roots are trusted already, the most there may be: rotate again when one of them is forgotten"
+    )]
     TooMany,
 }
 
