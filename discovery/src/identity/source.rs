@@ -154,7 +154,7 @@ impl Signer {
     /// When something of it has to be left out: [`Signer::own`] does.
     pub(super) fn changes(&self) -> Option<SystemTime> {
         self.home.as_ref()?;
-        self.intermediates.iter().filter_map(|cross| end(cross)).min()
+        self.intermediates.iter().filter_map(end).min()
     }
 
     /// It without what has ended.

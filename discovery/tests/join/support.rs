@@ -101,6 +101,7 @@ impl Discovery {
         ready.wait_for(|s| s.ready()).await.unwrap();
         let roots = authority.root_store();
         let admin = AdminService::new(Parts {
+            rejoin_window: Duration::from_secs(30 * 86400),
             store,
             authority,
             hosts: hosts.clone(),
