@@ -79,6 +79,12 @@ pub(crate) enum Verb {
     /// Joined hosts: list, revoke (control host)
     #[command(subcommand)]
     Hosts(Hosts),
+    /// The CA's roots: list them, put a new one in place (control host)
+    Ca {
+        /// List them, if nothing is said
+        #[command(subcommand)]
+        verb: Option<Ca>,
+    },
     /// Print a completion script
     Completions {
         /// For which shell
@@ -438,6 +444,16 @@ pub(crate) enum Registries {
         /// Its name, from `hawser registries`
         name: String,
     },
+}
+
+/// `hawser ca`.
+#[derive(Clone, Copy, Debug, Default, Subcommand)]
+pub(crate) enum Ca {
+    /// List the roots that members trust
+    #[default]
+    List,
+    /// Sign with a new root from now on; the former one vouches for it, so nobody has to be visited
+    Rotate,
 }
 
 /// `hawser hosts`.

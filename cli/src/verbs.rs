@@ -1,5 +1,6 @@
 //! The verbs, by whom they ask: `host` the agent, the others discovery.
 
+mod ca;
 mod config;
 mod doctor;
 mod explain;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> Outcome {
         Verb::Deregister(deregister) => mesh::deregister(socket, format, deregister).await,
         Verb::Backup { file } => mesh::backup(socket, &file).await,
         Verb::Registries { verb } => registries::run(socket, format, verb).await,
+        Verb::Ca { verb } => ca::run(socket, format, verb.unwrap_or_default()).await,
         Verb::Hosts(hosts) => mesh::hosts(socket, format, hosts).await,
         Verb::Apply(apply) => config::apply(socket, format, apply).await,
         Verb::Delete(delete) => config::delete(socket, format, delete).await,

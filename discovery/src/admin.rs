@@ -4,6 +4,7 @@
 //! the newest snapshot. Invariant: a verb that answers is on disk, and a verb that fails changed nothing.
 
 mod backup;
+mod ca;
 mod config;
 mod explain;
 mod registrations;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub advertise: Vec<String>,
     /// When this run began.
     pub started: SystemTime,
+    /// How long a host that was off may come back.
+    pub rejoin_window: Duration,
 }
 
 impl AdminService {

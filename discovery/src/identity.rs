@@ -19,5 +19,6 @@ pub use profile::{DEFAULT_LIFE, LONGEST_LIFE, SHORTEST_LIFE, Subject};
 pub use request::{CheckedRequest, InvalidRequest};
 pub use serial::{Holder, holder};
 pub use serving::Serving;
+pub(crate) use source::NEXT_FILE;
 pub(crate) use source::ends;
-pub use source::{ROOT_CERTIFICATE_FILE, ROOT_KEY_FILE, Signer, SourceError};
+pub use source::{CROSS_CERTIFICATES_FILE, ROOT_CERTIFICATE_FILE, ROOT_KEY_FILE, Signer, SourceError};

@@ -121,7 +121,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         .with_context(|| format!("--admin-socket {}", args.admin_socket.display()))?;
 
     let serving = Serving::new(&authority)?;
-    let tls = Arc::new(serving.tls(&authority)?);
+    let tls = Arc::new(serving.tls()?);
     drain.spawn(serving.run(authority.clone(), drain.clone()));
     drain.spawn(hosts.clone().run(Publisher::new(hosts::registry_id(), events.clone()), drain.clone()));
     source.start(&store, &settings).await?;
@@ -167,6 +167,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         readiness: readiness.clone(),
         advertise: advertise::addresses(&args)?,
         started,
+        rejoin_window: args.rejoin_window,
     });
     minting.begin(admin.clone());
     let admin =

@@ -16,6 +16,7 @@ pub mod isolation;
 pub mod lab;
 pub mod machine;
 pub mod mesh;
+pub mod packaged;
 pub mod process;
 pub mod programs;
 pub mod testbeds;

@@ -192,7 +192,20 @@ impl Machine {
     /// # Errors
     /// If it does not come back.
     pub fn power_cycle(&mut self) -> Result<()> {
+        self.power_off();
+        self.power_on()
+    }
+
+    /// Takes the power away.
+    pub fn power_off(&mut self) {
         self.end();
+    }
+
+    /// Gives it back.
+    ///
+    /// # Errors
+    /// If it does not come back.
+    pub fn power_on(&mut self) -> Result<()> {
         self.again()
     }
 

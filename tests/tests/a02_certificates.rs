@@ -168,6 +168,69 @@ fn renewal_under_load_loses_no_request_and_expired_hosts_come_back() {
     });
 }
 
+#[test]
+fn a_new_root_under_load_loses_no_request_and_a_host_that_was_off_meanwhile_comes_back() {
+    isolated(|| {
+        let mut lab = Lab::new()?;
+        let mut mesh = Mesh::start(&mut lab)?;
+        let server = Member::joined(&mut lab, &mesh, "server", "details", "v1")?;
+        let caller = Member::joined(&mut lab, &mesh, "caller", "ratings", "v1")?;
+        let mut away = Member::joined(&mut lab, &mesh, "away", "reviews", "v1")?;
+        let token = mesh.token("default/ratings", &["http=9080"], 1, &[])?;
+        wait::for_true("it answers", Duration::from_secs(10), || {
+            caller.host.curl(&["--fail", URL]).is_ok_and(|s| s.ok())
+        })?;
+        away.power_off(&lab);
+        let before = [chain(&server)?, chain(&caller)?];
+        let load = caller.load(URL, 50, &["--workers", "4"])?;
+        let fresh = caller.load(URL, 20, &["--workers", "2", "--fresh"])?;
+        for number in 1..=2 {
+            let roots = mesh.json(&["ca", "rotate"])?;
+            ensure!(roots.as_array().is_some_and(|roots| roots.len() == number + 1), "{roots}");
+            ensure!(roots[0]["signing"] == true && roots[1]["trusted_until"].is_string(), "{roots}");
+            wait::for_true("both hosts have certificates of the new root", Duration::from_secs(20), || {
+                [&server, &caller]
+                    .iter()
+                    .all(|member| chain(member).is_ok_and(|pem| pem.matches("BEGIN CERTIFICATE").count() == number + 1))
+            })?;
+        }
+        ensure!([chain(&server)?, chain(&caller)?].iter().zip(&before).all(|(now, before)| now != before), "new ones");
+        load.stop()?.all_ok()?;
+        fresh.stop()?.all_ok()?;
+
+        // One start later it is as it was, for somebody with a token that names the first root alone, too.
+        mesh.kill_discovery();
+        mesh.start_discovery()?;
+        ensure!(mesh.json(&["ca", "list"])?.as_array().is_some_and(|roots| roots.len() == 3), "all are trusted still");
+        let new = Member::new(&mut lab, "new")?;
+        let seen = new.join(&token)?;
+        ensure!(seen.ok(), "{}{}", seen.out, seen.err);
+        wait::for_true("the new host calls", Duration::from_secs(10), || {
+            new.host.curl(&["--fail", "--max-time", "1", URL]).is_ok_and(|s| s.ok())
+        })?;
+
+        lab.power_on(&mut away.host)?;
+        away.bookinfo("reviews", "v1", "")?;
+        away.start_agent()?;
+        let reviews = "http://reviews.default.svc.cluster.local:9080/";
+        for from in [&caller, &new] {
+            wait::for_true("the host that was off serves", Duration::from_secs(15), || {
+                from.host.curl(&["--fail", "--max-time", "1", reviews]).is_ok_and(|s| s.ok())
+            })
+            .with_context(|| format!("{:?}", away.hawser(&["status"])))?;
+        }
+        wait::for_true("and calls", Duration::from_secs(15), || {
+            away.host.curl(&["--fail", "--max-time", "1", URL]).is_ok_and(|s| s.ok())
+        })
+    });
+}
+
+/// The certificates of a member's workload, as they are on its disk.
+fn chain(member: &Member) -> Result<String> {
+    let line = format!("grep -rlZ 'BEGIN CERTIFICATE' {}/workloads | xargs -0 cat", member.state_dir().display());
+    member.host.ok(&["sh", "-c", &line])
+}
+
 /// The chain that a TLS port serves.
 fn served(from: &Host, address: &str, more: &[&str]) -> Result<Vec<String>> {
     let mut args = vec!["openssl", "s_client", "-showcerts", "-connect", address];

@@ -7,13 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use hawser_tests::dist::Dist;
 use hawser_tests::host::finish;
+use hawser_tests::packaged::{World, calls, install, joined, left, serve, status, token, use_apt};
 use hawser_tests::testbeds::Root;
-use hawser_tests::{Machine, Yard, isolation, programs, wait};
+use hawser_tests::{Machine, isolation, programs, wait};
 
 /// How long what takes a moment may take on a busy machine.
 const MOMENT: Duration = Duration::from_secs(30);
-/// The service that the first member offers.
-const DETAILS: &str = "http://details.default.svc.cluster.local:9080/";
 
 #[test]
 fn a_host_installs_joins_upgrades_leaves_and_is_as_it_was() {
@@ -352,34 +351,6 @@ fn lintian_finds_nothing() {
     });
 }
 
-/// A wire, and packages for its machines.
-struct World {
-    yard: Yard,
-    dist: Dist,
-}
-
-impl World {
-    fn new() -> Result<Self> {
-        Ok(Self { dist: Dist::find()?, yard: Yard::new()? })
-    }
-
-    fn boot(&self, name: &str, number: u8, root: Root) -> Result<Machine> {
-        let programs = programs::directory()?;
-        self.yard.boot(name, number, root, &[self.dist.first(), self.dist.next(), &programs])
-    }
-
-    /// A control host, ready for tokens.
-    fn control(&self) -> Result<Machine> {
-        let control = self.boot("control", 1, Root::Bookworm)?;
-        use_apt(&control, self.dist.first())?;
-        control.ok(&["apt-get", "install", "-qq", "-y", "hawser-discovery"])?;
-        control.sh(
-            "echo HAWSER_ADVERTISE=10.99.0.1:15012 >>/etc/hawser/discovery.env; systemctl restart hawser-discovery",
-        )?;
-        Ok(control)
-    }
-}
-
 /// What a host is, as far as packages could change it.
 struct Host {
     files: BTreeSet<String>,
@@ -413,18 +384,6 @@ impl Host {
     }
 }
 
-/// The machine takes packages from a repository of ours, and from nowhere else.
-fn use_apt(machine: &Machine, dist: &Path) -> Result<()> {
-    let apt = dist.join("apt").display().to_string();
-    machine.sh(&format!(
-        "cp {apt}/hawser.asc /usr/share/keyrings/hawser.asc
-         rm -f /etc/apt/sources.list
-         echo 'deb [signed-by=/usr/share/keyrings/hawser.asc] file:{apt} stable main' >/etc/apt/sources.list.d/hawser.list
-         apt-get update -qq"
-    ))?;
-    Ok(())
-}
-
 /// The archive of a build.
 fn archive(dist: &Path) -> Result<String> {
     let files = std::fs::read_dir(dist)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
@@ -451,15 +410,6 @@ fn use_dnf(machine: &Machine, dist: &Path) -> Result<()> {
 const STUB: &str = "Name: stub\nVersion: 1\nRelease: 1\nSummary: What is there\nLicense: none\nBuildArch: noarch\n\
     Provides: nftables, systemd, /bin/sh\n%description\nWhat is there.\n%files\n";
 
-/// Installs a version of the agent, whatever is there.
-fn install(machine: &Machine, version: &str) -> Result<()> {
-    let (agent, command) = (format!("hawser-agent={version}"), format!("hawser={version}"));
-    machine.ok(&["apt-get", "install", "-qq", "-y", "--allow-downgrades", &agent, &command])?;
-    let installed = machine.ok(&["dpkg-query", "-W", "-f", "${Version}", "hawser-agent"])?;
-    ensure!(installed == version, "{installed} is installed, not {version}");
-    Ok(())
-}
-
 /// Enabled, and without anything to do.
 fn idle(machine: &Machine) -> Result<()> {
     for unit in ["hawser-agent.service", "hawser-guard.service", "hawser-proxy.path"] {
@@ -472,30 +422,6 @@ fn idle(machine: &Machine) -> Result<()> {
     let listens = machine.sh("ss -Hlntup")?;
     ensure!(!listens.contains("hawser"), "something listens: {listens}");
     machine.ok(&["systemctl", "start", "hawser-ready.target"])?;
-    Ok(())
-}
-
-/// STATUS of the agent.
-fn status(machine: &Machine) -> Result<String> {
-    Ok(machine.ok(&["systemctl", "show", "--value", "-p", "StatusText", "hawser-agent"])?.trim().to_owned())
-}
-
-/// A member whose traffic works, as systemd and as people see it.
-fn joined(machine: &Machine) -> Result<()> {
-    machine.ok(&["systemctl", "start", "hawser-ready.target"])?;
-    let mut sentence = String::new();
-    wait::for_true("it says that it is joined", MOMENT, || {
-        sentence = status(machine).unwrap_or_default();
-        sentence.starts_with("joined as spiffe://cluster.local/ns/default/sa/")
-    })
-    .with_context(|| format!("it says: {sentence}"))?;
-    for unit in ["hawser-agent.service", "hawser-proxy.service", "hawser-ready.target"] {
-        let state = machine.run(&["systemctl", "is-active", unit])?.out;
-        ensure!(state.trim() == "active", "{unit} is {state}");
-    }
-    machine.ok(&["hawser", "redirect", "check"])?;
-    let users = machine.sh("ps -o user:20= -C hawser-agent; ps -o user:20= -C hawser-proxy")?;
-    ensure!(users.split_whitespace().eq(["hawser", "hawser-proxy"]), "they run as {users}");
     Ok(())
 }
 
@@ -534,42 +460,6 @@ fn told_of_a_taken_port(machine: &Machine) -> Result<()> {
     let seen = machine.run(&["hawser", "join", "--token-file", "/var/tmp/token"])?;
     ensure!(seen.code == 32 && seen.err.contains("TCP port 15001"), "{seen:?}");
     machine.ok(&["systemctl", "stop", "other"])?;
-    Ok(())
-}
-
-/// A token for a group, from the control host.
-fn token(control: &Machine, group: &str) -> Result<String> {
-    let group = format!("default/{group}");
-    Ok(control.ok(&["hawser", "token", "create", "--group", &group, "--port", "http=9080"])?.trim().to_owned())
-}
-
-/// Starts the application of the first member.
-fn serve(machine: &Machine) -> Result<()> {
-    machine.ok(&["systemd-run", "--quiet", "--unit=app", "perl", "-MIO::Socket::INET", "-e", APPLICATION])?;
-    Ok(())
-}
-
-/// An application, in what every Debian has.
-const APPLICATION: &str = "my $s = IO::Socket::INET->new(LocalPort => 9080, Listen => 9, ReuseAddr => 1) or die; \
-    while (my $c = $s->accept) { while (<$c>) { last if /^\\r?$/ } \
-    print $c \"HTTP/1.1 200 OK\\r\\ncontent-length: 5\\r\\nconnection: close\\r\\n\\r\\nhello\"; close $c }";
-
-/// The first member's application answers by its name in the mesh.
-fn calls(machine: &Machine) -> Result<()> {
-    let mut last = None;
-    wait::for_true("it calls", MOMENT, || {
-        let seen = machine.run(&["curl", "--silent", "--show-error", "--fail", "--max-time", "5", DETAILS]);
-        let answered = seen.as_ref().is_ok_and(|seen| seen.out == "hello");
-        last = seen.ok();
-        answered
-    })
-    .with_context(|| format!("{last:?}"))
-}
-
-/// Nobody knows the host any more.
-fn left(control: &Machine, name: &str) -> Result<()> {
-    let hosts = control.ok(&["hawser", "hosts", "list", "-o", "json"])?;
-    ensure!(!hosts.contains(&format!("\"{name}\"")), "it is known still: {hosts}");
     Ok(())
 }
 

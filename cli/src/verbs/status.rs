@@ -12,6 +12,7 @@ use serde::Serialize;
 use tonic::Code;
 use tonic::transport::Channel;
 
+use super::ca::Root;
 use super::call;
 use crate::args::Of;
 use crate::connect::{self, Side};
@@ -326,15 +327,6 @@ struct Registry {
     messages: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct Root {
-    pin: String,
-    not_after: Option<String>,
-    signing: bool,
-    #[serde(skip)]
-    life: String,
-}
-
 impl Discovery {
     fn of(s: admin::StatusResponse) -> Self {
         Self {
@@ -352,14 +344,7 @@ impl Discovery {
             registries: (s.registries.into_iter())
                 .map(|r| Registry { name: r.name, state: r.state, since: time::text(r.since), messages: r.messages })
                 .collect(),
-            roots: (s.roots.into_iter())
-                .map(|r| Root {
-                    life: time::relative(r.not_after),
-                    pin: r.pin,
-                    not_after: time::text(r.not_after),
-                    signing: r.signing,
-                })
-                .collect(),
+            roots: s.roots.into_iter().map(Root::of).collect(),
         }
     }
 
@@ -379,8 +364,7 @@ impl Discovery {
             lines.push(("registry", format!("{} {}{messages}", r.name, r.state)));
         }
         for r in &self.roots {
-            let signing = if r.signing { ", signs" } else { "" };
-            lines.push(("root", format!("{} ends {}{signing}", r.pin, r.life)));
+            lines.push(("root", r.line()));
         }
         output::pairs(&lines)
     }

@@ -8,8 +8,8 @@ use hawser_api::proto::admin::{
     ListHostsResponse, ListRegistriesRequest, ListRegistriesResponse, ListServicesRequest, ListServicesResponse,
     ListTokensRequest, ListTokensResponse, ListWorkloadsRequest, ListWorkloadsResponse, ProxyConfigRequest,
     ProxyConfigResponse, ProxyStatusRequest, ProxyStatusResponse, RegisterRequest, RegisterResponse, RevokeHostRequest,
-    RevokeHostResponse, RevokeTokenRequest, RevokeTokenResponse, StatusRequest, StatusResponse, WhyRequest,
-    WhyResponse,
+    RevokeHostResponse, RevokeTokenRequest, RevokeTokenResponse, RotateRootRequest, RotateRootResponse, StatusRequest,
+    StatusResponse, WhyRequest, WhyResponse,
 };
 use hawser_api::proto::host::{HelloRequest, HelloResponse};
 use tokio_stream::wrappers::ReceiverStream;
@@ -114,5 +114,9 @@ impl Admin for AdminService {
 
     async fn backup(&self, _: Request<BackupRequest>) -> Answer<Self::BackupStream> {
         Ok(Response::new(self.backup_stream()))
+    }
+
+    async fn rotate_root(&self, _: Request<RotateRootRequest>) -> Answer<RotateRootResponse> {
+        Ok(Response::new(RotateRootResponse { roots: self.rotate().await? }))
     }
 }

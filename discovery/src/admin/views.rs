@@ -117,11 +117,6 @@ impl AdminService {
             since: info.since,
             messages: info.messages,
         };
-        let root = |r: crate::identity::Root| Root {
-            pin: base64::Engine::encode(&base64::engine::general_purpose::STANDARD, r.pin.0),
-            not_after: Some(timestamp(unix(r.not_after))),
-            signing: r.signing,
-        };
         StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             trust_domain: self.inner.authority.trust_domain().to_string(),
@@ -132,10 +127,23 @@ impl AdminService {
             hosts_connected: sum(&[LeaseState::Connected, LeaseState::Draining]),
             hosts_lapsed: sum(&[LeaseState::Lapsed, LeaseState::Degraded, LeaseState::Kept]),
             registries: self.registries().registries.into_iter().map(registry).collect(),
-            roots: self.inner.authority.roots().into_iter().map(root).collect(),
+            roots: self.roots(),
             started: Some(timestamp(unix(self.inner.started))),
             freezes,
         }
+    }
+
+    /// The roots of the CA, the one that signs first.
+    pub(super) fn roots(&self) -> Vec<Root> {
+        let mut all = self.inner.authority.roots();
+        all.sort_by_key(|root| !root.signing);
+        let root = |r: crate::identity::Root| Root {
+            pin: base64::Engine::encode(&base64::engine::general_purpose::STANDARD, r.pin.0),
+            not_after: Some(timestamp(unix(r.not_after))),
+            signing: r.signing,
+            trusted_until: r.trusted_until.map(|until| timestamp(unix(until))),
+        };
+        all.into_iter().map(root).collect()
     }
 
     fn snapshot(&self) -> std::sync::Arc<Snapshot> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hawser_api::proto::host::session_request::Kind as Said;
 use hawser_api::proto::host::session_response::Kind as Answer;
 use hawser_api::proto::host::{
-    self, Drained, GoodbyeAck, HeartbeatAck, SessionOpen, SessionOpened, SessionRequest, SessionResponse,
+    self, Drained, GoodbyeAck, HeartbeatAck, RenewNow, SessionOpen, SessionOpened, SessionRequest, SessionResponse,
 };
 use hawser_mesh::{Health, InstanceRef};
 use tokio::sync::{mpsc, watch};
@@ -32,6 +32,10 @@ const ATTEMPT: usize = 16;
 const LONGEST_DRAIN: Duration = Duration::from_secs(60);
 /// What a drain waits if the host does not say.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Hosts that are told of new roots in a second.
+const RENEWALS: u32 = 50;
+/// The longest that a host waits for that.
+const LONGEST_SPREAD: Duration = Duration::from_secs(600);
 /// Health reports of one workload.
 const MOST_PORTS: usize = 256;
 
@@ -74,12 +78,26 @@ impl Hosts {
             Err(_) => return Err(Status::deadline_exceeded("nothing was said")),
         };
         let opened = self.open(id, source, open, out, end).await?;
+        let mut rotations = self.inner.authority.rotations();
         if !send(out, Answer::Opened(opened)).await {
             return Ok(());
         }
+        let mut renew_at = None;
         loop {
             let message = tokio::select! {
                 () = end.cancelled() => return Err(self.ended(id)),
+                Ok(()) = rotations.changed() => {
+                    renew_at = Some(tokio::time::Instant::now() + self.spread());
+                    continue;
+                }
+                () = tokio::time::sleep_until(renew_at.unwrap_or_else(tokio::time::Instant::now)), if renew_at.is_some() => {
+                    renew_at = None;
+                    let roots = self.inner.authority.roots_pem().to_vec();
+                    if !send(out, Answer::Renew(RenewNow { roots })).await {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 message = tokio::time::timeout(silence, said.message()) => message,
             };
             let kind = match message {
@@ -213,6 +231,13 @@ impl Hosts {
                 None
             }
         }
+    }
+
+    /// When one of all hosts is told of new roots: not all at once.
+    fn spread(&self) -> Duration {
+        let hosts = u32::try_from(self.inner.table.lock().hosts.len()).unwrap_or(u32::MAX);
+        let longest = (Duration::from_secs(1) * hosts / RENEWALS).min(LONGEST_SPREAD);
+        longest.mul_f64(rand::random_range(0.0..1.0))
     }
 
     /// Renews a lease; whether the registry is frozen.

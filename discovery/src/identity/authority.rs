@@ -1,29 +1,44 @@
-//! The certificate authority: checked requests in, chains out.
+//! The certificate authority: checked requests in, chains out. Its root may be replaced while it signs.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hawser_api::identity::{Path, SpiffeId, TrustDomain};
 use hawser_api::token::Pin;
 use rcgen::KeyPair;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::request::CheckedRequest;
 use super::serial::Holder;
-use super::source::{Signer, ends};
+use super::source::{Signer, SourceError, ends, pem};
 use super::{Subject, profile};
 
 /// Signs certificates of one trust domain.
 #[derive(Debug)]
 pub struct Authority {
     trust_domain: TrustDomain,
-    signer: Signer,
-    roots_pem: Vec<String>,
+    current: ArcSwap<Current>,
     life: Duration,
+    /// One rotation at a time.
+    rotating: parking_lot::Mutex<()>,
+    rotations: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Current {
+    signer: Signer,
+    roots_pem: Arc<[String]>,
+}
+
+impl Current {
+    fn new(signer: Signer) -> Self {
+        Self { roots_pem: signer.roots.iter().map(|root| pem(root)).collect(), signer }
+    }
 }
 
 /// A certificate with its chain.
@@ -44,6 +59,8 @@ pub struct Root {
     pub not_after: SystemTime,
     /// Certificates signed now end in it.
     pub signing: bool,
+    /// When a former one is forgotten.
+    pub trusted_until: Option<SystemTime>,
 }
 
 /// Why a certificate was not signed.
@@ -63,8 +80,13 @@ pub enum SignError {
 impl Authority {
     /// An authority of a trust domain.
     pub fn new(trust_domain: TrustDomain, signer: Signer) -> Self {
-        let roots_pem = signer.roots.iter().map(|root| pem(root)).collect();
-        Self { trust_domain, signer, roots_pem, life: profile::DEFAULT_LIFE }
+        Self {
+            trust_domain,
+            current: ArcSwap::from_pointee(Current::new(signer)),
+            life: profile::DEFAULT_LIFE,
+            rotating: parking_lot::Mutex::default(),
+            rotations: watch::Sender::new(0),
+        }
     }
 
     /// The same with another life of certificates whose caller asks for none.
@@ -84,18 +106,54 @@ impl Authority {
     }
 
     /// Every root that members trust, PEM.
-    pub fn roots_pem(&self) -> &[String] {
-        &self.roots_pem
+    pub fn roots_pem(&self) -> Arc<[String]> {
+        self.current.load().roots_pem.clone()
+    }
+
+    /// How often the root was replaced in this run.
+    pub fn rotations(&self) -> watch::Receiver<u64> {
+        self.rotations.subscribe()
+    }
+
+    /// Puts a new root of our own in the place of the one that signs. The former one vouches for it for that long, and
+    /// at least as long as certificates live. Writes files: not on an async thread.
+    ///
+    /// # Errors
+    /// If the root is not ours, too many are trusted, or the disk refuses; then nothing has changed.
+    pub fn rotate(&self, window: Duration, now: SystemTime) -> Result<(), SourceError> {
+        let _one = self.rotating.lock();
+        let window = window.max(profile::LONGEST_LIFE);
+        let signer = self.current.load().signer.rotated(&self.trust_domain, window, now)?;
+        self.current.store(Arc::new(Current::new(signer)));
+        self.rotations.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Forgets former roots whose time has come. Reads files: not on an async thread.
+    ///
+    /// # Errors
+    /// If they can't be read; then everything stays.
+    pub(super) fn forget_former(&self, now: SystemTime) -> Result<(), SourceError> {
+        let _one = self.rotating.lock();
+        if self.current.load().signer.changes().is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        let signer = self.current.load().signer.renewed(&self.trust_domain, now)?;
+        self.current.store(Arc::new(Current::new(signer)));
+        Ok(())
     }
 
     /// Every root that members trust.
     pub fn roots(&self) -> Vec<Root> {
+        let current = self.current.load();
+        let signer = &current.signer;
         let root = |der: &CertificateDer<'static>| {
             let (_, parsed) = X509Certificate::from_der(der).ok()?;
             let pin = Pin(digest(&SHA256, parsed.public_key().raw).as_ref().try_into().ok()?);
-            Some(Root { pin, not_after: ends(&parsed), signing: *der == self.signer.anchor })
+            let (signing, trusted_until) = (*der == signer.anchor, signer.trusted_until(der));
+            Some(Root { pin, not_after: ends(&parsed), signing, trusted_until })
         };
-        self.signer.roots.iter().filter_map(root).collect()
+        signer.roots.iter().filter_map(root).collect()
     }
 
     /// Pins for a join token: the root of what is signed now first, two at most.
@@ -111,7 +169,7 @@ impl Authority {
     /// The roots as a verifier takes them.
     pub fn root_store(&self) -> RootCertStore {
         let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(self.signer.roots.iter().cloned());
+        store.add_parsable_certificates(self.current.load().signer.roots.iter().cloned());
         store
     }
 
@@ -134,51 +192,43 @@ impl Authority {
         if !fits || subject.id.trust_domain() != &self.trust_domain {
             return Err(SignError::Identity(subject.id.clone()));
         }
-        let (leaf, not_after) = self.sign(&request.key, subject, profile::life(life, self.life), now)?;
-        let chain = std::iter::once(leaf.pem()).chain(self.signer.intermediates.iter().map(|c| pem(c))).collect();
+        let current = self.current.load();
+        let (leaf, not_after) = sign(&current.signer, &request.key, subject, profile::life(life, self.life), now)?;
+        let chain = std::iter::once(leaf.pem()).chain(current.signer.intermediates.iter().map(|c| pem(c))).collect();
         Ok(Issued { chain, not_after })
     }
 
-    /// Discovery's own certificate: DER, leaf first, the root last; its key; its end.
+    /// Discovery's own certificate: DER, leaf first, the roots last; its key; its end. Former roots are among them: who
+    /// has only the pin of one takes it from there.
     pub(super) fn issue_own(
         &self,
         now: SystemTime,
     ) -> Result<(Vec<CertificateDer<'static>>, KeyPair, SystemTime), SignError> {
         let key = KeyPair::generate()?;
         let subject = Subject { id: self.trust_domain.discovery(), holder: Holder::Discovery };
-        let (leaf, not_after) = self.sign(&key, &subject, self.life, now)?;
+        let current = self.current.load();
+        let signer = &current.signer;
+        let (leaf, not_after) = sign(signer, &key, &subject, self.life, now)?;
         let mut chain = vec![leaf.der().clone()];
-        chain.extend(self.signer.intermediates.iter().cloned());
-        chain.push(self.signer.anchor.clone());
+        chain.extend(signer.intermediates.iter().cloned());
+        chain.push(signer.anchor.clone());
+        chain.extend(signer.roots.iter().filter(|root| signer.trusted_until(root).is_some()).cloned());
         Ok((chain, key, not_after))
-    }
-
-    fn sign(
-        &self,
-        key: &impl rcgen::PublicKeyData,
-        subject: &Subject,
-        life: Duration,
-        now: SystemTime,
-    ) -> Result<(rcgen::Certificate, SystemTime), SignError> {
-        if now >= self.signer.ends {
-            return Err(SignError::Expired);
-        }
-        let (params, not_after) = profile::leaf(subject, now, life, self.signer.ends)?;
-        Ok((params.signed_by(key, &self.signer.issuer)?, not_after))
     }
 }
 
-/// A certificate as PEM.
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 60);
-    pem.push_str("-----BEGIN CERTIFICATE-----\n");
-    for start in (0..text.len()).step_by(64) {
-        pem.push_str(&text[start..text.len().min(start + 64)]);
-        pem.push('\n');
+fn sign(
+    signer: &Signer,
+    key: &impl rcgen::PublicKeyData,
+    subject: &Subject,
+    life: Duration,
+    now: SystemTime,
+) -> Result<(rcgen::Certificate, SystemTime), SignError> {
+    if now >= signer.ends {
+        return Err(SignError::Expired);
     }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
+    let (params, not_after) = profile::leaf(subject, now, life, signer.ends)?;
+    Ok((params.signed_by(key, &signer.issuer)?, not_after))
 }
 
 #[cfg(test)]

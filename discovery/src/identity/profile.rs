@@ -63,20 +63,37 @@ pub(super) fn leaf(
     Ok((params, not_after))
 }
 
-/// A root of our own.
+/// A root of our own. Its name is its own too: chains are looked for by names.
 pub(super) fn root(trust_domain: &str, now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
-    let mut serial: [u8; 16] = rand::random();
-    serial[0] &= 0x7f;
+    let serial = serial();
+    let name = serial.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>();
     params.serial_number = Some(rcgen::SerialNumber::from_slice(&serial));
     params.not_before = (now - BACKDATED).into();
     params.not_after = (now + ROOT_LIFE).into();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, trust_domain);
-    params.distinguished_name.push(DnType::CommonName, "Hawser root");
+    params.distinguished_name.push(DnType::CommonName, format!("Hawser root {name}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
+}
+
+/// A certificate of a former root for a later one, of the same name and key.
+pub(super) fn cross(root: &CertificateParams, now: SystemTime, not_after: SystemTime) -> CertificateParams {
+    let mut params = root.clone();
+    params.serial_number = Some(rcgen::SerialNumber::from_slice(&serial()));
+    params.not_before = (now - BACKDATED).into();
+    params.not_after = not_after.into();
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+/// Positive, and nobody else's.
+fn serial() -> [u8; 16] {
+    let mut serial: [u8; 16] = rand::random();
+    serial[0] &= 0x7f;
+    serial
 }
 
 #[cfg(test)]

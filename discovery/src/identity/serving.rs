@@ -1,14 +1,17 @@
-//! Discovery's own certificate at its TLS port: short-lived, in memory only, renewed at half its life.
+//! Discovery's own certificate at its TLS port: short-lived, in memory only, renewed at half its life and when the root
+//! is replaced; and who is taken for a client there, by the roots of the moment.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use hawser_daemon::drain::Watch;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, version};
-use rustls_pki_types::PrivateKeyDer;
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, version};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::Authority;
 
@@ -22,6 +25,7 @@ pub struct Serving {
 
 struct Current {
     key: Arc<CertifiedKey>,
+    clients: Arc<dyn ClientCertVerifier>,
     made: SystemTime,
     ends: SystemTime,
 }
@@ -39,15 +43,11 @@ impl Serving {
     /// TLS of port 15012: 1.2 and 1.3, HTTP/2, client certificates of the mesh taken but not demanded.
     ///
     /// # Errors
-    /// If the roots can't be used.
-    pub fn tls(self: &Arc<Self>, authority: &Authority) -> anyhow::Result<ServerConfig> {
-        let provider = hawser_daemon::tls_provider();
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.root_store()), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
-        let mut config = ServerConfig::builder_with_provider(provider)
+    /// If the cryptography does not know these versions.
+    pub fn tls(self: &Arc<Self>) -> anyhow::Result<ServerConfig> {
+        let mut config = ServerConfig::builder_with_provider(hawser_daemon::tls_provider())
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(self.clone())
             .with_cert_resolver(self.clone());
         config.alpn_protocols = vec![b"h2".to_vec()];
         // A resumed session would carry a client certificate past its end.
@@ -62,15 +62,22 @@ impl Serving {
     pub async fn run(self: Arc<Self>, authority: Arc<Authority>, drain: Watch) {
         // Spread over a tenth of the life, so that replicas do not renew together.
         let early = rand::random_range(0.4..0.5);
+        let mut rotations = authority.rotations();
         loop {
-            tokio::select! {
+            let rotated = tokio::select! {
                 () = drain.draining() => return,
-                () = tokio::time::sleep(LOOK) => {}
-            }
+                Ok(()) = rotations.changed() => true,
+                () = tokio::time::sleep(LOOK) => false,
+            };
             let now = SystemTime::now();
+            let former = authority.clone();
+            let former = tokio::task::spawn_blocking(move || former.forget_former(now)).await;
+            if let Ok(Err(error)) = former {
+                tracing::warn!(%error, "former roots stay trusted");
+            }
             let current = self.current.load();
             let life = current.ends.duration_since(current.made).unwrap_or_default();
-            if now >= current.made && now < current.made + life.mul_f64(early) {
+            if !rotated && now >= current.made && now < current.made + life.mul_f64(early) {
                 continue;
             }
             match make(&authority, now) {
@@ -87,13 +94,59 @@ impl Serving {
 fn make(authority: &Authority, now: SystemTime) -> anyhow::Result<Current> {
     let (chain, key, ends) = authority.issue_own(now)?;
     let key = PrivateKeyDer::from(key);
-    let key = hawser_daemon::tls_provider().key_provider.load_private_key(key)?;
-    Ok(Current { key: Arc::new(CertifiedKey::new(chain, key)), made: now, ends })
+    let provider = hawser_daemon::tls_provider();
+    let key = provider.key_provider.load_private_key(key)?;
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.root_store()), provider)
+        .allow_unauthenticated()
+        .build()?;
+    Ok(Current { key: Arc::new(CertifiedKey::new(chain, key)), clients, made: now, ends })
 }
 
 impl ResolvesServerCert for Serving {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.load().key.clone())
+    }
+}
+
+/// By the roots of the moment. It names none of them: names of roots are only a hint to clients with several certificates.
+impl ClientCertVerifier for Serving {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.current.load().clients.verify_client_cert(certificate, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.current.load().clients.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.current.load().clients.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.current.load().clients.supported_verify_schemes()
     }
 }
 

@@ -1,6 +1,9 @@
 //! Where the signing key comes from: a root of our own, made at first start, or an intermediate that the operator
 //! plugged in, in the layout of Istio's `cacerts`.
 //!
+//! A root of our own is replaced by a new one that the former one vouches for, in a cross certificate that every chain
+//! carries: who knows only the former root takes the new one's certificates too. Both are trusted until it ends.
+//!
 //! Out: a [`Signer`] that was seen to work: key and certificate belong together, and a certificate signed now
 //! verifies against the roots.
 
@@ -9,6 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hawser_api::identity::TrustDomain;
 use rcgen::{Issuer, KeyPair, PublicKeyData, SigningKey};
 use rustls_pki_types::pem::PemObject as _;
@@ -23,6 +28,12 @@ use crate::store::{read_private, write_file};
 pub const ROOT_KEY_FILE: &str = "ca.key";
 /// File of its certificate.
 pub const ROOT_CERTIFICATE_FILE: &str = "ca.pem";
+/// File of the certificates in which former roots vouch for later ones, the last first.
+pub const CROSS_CERTIFICATES_FILE: &str = "ca-cross.pem";
+/// File of a rotation that is under way: key and certificates in one, so that it happens whole or not at all.
+pub(crate) const NEXT_FILE: &str = "ca-next.pem";
+/// Roots that are trusted at once.
+const MOST_ROOTS: usize = 4;
 
 /// Why there is no signer.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +50,17 @@ pub enum SourceError {
     /// No key can be made.
     #[error("the root can't be made: {0}")]
     Make(#[source] rcgen::Error),
+    /// The root is not ours to replace.
+    #[error(
+        "the CA is plugged in: put the new intermediate into the directory of --ca-dir, old and new root into its \
+         root-cert.pem, and restart hawser-discovery"
+    )]
+    Plugged,
+    /// Roots were replaced faster than they are forgotten.
+    #[error(
+        "{MOST_ROOTS} roots are trusted already, the most there may be: rotate again when one of them is forgotten"
+    )]
+    TooMany,
 }
 
 /// A key that signs, with the way from its certificate to the roots.
@@ -52,6 +74,8 @@ pub struct Signer {
     pub(super) roots: Vec<CertificateDer<'static>>,
     /// The root at the end of this signer's chain.
     pub(super) anchor: CertificateDer<'static>,
+    /// Where a root of our own lies; none if an intermediate is plugged in.
+    home: Option<PathBuf>,
 }
 
 /// The signing key; wiped when dropped.
@@ -63,11 +87,8 @@ impl Signer {
     /// # Errors
     /// If files can't be read or written, or do not belong together.
     pub fn own(dir: &Path, trust_domain: &TrustDomain, now: SystemTime) -> Result<Self, SourceError> {
+        settle(dir)?;
         let (key_path, path) = (dir.join(ROOT_KEY_FILE), dir.join(ROOT_CERTIFICATE_FILE));
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |error| SourceError::File(path, error)
-        };
         if !key_path.exists() {
             if path.exists() {
                 return Err(SourceError::KeyMissing(path, key_path));
@@ -83,9 +104,62 @@ impl Signer {
             let root = profile::root(trust_domain.as_str(), now).self_signed(&key).map_err(SourceError::Make)?;
             write_file(&path, root.pem().as_bytes(), 0o644).map_err(at(&path))?;
         }
-        let roots = read_certificates(&path)?;
+        let mut roots = read_certificates(&path)?;
         let root = roots.first().cloned().ok_or_else(|| content(&path, "it holds no certificate"))?;
-        Self::new(&path, key, root, Vec::new(), roots, now)
+        let crosses = dir.join(CROSS_CERTIFICATES_FILE);
+        let crosses = if crosses.exists() { read_certificates(&crosses)? } else { Vec::new() };
+        // One whose word for its successor has ended is former no more.
+        roots.retain(|root| vouching(root, &crosses).is_none_or(|until| until > now));
+        let mut signer = Self::new(&path, key, root, Vec::new(), roots, now)?;
+        signer.intermediates = crosses.into_iter().filter(|cross| end(cross).is_some_and(|end| end > now)).collect();
+        signer.home = Some(dir.to_owned());
+        Ok(signer)
+    }
+
+    /// A root of our own in the place of this one, which vouches for it for that long. On disk when it is given.
+    ///
+    /// # Errors
+    /// If the root is not ours, too many are trusted, or files can't be written; then the old one stays.
+    pub(super) fn rotated(
+        &self,
+        trust_domain: &TrustDomain,
+        window: Duration,
+        now: SystemTime,
+    ) -> Result<Self, SourceError> {
+        let dir = self.home.as_deref().ok_or(SourceError::Plugged)?;
+        // What ended since it was read counts no more.
+        let old = Self::own(dir, trust_domain, now)?;
+        if old.roots.len() >= MOST_ROOTS {
+            return Err(SourceError::TooMany);
+        }
+        let mut key = KeyPair::generate().map_err(SourceError::Make)?;
+        let params = profile::root(trust_domain.as_str(), now);
+        let cross = profile::cross(&params, now, (now + window).min(old.ends));
+        let root = params.self_signed(&key).map_err(SourceError::Make)?;
+        let cross = cross.signed_by(&key, &old.issuer).map_err(SourceError::Make)?;
+        let mut text = Zeroizing::new(key.serialize_pem());
+        key.zeroize();
+        let new = [root.der(), cross.der()];
+        new.into_iter().chain(&old.roots).chain(&old.intermediates).for_each(|der| text.push_str(&pem(der)));
+        let next = dir.join(NEXT_FILE);
+        write_file(&next, text.as_bytes(), 0o600).map_err(at(&next))?;
+        Self::own(dir, trust_domain, now)
+    }
+
+    /// Until when a root that signs no more is trusted.
+    pub(super) fn trusted_until(&self, root: &CertificateDer<'static>) -> Option<SystemTime> {
+        vouching(root, &self.intermediates).filter(|_| self.home.is_some() && *root != self.anchor)
+    }
+
+    /// When something of it has to be left out: [`Signer::own`] does.
+    pub(super) fn changes(&self) -> Option<SystemTime> {
+        self.home.as_ref()?;
+        self.intermediates.iter().filter_map(end).min()
+    }
+
+    /// It without what has ended.
+    pub(super) fn renewed(&self, trust_domain: &TrustDomain, now: SystemTime) -> Result<Self, SourceError> {
+        Self::own(self.home.as_deref().ok_or(SourceError::Plugged)?, trust_domain, now)
     }
 
     /// An intermediate: `ca-cert.pem`, `ca-key.pem`, `cert-chain.pem`, `root-cert.pem`.
@@ -140,7 +214,7 @@ impl Signer {
             .find(is_anchor)
             .cloned()
             .ok_or_else(|| content(path, "its chain does not end in one of the roots"))?;
-        let signer = Self { issuer, ends, intermediates, roots, anchor };
+        let signer = Self { issuer, ends, intermediates, roots, anchor, home: None };
         signer.check(now).map_err(|why| content(path, why))?;
         Ok(signer)
     }
@@ -206,6 +280,65 @@ impl std::fmt::Debug for Signer {
     }
 }
 
+/// Ends what a rotation began: its file is whole, and the others follow it however often that is done.
+fn settle(dir: &Path) -> Result<(), SourceError> {
+    let next = dir.join(NEXT_FILE);
+    if !next.exists() {
+        return Ok(());
+    }
+    let text = read_private(&next).map_err(at(&next))?;
+    let mut key = read_key(&next)?;
+    let secret = Zeroizing::new(key.serialize_pem());
+    key.zeroize();
+    let own = |der: &CertificateDer<'static>| {
+        X509Certificate::from_der(der).is_ok_and(|(_, parsed)| parsed.subject().as_raw() == parsed.issuer().as_raw())
+    };
+    let all = certificates(&next, text.as_bytes())?;
+    let (roots, crosses): (Vec<_>, Vec<_>) = all.into_iter().partition(own);
+    let text = |all: Vec<CertificateDer<'static>>| all.iter().map(|der| pem(der)).collect::<String>();
+    for (file, text, mode) in [
+        (ROOT_KEY_FILE, secret, 0o600),
+        (ROOT_CERTIFICATE_FILE, Zeroizing::new(text(roots)), 0o644),
+        (CROSS_CERTIFICATES_FILE, Zeroizing::new(text(crosses)), 0o644),
+    ] {
+        let path = dir.join(file);
+        write_file(&path, text.as_bytes(), mode).map_err(at(&path))?;
+    }
+    fs::remove_file(&next).map_err(at(&next))
+}
+
+/// Until when a root vouches for others; `None` if it does for none.
+fn vouching(root: &CertificateDer<'static>, crosses: &[CertificateDer<'static>]) -> Option<SystemTime> {
+    let (_, root) = X509Certificate::from_der(root).ok()?;
+    let by = |der: &CertificateDer<'static>| {
+        let (_, cross) = X509Certificate::from_der(der).ok()?;
+        (cross.issuer().as_raw() == root.subject().as_raw()).then(|| ends(&cross))
+    };
+    crosses.iter().filter_map(by).max()
+}
+
+fn end(der: &CertificateDer<'static>) -> Option<SystemTime> {
+    X509Certificate::from_der(der).ok().map(|(_, parsed)| ends(&parsed))
+}
+
+/// A certificate as PEM.
+pub(super) fn pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = String::with_capacity(text.len() + text.len() / 64 + 60);
+    pem.push_str("-----BEGIN CERTIFICATE-----\n");
+    for start in (0..text.len()).step_by(64) {
+        pem.push_str(&text[start..text.len().min(start + 64)]);
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> SourceError + use<> {
+    let path = path.to_owned();
+    move |error| SourceError::File(path, error)
+}
+
 /// End of a certificate's life.
 pub(crate) fn ends(certificate: &X509Certificate<'_>) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(certificate.validity().not_after.timestamp().try_into().unwrap_or(0))
@@ -229,8 +362,11 @@ fn read_key(path: &Path) -> Result<KeyPair, SourceError> {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SourceError> {
-    let pem = fs::read(path).map_err(|e| SourceError::File(path.to_owned(), e))?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    certificates(path, &fs::read(path).map_err(at(path))?)
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SourceError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|e| content(path, format!("it must hold certificates in PEM: {e}")))?;
     if all.is_empty() { Err(content(path, "it holds no certificate in PEM")) } else { Ok(all) }
 }

@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{FILE, Store, StoreError, files, schema};
+use crate::identity::{CROSS_CERTIFICATES_FILE, NEXT_FILE, ROOT_CERTIFICATE_FILE, ROOT_KEY_FILE};
 
 /// Lines longer than this are not ours.
 const LONGEST_LINE: u64 = 64 << 20;
 
-/// Files beside the store that are part of a copy.
-const FILES: [&str; 2] = [crate::identity::ROOT_KEY_FILE, crate::identity::ROOT_CERTIFICATE_FILE];
+/// Files beside the store that are part of a copy. What is still to be put in place comes first: it outweighs the others.
+const FILES: [&str; 4] = [NEXT_FILE, ROOT_KEY_FILE, ROOT_CERTIFICATE_FILE, CROSS_CERTIFICATES_FILE];
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

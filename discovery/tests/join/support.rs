@@ -89,7 +89,7 @@ impl Discovery {
         let accounts = Accounts::new(DEFAULT_AUDIENCE);
         ads.trust(accounts.clone());
         let serving = Serving::new(&authority).unwrap();
-        let tls = Arc::new(serving.tls(&authority).unwrap());
+        let tls = Arc::new(serving.tls().unwrap());
         let certificates = CertificateService::new(authority.clone(), accounts.clone(), metrics.clone());
         let routes = Routes::new(HostServer::new(HostService::new(hosts.clone(), ads.clone())))
             .add_service(IstioCertificateServiceServer::new(certificates))
@@ -101,6 +101,7 @@ impl Discovery {
         ready.wait_for(|s| s.ready()).await.unwrap();
         let roots = authority.root_store();
         let admin = AdminService::new(Parts {
+            rejoin_window: Duration::from_secs(30 * 86400),
             store,
             authority,
             hosts: hosts.clone(),

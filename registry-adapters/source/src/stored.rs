@@ -1,18 +1,19 @@
 //! The last state of a source, in a file, so that a restart while the source is away empties nothing.
 //!
 //! In: parts with their objects. Out: the same, a run later. The file is eight bytes that name it and its version, the
-//! checksum of the rest, and a message. Invariant: a file that is not whole, or of another registry, is not read; one
-//! is replaced by renaming, so that there is always an old or a new one.
+//! checksum of the rest, and a message. It is written and read part by part: only one of them is there twice at a time.
+//! Invariant: a file that is not whole, or of another registry, is not read; one is replaced by renaming, so that there
+//! is always an old or a new one.
 
 mod objects;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use prost::Message as _;
 
 use crate::ledger::Remembered;
@@ -75,13 +76,12 @@ pub fn read(file: &Path, registry: &str) -> Result<Option<Stored>, StoredError> 
     if digest(&SHA256, message).as_ref() != checksum {
         return Err(StoredError::Damaged);
     }
-    let state = objects::State::decode(message).map_err(|_| StoredError::Damaged)?;
-    if state.registry != registry {
-        return Err(StoredError::Other(state.registry));
+    let objects::State { head, parts } = objects::State::decode(message).map_err(|_| StoredError::Damaged)?;
+    if head.registry != registry {
+        return Err(StoredError::Other(head.registry));
     }
-    let parts = state.parts.into_iter().map(objects::Part::into_remembered).collect();
-    let written = UNIX_EPOCH + Duration::from_secs(state.written);
-    Ok(Some(Stored { registry: state.registry, settings: state.settings, written, parts }))
+    let written = UNIX_EPOCH + Duration::from_secs(head.written);
+    Ok(Some(Stored { registry: head.registry, settings: head.settings, written, parts }))
 }
 
 /// Writes a state in the place of the last one. Takes as long as its size asks for: not on an async thread.
@@ -89,35 +89,47 @@ pub fn read(file: &Path, registry: &str) -> Result<Option<Stored>, StoredError> 
 /// # Errors
 /// If it can't be written.
 pub fn write(file: &Path, stored: &Stored) -> Result<(), StoredError> {
-    let written = stored.written.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let parts = stored.parts.iter().map(objects::Part::from_remembered).collect();
-    let state = objects::State { registry: stored.registry.clone(), settings: stored.settings, written, parts };
-    let head = MAGIC.len() + 1 + CHECKSUM;
-    let length = head + state.encoded_len();
-    if length as u64 > MOST {
-        return Err(StoredError::TooLarge);
-    }
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend_from_slice(MAGIC);
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&[0; CHECKSUM]);
-    // A vector takes as much as it is given.
-    let _ = state.encode(&mut bytes);
-    let (start, message) = bytes.split_at_mut(head);
-    start[MAGIC.len() + 1..].copy_from_slice(digest(&SHA256, message).as_ref());
-    replace(file, &bytes)?;
-    Ok(())
-}
-
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
     let beside = file.with_extension("new");
-    let mut new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    new.write_all(bytes)?;
-    new.sync_all()?;
+    let new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let written = fill(new, stored);
+    if written.is_err() {
+        // The disk may be full of it.
+        let _ = fs::remove_file(&beside);
+    }
+    written?.sync_all()?;
     fs::rename(&beside, file)?;
-    File::open(directory)?.sync_all()
+    File::open(directory)?.sync_all()?;
+    Ok(())
+}
+
+fn fill(new: File, stored: &Stored) -> Result<File, StoredError> {
+    let mut out = BufWriter::new(new);
+    out.write_all(MAGIC)?;
+    out.write_all(&[VERSION])?;
+    out.write_all(&[0; CHECKSUM])?;
+    let mut length = (MAGIC.len() + 1 + CHECKSUM) as u64;
+    let mut checksum = Context::new(&SHA256);
+    let written = stored.written.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let head = objects::Head { registry: stored.registry.clone(), settings: stored.settings, written };
+    let mut bytes = head.encode_to_vec();
+    let mut parts = stored.parts.iter();
+    loop {
+        length += bytes.len() as u64;
+        if length > MOST {
+            return Err(StoredError::TooLarge);
+        }
+        checksum.update(&bytes);
+        out.write_all(&bytes)?;
+        bytes.clear();
+        let Some(part) = parts.next() else { break };
+        objects::write(part, &mut bytes);
+    }
+    let mut new = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    new.seek(SeekFrom::Start(MAGIC.len() as u64 + 1))?;
+    new.write_all(checksum.finish().as_ref())?;
+    Ok(new)
 }
 
 #[cfg(test)]

@@ -148,3 +148,108 @@ fn a_plugged_in_intermediate_signs_and_is_sent_with_its_chain() {
     let error = Signer::plugged(dir.path(), SystemTime::now()).unwrap_err().to_string();
     assert!(error.contains("do not belong together"), "{error}");
 }
+
+/// Whether openssl takes a chain by these roots alone.
+fn holds(dir: &FilePath, issued: &Issued, roots: &[String]) -> bool {
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("leaf.pem"), &issued.chain[0]).unwrap();
+    std::fs::write(path("mid.pem"), issued.chain[1..].concat()).unwrap();
+    std::fs::write(path("roots.pem"), roots.concat()).unwrap();
+    let untrusted = path("mid.pem");
+    let mid: &[&str] = if issued.chain.len() > 1 { &["-untrusted", &untrusted] } else { &[] };
+    let roots = path("roots.pem");
+    openssl(&[&["verify", "-x509_strict", "-CAfile", &roots], mid, &[&path("leaf.pem")]].concat()).0
+}
+
+#[test]
+fn a_new_root_is_taken_by_whoever_knows_a_former_one_and_the_other_way_round() {
+    let (dir, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let authority = own(dir.path());
+    let now = SystemTime::now();
+    let id = domain().workload("default", "reviews").unwrap();
+    let issue = |authority: &Authority| {
+        authority.issue(&request(), &subject(id.clone(), Holder::JoinedWorkload), None, now).unwrap()
+    };
+    let (old, old_roots, old_pins) = (issue(&authority), authority.roots_pem(), authority.pins());
+    let mut told = authority.rotations();
+    authority.rotate(Duration::from_secs(1), now).unwrap();
+    assert!(told.has_changed().unwrap());
+    told.mark_unchanged();
+    let (middle, middle_roots) = (issue(&authority), authority.roots_pem());
+    authority.rotate(Duration::from_secs(1), now).unwrap();
+    let (new, new_roots) = (issue(&authority), authority.roots_pem());
+    assert_eq!((old_roots.len(), middle_roots.len(), new_roots.len(), new.chain.len()), (1, 2, 3, 3));
+    for (issued, roots) in [
+        (&old, &old_roots),
+        (&old, &new_roots),
+        (&middle, &old_roots),
+        (&middle, &new_roots),
+        (&new, &old_roots),
+        (&new, &middle_roots),
+        (&new, &new_roots),
+    ] {
+        assert!(holds(work.path(), issued, roots));
+    }
+    assert!(holds(work.path(), &new, &new_roots[..1]), "the new root alone is enough");
+    assert!(!holds(work.path(), &old, &new_roots[..1]), "and says nothing of former ones");
+
+    // Who has only an old token finds its root in discovery's chain.
+    let (chain, _, _) = authority.issue_own(now).unwrap();
+    let pins: Vec<Pin> = chain
+        .iter()
+        .map(|der| {
+            let (_, parsed) = X509Certificate::from_der(der).unwrap();
+            Pin(digest(&SHA256, parsed.public_key().raw).as_ref().try_into().unwrap())
+        })
+        .collect();
+    assert!(pins.contains(&old_pins[0]));
+    let signing = |authority: &Authority| authority.roots().into_iter().find(|root| root.signing).unwrap();
+    assert_eq!(authority.pins()[0], signing(&authority).pin);
+
+    // A restart knows all of it; what has ended is left out.
+    let again = own(dir.path());
+    assert_eq!((again.roots_pem(), again.roots(), again.pins()), (new_roots, authority.roots(), authority.pins()));
+    let until = again.roots().iter().filter_map(|root| root.trusted_until).max().unwrap();
+    assert!(until > now + profile::LONGEST_LIFE - Duration::from_secs(2), "as long as any certificate may live");
+    again.forget_former(until - Duration::from_secs(1)).unwrap();
+    assert_eq!(again.roots().len(), 3);
+    again.forget_former(until + Duration::from_secs(1)).unwrap();
+    assert_eq!((again.roots(), issue(&again).chain.len()), (vec![signing(&authority)], 1));
+}
+
+#[test]
+fn a_rotation_that_was_killed_is_whole_at_the_next_start() {
+    let (dir, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let authority = own(dir.path());
+    let copy = |from: &FilePath, to: &FilePath| {
+        for file in ["ca.key", "ca.pem", "ca-cross.pem"] {
+            let _ = std::fs::copy(from.join(file), to.join(file));
+        }
+    };
+    copy(dir.path(), aside.path());
+    authority.rotate(Duration::from_secs(1), SystemTime::now()).unwrap();
+    let after = authority.roots();
+    // As it was between the first file and the others: all of them old, then the key new already.
+    let text: String = ["ca.key", "ca.pem", "ca-cross.pem"]
+        .iter()
+        .map(|file| std::fs::read_to_string(dir.path().join(file)).unwrap())
+        .collect();
+    crate::store::write_file(&aside.path().join("ca-next.pem"), text.as_bytes(), 0o600).unwrap();
+    assert_eq!(own(aside.path()).roots(), after);
+    assert!(!aside.path().join("ca-next.pem").exists());
+    crate::store::write_file(&aside.path().join("ca-next.pem"), text.as_bytes(), 0o600).unwrap();
+    std::fs::remove_file(aside.path().join("ca-cross.pem")).unwrap();
+    assert_eq!(own(aside.path()).roots(), after);
+}
+
+#[test]
+fn a_root_is_not_replaced_too_often_and_only_if_it_is_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = own(dir.path());
+    for _ in 0..3 {
+        authority.rotate(Duration::ZERO, SystemTime::now()).unwrap();
+    }
+    let before = authority.roots();
+    assert!(matches!(authority.rotate(Duration::ZERO, SystemTime::now()), Err(SourceError::TooMany)));
+    assert_eq!((authority.roots(), own(dir.path()).roots()), (before.clone(), before));
+}

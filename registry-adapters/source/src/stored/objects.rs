@@ -8,24 +8,55 @@ use hawser_mesh::{
     Exception, Gateway, Health, Hostname, Locality, Location, Nearness, Object, Origin, Protocol, Resolution, Service,
     ServicePort, Transport, Workload, WorkloadKey,
 };
-use prost::Message;
+use prost::encoding::{self, DecodeContext};
+use prost::{DecodeError, Message};
 
 use crate::ledger::Remembered;
 
-#[derive(Clone, PartialEq, Message)]
+/// All of it: fields 1 to 3 are the head's, 4 is a part's, as often as there are parts.
 pub(super) struct State {
+    pub(super) head: Head,
+    pub(super) parts: Vec<Remembered>,
+}
+
+/// What is said of all parts.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Head {
     #[prost(string, tag = "1")]
     pub(super) registry: String,
     #[prost(fixed64, tag = "2")]
     pub(super) settings: u64,
     #[prost(uint64, tag = "3")]
     pub(super) written: u64,
-    #[prost(message, repeated, tag = "4")]
-    pub(super) parts: Vec<Part>,
+}
+
+const PART: u32 = 4;
+
+/// Appends a part.
+pub(super) fn write(part: &Remembered, bytes: &mut Vec<u8>) {
+    encoding::message::encode(PART, &Part::from_remembered(part), bytes);
+}
+
+impl State {
+    pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, DecodeError> {
+        // Parts are unknown to it, and are passed over.
+        let (head, mut parts) = (Head::decode(bytes)?, Vec::new());
+        while !bytes.is_empty() {
+            let (tag, wire) = encoding::decode_key(&mut bytes)?;
+            if tag == PART {
+                let mut part = Part::default();
+                encoding::message::merge(wire, &mut part, &mut bytes, DecodeContext::default())?;
+                parts.push(part.into_remembered());
+            } else {
+                encoding::skip_field(wire, tag, &mut bytes, DecodeContext::default())?;
+            }
+        }
+        Ok(Self { head, parts })
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Part {
+struct Part {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(message, repeated, tag = "2")]
@@ -171,7 +202,7 @@ struct StoredAddresses {
 }
 
 impl Part {
-    pub(super) fn from_remembered((name, objects): &Remembered) -> Self {
+    fn from_remembered((name, objects): &Remembered) -> Self {
         let mut part = Self { name: name.to_string(), ..Self::default() };
         for object in objects {
             match object {
@@ -195,7 +226,7 @@ impl Part {
     }
 
     /// What in it can't be read any more is left out.
-    pub(super) fn into_remembered(self) -> Remembered {
+    fn into_remembered(self) -> Remembered {
         let services = self.services.into_iter().filter_map(service).map(|s| Object::Service(Arc::new(s)));
         let workloads = self.workloads.into_iter().filter_map(workload).map(|w| Object::Workload(Arc::new(w)));
         let configs = self.configs.into_iter().filter_map(config);
