@@ -5,8 +5,8 @@
 #[path = "../../registry-adapters/kubernetes/tests/common/mod.rs"]
 mod common;
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -126,7 +126,8 @@ async fn serves() {
     }
 }
 
-struct Serving(Child);
+/// The process, and what it still says: after a minute the harness says that a test runs long, and ends if nobody is there.
+struct Serving(Child, Lines<BufReader<ChildStdout>>);
 
 impl Serving {
     fn start() -> (Self, String) {
@@ -137,9 +138,10 @@ impl Serving {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.map(Result::unwrap).find_map(|line| line.strip_prefix("serving ").map(str::to_owned)).unwrap();
-        (Self(child), serde_json::from_str(&line).unwrap())
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let serving = |line: std::io::Result<String>| line.unwrap().strip_prefix("serving ").map(str::to_owned);
+        let line = lines.find_map(serving).unwrap();
+        (Self(child, lines), serde_json::from_str(&line).unwrap())
     }
 
     fn turn(&mut self, pod: usize, ready: bool) {
