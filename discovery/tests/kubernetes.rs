@@ -127,7 +127,10 @@ async fn serves() {
 }
 
 /// The process, and what it still says: after a minute the harness says that a test runs long, and ends if nobody is there.
-struct Serving(Child, Lines<BufReader<ChildStdout>>);
+struct Serving {
+    child: Child,
+    _said: Lines<BufReader<ChildStdout>>,
+}
 
 impl Serving {
     fn start() -> (Self, String) {
@@ -141,11 +144,11 @@ impl Serving {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let serving = |line: std::io::Result<String>| line.unwrap().strip_prefix("serving ").map(str::to_owned);
         let line = lines.find_map(serving).unwrap();
-        (Self(child, lines), serde_json::from_str(&line).unwrap())
+        (Self { child, _said: lines }, serde_json::from_str(&line).unwrap())
     }
 
     fn turn(&mut self, pod: usize, ready: bool) {
-        let stdin = self.0.stdin.as_mut().unwrap();
+        let stdin = self.child.stdin.as_mut().unwrap();
         writeln!(stdin, "{pod} {ready}").unwrap();
         stdin.flush().unwrap();
     }
@@ -153,8 +156,8 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
