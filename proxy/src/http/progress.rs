@@ -11,6 +11,9 @@ use std::time::Duration;
 pub enum Ending {
     /// It goes on.
     No,
+    /// The next answer is its last, whenever that is asked for: nobody meets a connection that has just been closed. HTTP/2 needs
+    /// no such thing, and ends as with [`Ending::Graceful`].
+    Last,
     /// It ends when its requests have; none is taken after (HTTP/1: `connection: close`; HTTP/2: GOAWAY).
     Graceful,
     /// It ends now: a head took too long, or nothing was asked for too long.

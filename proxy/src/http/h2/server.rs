@@ -65,7 +65,7 @@ impl<F: FnMut(RequestHead, ServerStream), R: Fn(u16, &'static str)> Role for Acc
     fn before(&mut self, shared: &Shared, cx: &Context<'_>) -> io::Result<()> {
         match self.progress.ending(cx) {
             Ending::No => {}
-            Ending::Graceful => shared.drive(State::leave),
+            Ending::Last | Ending::Graceful => shared.drive(State::leave),
             Ending::Now => return Err(io::Error::new(io::ErrorKind::TimedOut, "no request for too long")),
         }
         Ok(())
