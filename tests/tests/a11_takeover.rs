@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use hawser_tests::mesh::{Member, Mesh, Talk};
+use hawser_tests::mesh::{Load, Member, Mesh, Talk};
 use hawser_tests::{Lab, isolated, wait};
 use serde_json::Value;
 
@@ -55,6 +55,25 @@ fn formers(member: &Member, count: u64) -> Result<()> {
     .with_context(|| seen.to_string())
 }
 
+/// Requests of all kinds.
+struct Loads([Load; 3]);
+
+impl Loads {
+    fn start(caller: &Member) -> Result<Self> {
+        Ok(Self([
+            caller.load(URL, 200, &["--workers", "8"])?,
+            // Seconds pass between two requests of one connection.
+            caller.load(URL, 2, &["--workers", "8"])?,
+            caller.load(URL, 100, &["--workers", "4", "--fresh"])?,
+        ]))
+    }
+
+    /// None has failed.
+    fn stop(self) -> Result<()> {
+        self.0.into_iter().try_for_each(|load| load.stop()?.all_ok())
+    }
+}
+
 #[test]
 fn no_request_fails_and_no_connection_ends_while_proxies_are_replaced() {
     isolated(|| {
@@ -68,11 +87,7 @@ fn no_request_fails_and_no_connection_ends_while_proxies_are_replaced() {
             Talk::start(&caller.host, UPGRADED, &["--upgrade", "--idle"])?,
         ]
         .into();
-        let kept = caller.load(URL, 200, &["--workers", "8"])?;
-        // Seconds pass between two requests of one connection.
-        let rare = caller.load(URL, 2, &["--workers", "8"])?;
-        let fresh = caller.load(URL, 100, &["--workers", "4", "--fresh"])?;
-
+        let loads = Loads::start(&caller)?;
         for member in [&caller, &callee, &caller, &callee] {
             replace(member)?;
             wait::stays_true("calls go on", Duration::from_secs(2), || true)?;
@@ -81,7 +96,8 @@ fn no_request_fails_and_no_connection_ends_while_proxies_are_replaced() {
             // The first: others had nothing that lasts.
             formers(member, 1)?;
         }
-        // Former proxies are known to an agent that starts again.
+        loads.stop()?;
+        // Former proxies are known to an agent that starts again, which answers no name meanwhile.
         for member in [&mut caller, &mut callee] {
             member.kill_agent();
             member.start_agent()?;
@@ -90,15 +106,14 @@ fn no_request_fails_and_no_connection_ends_while_proxies_are_replaced() {
         for talk in talks {
             talk.stop()?;
         }
+        let loads = Loads::start(&caller)?;
         // The oldest of too many end; and whoever is new is as good as they were.
         for member in [&caller, &callee, &caller, &callee] {
             replace(member)?;
             ensure!(proxy(member)?["former"].as_u64().is_some_and(|count| count <= 2), "few former ones");
         }
         wait::stays_true("calls go on", Duration::from_secs(5), || true)?;
-        for load in [kept, rare, fresh] {
-            load.stop()?.all_ok()?;
-        }
+        loads.stop()?;
         for member in [&caller, &callee] {
             formers(member, 0)?;
         }
