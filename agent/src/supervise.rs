@@ -48,6 +48,7 @@ const STABLE: Duration = Duration::from_secs(60);
 /// What a former proxy gets that does not know how to make room: it goes on telling a service manager of itself, and keeps its
 /// ports.
 const UNABLE: u32 = 30;
+const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The proxy as it is.
 #[derive(Clone, Debug, Default)]
@@ -128,6 +129,7 @@ impl Supervisor {
             connection: None,
             candidate: None,
             formers: Formers::default(),
+            found: false,
             drain: config.file.former_proxy_drain.seconds(),
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             wanted: true,
@@ -186,6 +188,8 @@ struct Keeper {
     candidate: Option<Candidate>,
     /// Those that were.
     formers: Formers,
+    /// Whether the proxy was there before us.
+    found: bool,
     /// Seconds that connections of those may go on.
     drain: u32,
     backoff: Backoff,
@@ -290,6 +294,7 @@ impl Keeper {
         let (missing, sockets) = self.listeners.beyond(&request.holds);
         send_fds(&peer.stream, &encode(&missing), &sockets).await?;
         self.is_the_proxy(&peer, Phase::Starting);
+        self.found = !request.holds.is_empty();
         tracing::info!(
             pid = peer.pid,
             version = peer.version,
@@ -425,8 +430,28 @@ impl Keeper {
                 state.phase = Phase::Running;
                 state.trouble.clear();
             });
+            self.renew();
         } else {
             self.ready_at = Some(Instant::now() + READY);
+        }
+    }
+
+    /// Replaces a proxy of ours that an agent of another version has left behind; who starts proxies instead of us sees to that.
+    fn renew(&mut self) {
+        let old = self.connection.as_ref().is_some_and(|proxy| proxy.can_yield && proxy.version != OWN_VERSION);
+        if !std::mem::take(&mut self.found) || !old || self.external.is_some() {
+            return;
+        }
+        match self.program.replace() {
+            Ok(mut starter) => drop(tokio::spawn(async move {
+                // It says why, and an agent's next start tries again.
+                let ended = starter.wait().await;
+                tracing::info!(
+                    took_over = ended.is_ok_and(|ended| ended.success()),
+                    "a proxy of this version was tried"
+                );
+            })),
+            Err(error) => tracing::warn!(%error, "a proxy of this version can't be started"),
         }
     }
 
@@ -501,8 +526,9 @@ impl Keeper {
         self.wanted = false;
         self.act_at = None;
         self.ready_at = None;
-        // One that is to take over ends when it is not wanted.
-        self.candidate = None;
+        if let Some(candidate) = self.candidate.take() {
+            candidate.dismiss().await;
+        }
         let seconds = if how == Signal::SIGKILL { 0 } else { within.as_secs() };
         let end = End { end_within: u32::try_from(seconds).unwrap_or(u32::MAX), yields: false };
         self.formers.order(end).await;

@@ -145,6 +145,22 @@ fn a_proxy_that_can_not_take_over_changes_nothing_and_leaving_ends_former_ones()
         talk.stop()?;
         formers(&callee, 0)?;
 
+        // Discovery waits for those that serve, and shows them alone.
+        let clients = || -> Result<usize> { Ok(mesh.json(&["proxy-status"])?.as_array().context("a list")?.len()) };
+        let before = clients()?;
+        let talk = Talk::start(&caller.host, TCP, &[])?;
+        replace(&caller)?;
+        formers(&caller, 1)?;
+        let mut seen = 0;
+        wait::for_true("discovery knows who is a former one", MOMENT, || {
+            seen = clients().unwrap_or_default();
+            seen == before
+        })
+        .with_context(|| format!("{before}, then {seen}"))?;
+        let streams = mesh.metric("hawser_xds_clients")?;
+        ensure!(streams > f64::from(u32::try_from(before)?), "the former one has a stream still: {streams}");
+        talk.stop()?;
+
         // A connection that lasts ends with the leave.
         let _talk = Talk::start(&caller.host, TCP, &[])?;
         replace(&callee)?;

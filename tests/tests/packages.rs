@@ -604,9 +604,10 @@ const TALK: &str = "open my $o, '>', '/var/tmp/talk'; $o->autoflush(1); \
     until (-e '/var/tmp/stop') { print $c ++$n, qq(\n); my $l = <$c>; die 'cut' unless defined $l && $l == $n; \
     print $o $l; select undef, undef, undef, 0.2 } print $o qq(whole\n)";
 
-/// Requests, one after the other, each on a connection of its own.
-const LOAD: &str = "until [ -e /var/tmp/stop ]; do \
-    if curl --silent --show-error --fail --max-time 20 http://details.default.svc.cluster.local:9080/ >/var/tmp/body 2>&1; \
+/// Requests, one after the other, each on a connection of its own. The name is asked for once: while an agent starts anew, nobody
+/// answers names of the mesh.
+const LOAD: &str = "a=$(getent ahostsv4 details.default.svc.cluster.local | head -1 | cut -d' ' -f1); until [ -e /var/tmp/stop ]; do \
+    if curl --silent --show-error --fail --max-time 20 --resolve details.default.svc.cluster.local:9080:$a http://details.default.svc.cluster.local:9080/ >/var/tmp/body 2>&1; \
     then echo ok; else cat /var/tmp/body; echo failed; fi >>/var/tmp/load; done";
 
 /// The main process of the proxy's unit.

@@ -88,6 +88,11 @@ impl Candidate {
         Self { peer, heard: Vec::new(), until: Instant::now() + PATIENCE }
     }
 
+    /// It is not wanted any more, though it may serve already.
+    pub(super) async fn dismiss(self) {
+        self.peer.order(END_NOW).await;
+    }
+
     /// Waits until it serves, or is gone. It may be dropped and asked again.
     pub(super) async fn became(candidate: &mut Option<Self>) -> Became {
         let Some(waiting) = candidate else { return std::future::pending().await };
@@ -98,7 +103,7 @@ impl Candidate {
             (Ok(Ok(Serving { serving: true })), Some(peer)) => Became::Serving(peer),
             (Ok(Ok(_)), _) => Became::Gone(format!("process {pid} does not want to serve")),
             (Ok(Err(why)), _) => Became::Gone(format!("process {pid}: {why}")),
-            (Err(_), _) | (_, None) => {
+            (Err(_), _) => {
                 Became::Gone(format!("process {pid} did not say for {} s that it serves", PATIENCE.as_secs()))
             }
         }

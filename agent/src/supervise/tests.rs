@@ -32,35 +32,8 @@ impl World {
 
     fn at(dir: tempfile::TempDir, addr: std::net::SocketAddr) -> Self {
         let socket = dir.path().join(SOCKET);
-        let (publish, state) = watch::channel(ProxyState::default());
         let (orders, receiver) = mpsc::channel(4);
-        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        let user = ProxyUser { uid, gid };
-        let outbound = move |worker| Listener { name: OUTBOUND.into(), addr, worker, workload: None };
-        let keeper = Keeper {
-            accept: listen(&socket).unwrap(),
-            wanted_listeners: Box::new(move |workers| (0..workers).map(outbound).collect()),
-            publish,
-            user,
-            program: Program {
-                binary: "/nowhere".into(),
-                arguments: Vec::new(),
-                user,
-                pid_file: dir.path().join(child::HAWSER_PID),
-            },
-            listeners: Listeners::default(),
-            child: None,
-            connection: None,
-            candidate: None,
-            formers: Formers::default(),
-            drain: DRAIN,
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
-            wanted: true,
-            act_at: None,
-            patience: Instant::now() + CONNECT,
-            ready_at: None,
-            external: Some(socket.clone()),
-        };
+        let (keeper, state) = keeper(dir.path(), addr);
         let task = AbortOnDropHandle::new(tokio::spawn(keeper.run(receiver)));
         Self { _dir: dir, socket, addr, state, orders, task }
     }
@@ -111,6 +84,40 @@ impl World {
     async fn until(&mut self, which: impl FnMut(&ProxyState) -> bool) {
         timeout(Duration::from_secs(5), self.state.wait_for(which)).await.unwrap().unwrap();
     }
+}
+
+fn keeper(dir: &Path, addr: std::net::SocketAddr) -> (Keeper, watch::Receiver<ProxyState>) {
+    let socket = dir.join(SOCKET);
+    let (publish, state) = watch::channel(ProxyState::default());
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let user = ProxyUser { uid, gid };
+    let outbound = move |worker| Listener { name: OUTBOUND.into(), addr, worker, workload: None };
+    let keeper = Keeper {
+        accept: listen(&socket).unwrap(),
+        wanted_listeners: Box::new(move |workers| (0..workers).map(outbound).collect()),
+        publish,
+        user,
+        program: Program {
+            binary: "/nowhere".into(),
+            arguments: Vec::new(),
+            user,
+            pid_file: dir.join(child::HAWSER_PID),
+        },
+        listeners: Listeners::default(),
+        child: None,
+        connection: None,
+        candidate: None,
+        formers: Formers::default(),
+        found: false,
+        drain: DRAIN,
+        backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+        wanted: true,
+        act_at: None,
+        patience: Instant::now() + CONNECT,
+        ready_at: None,
+        external: Some(socket.clone()),
+    };
+    (keeper, state)
 }
 
 impl Proxy {
@@ -310,4 +317,49 @@ async fn one_with_more_workers_gets_their_sockets_when_it_serves_and_one_with_fe
     assert_eq!(three.sockets().await, 2, "connections may wait in both");
     three.serves().await;
     assert_eq!(three.sockets().await, 0);
+}
+
+#[tokio::test]
+async fn an_agent_without_a_service_manager_replaces_what_another_version_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut keeper, _state) = keeper(dir.path(), "127.0.0.1:0".parse().unwrap());
+    let script = dir.path().join("proxy");
+    std::fs::write(&script, "#!/bin/sh\necho \"$@\" >\"$0.new\"; mv \"$0.new\" \"$0.ran\"\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    keeper.program.binary.clone_from(&script);
+    keeper.program.arguments = vec!["--run-dir".into(), "/r".into()];
+    let ran = dir.path().join("proxy.ran");
+    let (stream, _theirs) = UnixStream::pair().unwrap();
+    let peer = |version: &str, stream| Peer { stream, pid: 1, version: version.into(), workers: 1, can_yield: true };
+    let nothing = |keeper: &mut Keeper| {
+        keeper.renew();
+        !keeper.found
+    };
+
+    keeper.connection = Some(peer("0.0.1", stream));
+    keeper.found = true;
+    assert!(nothing(&mut keeper), "somebody else starts proxies");
+    keeper.external = None;
+    assert!(nothing(&mut keeper), "it was not there before us, or was tried already");
+    keeper.found = true;
+    if let Some(proxy) = &mut keeper.connection {
+        proxy.version = OWN_VERSION.into();
+    }
+    assert!(nothing(&mut keeper), "it is of our version");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!ran.exists());
+
+    keeper.found = true;
+    if let Some(proxy) = &mut keeper.connection {
+        proxy.version = "0.0.1".into();
+    }
+    keeper.renew();
+    let told = async {
+        while !ran.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), told).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&ran).unwrap(), "--run-dir /r --take-over\n");
+    assert_eq!(keeper.program.running(), None, "what starts the new one is not the proxy");
 }

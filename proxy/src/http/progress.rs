@@ -11,8 +11,8 @@ use std::time::Duration;
 pub enum Ending {
     /// It goes on.
     No,
-    /// The next answer is its last, whenever that is asked for: nobody meets a connection that has just been closed. HTTP/2 needs
-    /// no such thing, and ends as with [`Ending::Graceful`].
+    /// It ends so that nobody meets a connection that has just been closed. HTTP/1: the next answer is its last, whenever that is
+    /// asked for. HTTP/2: the other end is told, and what is on its way still is taken.
     Last,
     /// It ends when its requests have; none is taken after (HTTP/1: `connection: close`; HTTP/2: GOAWAY).
     Graceful,
