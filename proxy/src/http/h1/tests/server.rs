@@ -192,7 +192,7 @@ async fn a_connection_whose_next_answer_is_its_last_waits_for_that() {
     let (served, rest) = tokio::join!(serving, talking);
     served.unwrap();
     assert_eq!(rest.matches("connection: close").count(), 1, "{rest}");
-    assert!(rest.contains("GET /2"), "{rest}");
+    assert!(rest.contains("GET h /2"), "{rest}");
 }
 
 #[tokio::test]
