@@ -167,9 +167,10 @@ fn an_upgrade_fails_no_request_and_cuts_no_connection() {
         b.ok(&["systemctl", "stop", "hawser-agent"])?;
         ensure!(!b.run(&["systemctl", "reload", "hawser-proxy"])?.ok(), "nobody hands it sockets");
         ensure!(main_process(&b)? == main, "the proxy that runs goes on");
-        calls(&b)?;
         b.ok(&["systemctl", "start", "hawser-agent"])?;
-        joined(&b)
+        joined(&b)?;
+        ensure!(main_process(&b)? == main, "it was not started again");
+        calls(&b)
     });
 }
 
