@@ -289,7 +289,7 @@ async fn an_agent_that_starts_again_tells_a_former_one_from_the_one_that_serves(
 
 #[tokio::test]
 async fn an_agent_that_starts_between_both_ends_what_was_begun() {
-    let mut world = World::new();
+    let world = World::new();
     let old = world.proxy("1").await;
     let mut new = world.connect(Part::TakesOver, "2", 1).await;
     assert_eq!(new.sockets().await, 1);
