@@ -121,6 +121,7 @@ fn worker() -> Rc<Worker> {
         demand,
         drain,
         changed: tokio::sync::watch::channel(()).0,
+        yields: Arc::default(),
         overload: Arc::default(),
         most_connections: 10,
         tcp_tunnels: true,

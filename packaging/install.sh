@@ -76,6 +76,7 @@ command -v systemctl >/dev/null || fail "it needs systemd"
 case "${1:-}" in
 "" | --agent)
     command -v nft >/dev/null || [ -x /usr/sbin/nft ] || fail "it needs nft: install nftables"
+    before=$(systemctl is-active hawser-agent.service || :)
     common
     programs hawser-agent hawser-proxy
     # shellcheck disable=SC2086
@@ -85,6 +86,13 @@ case "${1:-}" in
     systemctl daemon-reload
     systemctl enable hawser-guard.service
     systemctl enable --now hawser-proxy.path hawser-agent.service
+    if [ "$before" = active ]; then
+        # An upgrade: the agent first, then a new proxy takes over from the one that runs, or else that one ends first.
+        systemctl restart hawser-agent.service
+        if systemctl --quiet is-active hawser-proxy.service; then
+            systemctl reload hawser-proxy.service || systemctl try-restart hawser-proxy.service
+        fi
+    fi
     echo "installed; hawser join makes this host a member"
     ;;
 --discovery)

@@ -39,6 +39,9 @@ pub struct Args {
 /// The most worker threads that an Envoy is started with.
 const MOST_THREADS: u32 = 1024;
 
+/// A week.
+const LONGEST_DRAIN: u32 = 7 * 86_400;
+
 /// What the agent runs with.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -73,6 +76,27 @@ pub(crate) struct File {
     pub(crate) mark: Option<u32>,
     /// How an Envoy is run.
     pub(crate) envoy: Envoy,
+    /// How long connections of a proxy may go on in whose place another one serves.
+    pub(crate) former_proxy_drain: FormerProxyDrain,
+}
+
+/// How long connections of a former proxy may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct FormerProxyDrain(hawser_api::istio::Duration);
+
+impl Default for FormerProxyDrain {
+    fn default() -> Self {
+        Self(hawser_api::istio::Duration::from_secs(3600))
+    }
+}
+
+impl FormerProxyDrain {
+    /// In whole seconds, begun ones too.
+    pub(crate) fn seconds(self) -> u32 {
+        let time = self.0.get();
+        u32::try_from(time.as_secs() + u64::from(time.subsec_nanos() > 0)).unwrap_or(u32::MAX)
+    }
 }
 
 /// How an Envoy is run, with `proxy: envoy`.
@@ -214,6 +238,10 @@ impl File {
             concurrency.is_none_or(|threads| (1..=MOST_THREADS).contains(&threads)),
             "envoy.concurrency: use 1 to {MOST_THREADS} threads, or leave it out for one a core"
         );
+        ensure!(
+            self.former_proxy_drain.seconds() <= LONGEST_DRAIN,
+            "formerProxyDrain: use at most 168h: a former proxy keeps its memory for so long"
+        );
         Ok(())
     }
 }
@@ -248,6 +276,21 @@ mod tests {
         assert_eq!(File::parse("# nothing\n").unwrap(), File::default());
         let error = File::parse("captureInterface: [docker0]\n").unwrap_err().to_string();
         assert!(error.contains("captureInterface"), "{error}");
+    }
+
+    #[test]
+    fn connections_of_a_former_proxy_have_a_bounded_time() {
+        let seconds = |text: &str| File::parse(text).map(|file| file.former_proxy_drain.seconds());
+        assert_eq!(seconds("").unwrap(), 3600);
+        assert_eq!(seconds("formerProxyDrain: 0\n").unwrap(), 0);
+        assert_eq!(seconds("formerProxyDrain: 1500ms\n").unwrap(), 2);
+        assert_eq!(seconds("formerProxyDrain: 168h\n").unwrap(), 604_800);
+        for (text, word) in
+            [("169h", "formerProxyDrain: use at most 168h"), ("soon", "is not a duration"), ("-1s", "less than 0")]
+        {
+            let error = format!("{:#}", seconds(&format!("formerProxyDrain: {text}\n")).unwrap_err());
+            assert!(error.contains(word), "{error}");
+        }
     }
 
     #[test]

@@ -132,6 +132,12 @@ async fn of(page: &mut Page, member: &Member) {
         "Proxies that were started after the first",
         [("_total", proxy.restarts.into())],
     );
+    page.metric(
+        "former_proxies",
+        "gauge",
+        "Proxies that have made room and still carry connections",
+        [("", proxy.former.into())],
+    );
     let resources = member.relay.clients.proxy().map_or(0, |client| client.resources as u64);
     page.metric("proxy_resources", "gauge", "Resources that the proxy holds", [("", resources)]);
     let unhealthy =

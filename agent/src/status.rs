@@ -60,6 +60,7 @@ pub(crate) async fn of(phase: Phase, member: Option<&Member>) -> StatusResponse 
         pid: proxy.pid,
         since: proxy.since.map(timestamp),
         restarts: proxy.restarts,
+        former: proxy.former,
         resources: member.relay.clients.proxy().map_or(0, |client| u32::try_from(client.resources).unwrap_or(u32::MAX)),
         last_nack: member.relay.clients.last_nack().unwrap_or_default(),
     });

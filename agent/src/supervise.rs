@@ -2,20 +2,25 @@
 //!
 //! In: the record, connections on `listeners.sock`, ends of processes. Out: one proxy, started or adopted, with listening
 //! sockets that outlive it. A proxy outlives the agent: a new agent adopts it by its connection. Nothing is started
-//! while one runs. An Envoy is kept by [`envoy`]: it makes its sockets itself and is adopted by its process.
+//! while one runs. Another one may take over from it: it gets the same sockets, and is the proxy when it says that it serves;
+//! the former one then ends as its connections do. An Envoy is kept by [`envoy`]: it makes its sockets itself and is adopted by its process.
 
 pub(crate) mod admin;
 mod child;
 pub(crate) mod envoy;
 mod listeners;
+mod others;
+#[cfg(test)]
+mod tests;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use hawser_api::handover::{End, LONGEST, MOST, Message, Request, SOCKET, encode};
+use hawser_api::handover::{End, LONGEST, Listener, MOST, Message, Part, Refused, Request, SOCKET, encode};
 use hawser_api::names::ports;
 use hawser_daemon::backoff::Backoff;
 use hawser_sockets::{FdLimits, recv_fds, send_fds};
@@ -30,6 +35,7 @@ use crate::config::{Config, ProxyKind, ProxyUser};
 use crate::identity::Identity;
 use child::Program;
 use listeners::{Listeners, wanted};
+use others::{Became, Candidate, END_NOW, Formers, Peer};
 
 const HANDOVER: Duration = Duration::from_secs(5);
 /// How long a proxy that runs may take to connect, ours or one that was found, before it is replaced.
@@ -39,6 +45,10 @@ const LOOK: Duration = Duration::from_millis(200);
 const READY: Duration = Duration::from_millis(50);
 /// Longer than this, and the next failure counts as the first.
 const STABLE: Duration = Duration::from_secs(60);
+/// What a former proxy gets that does not know how to make room: it goes on telling a service manager of itself, and keeps its
+/// ports.
+const UNABLE: u32 = 30;
+const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The proxy as it is.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +58,8 @@ pub(crate) struct ProxyState {
     pub(crate) pid: i32,
     pub(crate) since: Option<SystemTime>,
     pub(crate) restarts: u32,
+    /// Proxies that have made room for this one, and still carry connections.
+    pub(crate) former: u32,
     /// What went wrong last.
     pub(crate) trouble: String,
 }
@@ -109,12 +121,16 @@ impl Supervisor {
         let accept = listen(&socket).with_context(|| socket.display().to_string())?;
         let keeper = Keeper {
             accept,
-            identity,
+            wanted_listeners: Box::new(move |workers| wanted(&identity.borrow().record, workers)),
             publish,
             user: config.proxy_user,
             listeners: Listeners::default(),
             child: None,
             connection: None,
+            candidate: None,
+            formers: Formers::default(),
+            found: false,
+            drain: config.file.former_proxy_drain.seconds(),
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
             wanted: true,
             act_at: Some(Instant::now()),
@@ -159,13 +175,23 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
 
 struct Keeper {
     accept: UnixListener,
-    identity: watch::Receiver<Arc<Identity>>,
+    /// What a proxy of so many workers listens on.
+    wanted_listeners: Box<dyn Fn(u32) -> Vec<Listener> + Send + Sync>,
     publish: watch::Sender<ProxyState>,
     user: ProxyUser,
     program: Program,
     listeners: Listeners,
     child: Option<Child>,
-    connection: Option<UnixStream>,
+    /// The proxy.
+    connection: Option<Peer>,
+    /// One that is to be it.
+    candidate: Option<Candidate>,
+    /// Those that were.
+    formers: Formers,
+    /// Whether the proxy was there before us.
+    found: bool,
+    /// Seconds that connections of those may go on.
+    drain: u32,
     backoff: Backoff,
     /// Whether there is to be a proxy at all.
     wanted: bool,
@@ -185,13 +211,18 @@ impl Keeper {
             tokio::select! {
                 accepted = self.accept.accept() => {
                     let Ok((stream, _)) = accepted else { continue };
-                    match timeout(HANDOVER, self.hand_over(&stream)).await {
-                        Ok(Ok(())) => self.connected(stream),
+                    match timeout(HANDOVER, self.hand_over(stream)).await {
+                        Ok(Ok(())) => {}
                         Ok(Err(error)) => self.trouble(format!("{error:#}")),
                         Err(_) => self.trouble("it took too long to take its sockets".into()),
                     }
                 }
-                () = gone(&self.connection), if self.connection.is_some() => {
+                became = Candidate::became(&mut self.candidate) => match became {
+                    Became::Serving(peer) => self.promote(peer).await,
+                    Became::Gone(why) => self.not_taken_over(&why),
+                },
+                () = self.formers.one_ended() => self.count_formers(),
+                () = gone(&mut self.connection), if self.connection.is_some() => {
                     self.connection = None;
                     self.ready_at = None;
                     self.lost("its connection ended");
@@ -224,56 +255,173 @@ impl Keeper {
         }
     }
 
-    /// Gives a proxy the sockets that it lacks.
-    async fn hand_over(&mut self, stream: &UnixStream) -> anyhow::Result<()> {
-        let peer = stream.peer_cred()?;
-        if peer.uid() != self.user.uid {
-            bail!("user {} asked for the proxy's sockets", peer.uid());
-        }
-        if self.connection.is_some() {
-            bail!("a second proxy asked for sockets (process {})", peer.pid().unwrap_or_default());
-        }
-        if !self.wanted {
-            bail!("a proxy asked for sockets while the host leaves");
+    /// Gives a proxy what belongs to its part.
+    async fn hand_over(&mut self, stream: UnixStream) -> anyhow::Result<()> {
+        let cred = stream.peer_cred()?;
+        if cred.uid() != self.user.uid {
+            bail!("user {} asked for the proxy's sockets", cred.uid());
         }
         let limits = FdLimits { bytes: LONGEST, descriptors: MOST };
-        let (message, descriptors) = recv_fds(stream, limits).await?;
+        let (message, descriptors) = recv_fds(&stream, limits).await?;
         let request: Request = serde_json::from_slice(&message).context("its request")?;
         if request.holds.len() != descriptors.len() {
             bail!("it names {} sockets and sent {}", request.holds.len(), descriptors.len());
         }
-        let record = self.identity.borrow().record.clone();
+        let peer = Peer {
+            stream,
+            pid: cred.pid().unwrap_or(request.pid),
+            version: request.version.chars().take(64).collect(),
+            workers: request.workers,
+            can_yield: request.can_yield,
+        };
+        match request.part {
+            Part::Serves => self.adopt(peer, &request, descriptors).await,
+            Part::TakesOver => self.consider(peer, &request, descriptors).await,
+            Part::Yields => self.remember(peer).await,
+        }
+    }
+
+    /// The proxy gets the sockets that it lacks.
+    async fn adopt(&mut self, peer: Peer, request: &Request, descriptors: Vec<OwnedFd>) -> anyhow::Result<()> {
+        if self.connection.is_some() {
+            bail!("a second proxy asked for sockets (process {})", peer.pid);
+        }
+        if !self.wanted {
+            bail!("a proxy asked for sockets while the host leaves");
+        }
         self.listeners.adopt(request.holds.clone(), descriptors);
-        let taken = self.listeners.complete(wanted(&record, request.workers)).context("the mesh's ports")?;
+        self.complete(&peer)?;
+        let (missing, sockets) = self.listeners.beyond(&request.holds);
+        send_fds(&peer.stream, &encode(&missing), &sockets).await?;
+        self.is_the_proxy(&peer, Phase::Starting);
+        self.found = !request.holds.is_empty();
+        tracing::info!(
+            pid = peer.pid,
+            version = peer.version,
+            adopted = !request.holds.is_empty(),
+            "the proxy has its sockets"
+        );
+        self.connection = Some(peer);
+        self.act_at = None;
+        self.ready_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// One that is to take over gets the sockets that are there. New ones would take connections that nobody serves yet.
+    async fn consider(&mut self, peer: Peer, request: &Request, descriptors: Vec<OwnedFd>) -> anyhow::Result<()> {
+        if let Some(refused) = self.objection(&peer) {
+            tracing::warn!(pid = peer.pid, why = refused, "a proxy may not take over");
+            send_fds(&peer.stream, &encode(&Message::Refused(Refused { refused: refused.into() })), &[]).await?;
+            return Ok(());
+        }
+        self.listeners.adopt(request.holds.clone(), descriptors);
+        if self.connection.is_none() {
+            self.complete(&peer)?;
+        }
+        let (missing, sockets) = self.listeners.beyond(&request.holds);
+        send_fds(&peer.stream, &encode(&missing), &sockets).await?;
+        tracing::info!(pid = peer.pid, version = peer.version, "a proxy is to take over; it has the sockets");
+        self.candidate = Some(Candidate::new(peer));
+        Ok(())
+    }
+
+    fn objection(&self, peer: &Peer) -> Option<&'static str> {
+        let another = self.program.running().is_some_and(|pid| pid != peer.pid);
+        if !self.wanted {
+            Some("the host leaves the mesh")
+        } else if self.candidate.is_some() {
+            Some("another one takes over already")
+        } else if self.connection.is_none() && another && Instant::now() < self.patience {
+            Some("the proxy that runs is not connected to the agent yet; try again")
+        } else {
+            None
+        }
+    }
+
+    /// One that has made room is known again after a start of ours.
+    async fn remember(&mut self, peer: Peer) -> anyhow::Result<()> {
+        tracing::info!(pid = peer.pid, version = peer.version, "a former proxy still carries connections");
+        if !self.wanted {
+            peer.order(END_NOW).await;
+        }
+        self.formers.add(peer).await;
+        self.count_formers();
+        Ok(())
+    }
+
+    /// Makes the sockets that a proxy is to have.
+    fn complete(&mut self, peer: &Peer) -> anyhow::Result<()> {
+        let wanted = (self.wanted_listeners)(peer.workers);
+        let taken = self.listeners.complete(wanted, peer.can_yield).context("the mesh's ports")?;
         if taken {
             tracing::warn!(
                 port = ports::HBONE,
                 "another program listens there: callers of ambient meshes can't come in"
             );
         }
-        let (missing, sockets) = self.listeners.beyond(&request.holds);
-        send_fds(stream, &encode(&missing), &sockets).await?;
-        let pid = peer.pid().unwrap_or(request.pid);
-        self.program.note(pid);
-        self.publish.send_modify(|state| {
-            state.phase = Phase::Starting;
-            state.pid = pid;
-            state.version = request.version.chars().take(64).collect();
-            state.since = Some(SystemTime::now());
-        });
-        tracing::info!(
-            pid,
-            version = request.version,
-            adopted = !request.holds.is_empty(),
-            "the proxy has its sockets"
-        );
         Ok(())
     }
 
-    fn connected(&mut self, stream: UnixStream) {
-        self.connection = Some(stream);
+    fn is_the_proxy(&self, peer: &Peer, phase: Phase) {
+        self.program.note(peer.pid);
+        self.publish.send_modify(|state| {
+            state.phase = phase;
+            state.pid = peer.pid;
+            state.version.clone_from(&peer.version);
+            state.since = Some(SystemTime::now());
+        });
+    }
+
+    /// The one that was to take over serves: it is the proxy, and the other one makes room.
+    async fn promote(&mut self, peer: Peer) {
+        if !self.wanted {
+            return peer.order(END_NOW).await;
+        }
+        if let Some(former) = self.connection.take() {
+            let end_within = if former.can_yield { self.drain } else { self.drain.min(UNABLE) };
+            former.order(End { end_within, yields: true }).await;
+            tracing::info!(
+                from = former.pid,
+                from_version = former.version,
+                to = peer.pid,
+                to_version = peer.version,
+                seconds = end_within,
+                "another proxy has taken over"
+            );
+            self.formers.add(former).await;
+        }
+        // What it was is told by its connection; the runtime sees to its end.
+        self.child = None;
         self.act_at = None;
-        self.ready_at = Some(Instant::now());
+        self.ready_at = None;
+        self.is_the_proxy(&peer, Phase::Running);
+        self.publish.send_modify(|state| state.trouble.clear());
+        self.count_formers();
+        if let Err(error) = self.confirm(&peer).await {
+            self.trouble(format!("the proxy did not get its further sockets: {error:#}"));
+        }
+        self.connection = Some(peer);
+    }
+
+    /// Tells a proxy that it is the one, with the sockets that it lacks still.
+    async fn confirm(&mut self, peer: &Peer) -> anyhow::Result<()> {
+        let held = self.listeners.names();
+        self.complete(peer)?;
+        let (missing, sockets) = self.listeners.beyond(&held);
+        timeout(HANDOVER, send_fds(&peer.stream, &encode(&missing), &sockets)).await??;
+        Ok(())
+    }
+
+    fn not_taken_over(&mut self, why: &str) {
+        tracing::warn!(why, "a proxy has not taken over");
+        if self.connection.is_none() && self.wanted {
+            self.act_at = Some(Instant::now());
+        }
+    }
+
+    fn count_formers(&self) {
+        let count = self.formers.count();
+        self.publish.send_if_modified(|state| std::mem::replace(&mut state.former, count) != count);
     }
 
     async fn ask(&mut self) {
@@ -282,8 +430,28 @@ impl Keeper {
                 state.phase = Phase::Running;
                 state.trouble.clear();
             });
+            self.renew();
         } else {
             self.ready_at = Some(Instant::now() + READY);
+        }
+    }
+
+    /// Replaces a proxy of ours that an agent of another version has left behind; who starts proxies instead of us sees to that.
+    fn renew(&mut self) {
+        let old = self.connection.as_ref().is_some_and(|proxy| proxy.can_yield && proxy.version != OWN_VERSION);
+        if !std::mem::take(&mut self.found) || !old || self.external.is_some() {
+            return;
+        }
+        match self.program.replace() {
+            Ok(mut starter) => drop(tokio::spawn(async move {
+                // It says why, and an agent's next start tries again.
+                let ended = starter.wait().await;
+                tracing::info!(
+                    took_over = ended.is_ok_and(|ended| ended.success()),
+                    "a proxy of this version was tried"
+                );
+            })),
+            Err(error) => tracing::warn!(%error, "a proxy of this version can't be started"),
         }
     }
 
@@ -308,7 +476,7 @@ impl Keeper {
 
     /// Starts a proxy if there is none; replaces one that does not connect.
     fn look(&mut self) {
-        if !self.wanted || self.connection.is_some() {
+        if !self.wanted || self.connection.is_some() || self.candidate.is_some() {
             return;
         }
         if self.external.is_some() {
@@ -358,18 +526,26 @@ impl Keeper {
         self.wanted = false;
         self.act_at = None;
         self.ready_at = None;
+        if let Some(candidate) = self.candidate.take() {
+            candidate.dismiss().await;
+        }
+        let seconds = if how == Signal::SIGKILL { 0 } else { within.as_secs() };
+        let end = End { end_within: u32::try_from(seconds).unwrap_or(u32::MAX), yields: false };
+        self.formers.order(end).await;
         if let Some(socket) = &self.external {
             // Without it none is started again.
             let _ = std::fs::remove_file(socket);
-            let seconds = if how == Signal::SIGKILL { 0 } else { within.as_secs() };
-            self.order(End { end_within: u32::try_from(seconds).unwrap_or(u32::MAX) }).await;
+            if let Some(proxy) = &self.connection {
+                proxy.order(end).await;
+            }
         } else if let Some(pid) = self.program.running() {
             child::signal(pid, how);
         }
         let ended = timeout(within, async {
             if self.connection.is_some() {
-                gone(&self.connection).await;
+                gone(&mut self.connection).await;
             }
+            self.formers.ended().await;
             if self.child.is_some() {
                 let _ = wait(&mut self.child).await;
             }
@@ -381,16 +557,8 @@ impl Keeper {
             self.program.forget();
             self.publish.send_modify(|state| state.phase = Phase::Down);
         }
+        self.count_formers();
         ended
-    }
-
-    /// Tells a proxy that we may send no signal.
-    async fn order(&self, end: End) {
-        let Some(stream) = &self.connection else { return };
-        let message = encode(&Message::End(end));
-        if !timeout(HANDOVER, send_fds(stream, &message, &[])).await.is_ok_and(|sent| sent.is_ok()) {
-            tracing::warn!("the proxy does not take the order to end");
-        }
     }
 
     fn trouble(&self, why: String) {
@@ -399,20 +567,10 @@ impl Keeper {
     }
 }
 
-/// Waits until the other end is closed. What it still says means nothing to us.
-async fn gone(connection: &Option<UnixStream>) {
-    let Some(stream) = connection else { return std::future::pending().await };
-    let mut buffer = [0; 256];
-    loop {
-        if stream.readable().await.is_err() {
-            return;
-        }
-        match stream.try_read(&mut buffer) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
+async fn gone(connection: &mut Option<Peer>) {
+    match connection {
+        Some(peer) => peer.gone().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -92,6 +92,8 @@ pub mod metadata {
     pub const IPV6: &str = "HAWSER_IPV6";
     /// Node: comma-separated addresses of the workload; wins over the one in the id.
     pub const INSTANCE_IPS: &str = "INSTANCE_IPS";
+    /// Node: `true` for a proxy in whose place another one serves; only its old connections go on.
+    pub const FORMER: &str = "HAWSER_FORMER";
     /// Endpoint filter metadata: key `workload` = `name;namespace;canonical name;revision;cluster`.
     pub const ISTIO: &str = "istio";
     /// Endpoint filter metadata: `tlsMode: istio` or `tunnel: http`.

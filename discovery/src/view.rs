@@ -85,6 +85,8 @@ pub struct Client {
     pub addresses: Vec<String>,
     /// It says that its host speaks IPv6.
     pub ipv6: bool,
+    /// It says that another proxy serves in its place: nobody waits for it, or asks it.
+    pub former: bool,
 }
 
 impl Client {
@@ -114,6 +116,7 @@ impl Client {
             instance: None,
             addresses: addresses.collect(),
             ipv6: text(node, metadata::IPV6) == Some("true"),
+            former: text(node, metadata::FORMER) == Some("true"),
         }
     }
 

@@ -24,6 +24,7 @@ pub mod options;
 pub mod pool;
 pub mod route;
 pub mod stream;
+pub mod take_over;
 pub mod tcp;
 pub mod telemetry;
 pub mod tls;

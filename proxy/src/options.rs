@@ -17,6 +17,13 @@ pub struct Options {
     /// Directory with the agent's sockets
     #[arg(long, env = "HAWSER_RUN_DIR", default_value = "/run/hawser")]
     pub run_dir: PathBuf,
+    /// Start a proxy that takes over from the one that runs here, and end when it has; connections that began before stay with the
+    /// former one until they end
+    #[arg(long, conflicts_with = "bind")]
+    pub take_over: bool,
+    /// The one that takes over; its stdin leads to whoever started it
+    #[arg(long, hide = true, conflicts_with_all = ["take_over", "bind"])]
+    pub successor: bool,
     /// Threads that serve connections; one a core by default
     #[arg(long)]
     pub workers: Option<usize>,

@@ -153,7 +153,7 @@ async fn run<S: End>(
             told = true;
             Poll::Ready(Err(std::io::Error::other("the endpoint is lost, or a policy forbids it now")))
         }
-        Ending::No | Ending::Graceful => {
+        Ending::No | Ending::Last | Ending::Graceful => {
             if longest.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
                 over = true;
                 return Poll::Ready(Err(std::io::Error::other("it has lasted as long as it may")));

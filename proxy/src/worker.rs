@@ -14,7 +14,7 @@ pub use watch::Watch;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use hawser_api::names::SECRET_DEFAULT;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub demand: Demand,
     /// The end of the process.
     pub drain: drain::Watch,
+    /// It has time: another proxy serves what is new.
+    pub yields: Arc<AtomicBool>,
     /// Whether memory is short.
     pub overload: Arc<Overload>,
     /// The most connections of a worker.

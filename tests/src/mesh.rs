@@ -49,6 +49,17 @@ pub struct LoadReport {
     pub seconds: f64,
 }
 
+/// What became of a connection that was kept.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TalkReport {
+    /// Lines that came back.
+    pub rounds: u64,
+    /// Why it ended before it was told to.
+    pub failure: Option<String>,
+    /// How long it went on.
+    pub seconds: f64,
+}
+
 /// Discovery on a control host.
 #[derive(Debug)]
 pub struct Mesh {
@@ -368,6 +379,26 @@ impl Member {
         seen.map(|s| s.out.split_whitespace().filter_map(|p| p.parse().ok()).collect()).unwrap_or_default()
     }
 
+    /// The proxies' own processes, without those that only name them.
+    pub fn proxy_processes(&self) -> Vec<i32> {
+        let seen = self.host.run(&["pgrep", "-x", "hawser-proxy"]);
+        seen.map(|s| s.out.split_whitespace().filter_map(|p| p.parse().ok()).collect()).unwrap_or_default()
+    }
+
+    /// Lets a new proxy take over, as a unit's reload would; why it could not, if so.
+    ///
+    /// # Errors
+    /// If it can't be tried, or comes to no end.
+    pub fn take_over(&self) -> Result<Result<()>> {
+        let program = programs::find("hawser-proxy")?.display().to_string();
+        let args = [program, "--run-dir".to_owned(), "/run/hawser".to_owned(), "--take-over".to_owned()];
+        let number = std::fs::read_dir(self.host.disk()).map(Iterator::count).unwrap_or_default();
+        let user = if has_users() { PROXY_USER } else { 0 };
+        let mut process = self.host.spawn_command(&format!("proxy-{number}"), as_user(&self.host, user, &[], &args))?;
+        let status = process.wait(Duration::from_secs(75))?;
+        Ok(if status.success() { Ok(()) } else { Err(anyhow::anyhow!("{status}: {}", process.log())) })
+    }
+
     /// `hawser …` on this host.
     ///
     /// # Errors
@@ -436,6 +467,39 @@ impl Member {
         lab.power_off(&mut self.host);
         self.agent = None;
         self.apps.clear();
+    }
+}
+
+/// A connection that is kept.
+#[derive(Debug)]
+pub struct Talk(Process);
+
+impl Talk {
+    /// Opens one; the first line has come back.
+    ///
+    /// # Errors
+    /// If it does not within ten seconds.
+    pub fn start(host: &Host, address: &str, more: &[&str]) -> Result<Self> {
+        let mut args = vec!["hawser-lab", "talk", address];
+        args.extend(more);
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        let number = std::fs::read_dir(host.disk()).map(Iterator::count).unwrap_or_default();
+        let command = as_user(host, APP_USER, &[], &args);
+        let mut process = host.spawn_command(&format!("talk-{number}"), command)?;
+        process.says("ready", Duration::from_secs(10))?;
+        Ok(Self(process))
+    }
+
+    /// Says one more line, ends it, and tells. It must have lasted.
+    ///
+    /// # Errors
+    /// If it ended before.
+    pub fn stop(self) -> Result<TalkReport> {
+        let text = self.0.finish(Duration::from_secs(30))?;
+        let line = text.lines().rfind(|l| l.starts_with('{')).with_context(|| format!("no report in {text:?}"))?;
+        let report: TalkReport = serde_json::from_str(line)?;
+        ensure!(report.failure.is_none() && report.rounds > 1, "the connection did not last: {report:?}");
+        Ok(report)
     }
 }
 

@@ -109,9 +109,12 @@ pub fn joined(machine: &Machine) -> Result<()> {
         ensure!(state.trim() == "active", "{unit} is {state}");
     }
     machine.ok(&["hawser", "redirect", "check"])?;
-    let users = machine.sh("ps -o user:20= -C hawser-agent; ps -o user:20= -C hawser-proxy")?;
-    ensure!(users.split_whitespace().eq(["hawser", "hawser-proxy"]), "they run as {users}");
-    Ok(())
+    let mut users = String::new();
+    wait::for_true("one of each runs, as who it is to be", MOMENT, || {
+        users = machine.sh("ps -o user:20= -C hawser-agent; ps -o user:20= -C hawser-proxy").unwrap_or_default();
+        users.split_whitespace().eq(["hawser", "hawser-proxy"])
+    })
+    .with_context(|| format!("they run as {users}"))
 }
 
 /// A token for a group, from the control host.

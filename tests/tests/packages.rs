@@ -98,6 +98,87 @@ fn a_host_installs_joins_upgrades_leaves_and_is_as_it_was() {
 }
 
 #[test]
+fn an_upgrade_fails_no_request_and_cuts_no_connection() {
+    isolation::isolated_with_users(|| {
+        let world = World::new()?;
+        let control = world.control()?;
+        let a = world.boot("a", 2, Root::Bullseye)?;
+        let b = world.boot("b", 3, Root::Bookworm)?;
+        let ports = ["--port", "http=9080", "--port", "tcp=9000"];
+        for (machine, group) in [(&a, "default/details"), (&b, "default/caller")] {
+            use_apt(machine, world.dist.next())?;
+            install(machine, "0.1.0-1")?;
+            let token = control.ok(&[&["hawser", "token", "create", "--group", group][..], &ports].concat())?;
+            machine.fed(&["hawser", "join", "-"], Some(token.trim()))?;
+            joined(machine)?;
+        }
+        serve(&a)?;
+        a.ok(&["systemd-run", "--quiet", "--unit=echo", "perl", "-MIO::Socket::INET", "-e", ECHO])?;
+        calls(&b)?;
+        b.ok(&["systemd-run", "--quiet", "--unit=talk", "perl", "-MIO::Socket::INET", "-e", TALK])?;
+        b.ok(&["systemd-run", "--quiet", "--unit=load", "sh", "-c", LOAD])?;
+        wait::for_true("both run", MOMENT, || {
+            b.sh("test $(wc -l </var/tmp/talk) -gt 3 && test $(wc -l </var/tmp/load) -gt 3").is_ok()
+        })?;
+
+        for machine in [&b, &a] {
+            let main = main_process(machine)?;
+            install(machine, "0.1.0-2")?;
+            ensure!(main_process(machine)? != main, "another proxy serves on {}", machine.name());
+            ensure!(formers(machine)? == 1, "the former one is there still on {}", machine.name());
+        }
+        // Longer than a proxy that ends for good gives its connections, and than it may go without a sign of life.
+        let (mains, old) = ([main_process(&a)?, main_process(&b)?], b.sh("wc -l </var/tmp/talk")?);
+        wait::stays_true("the units are as they should be", Duration::from_secs(40), || {
+            [&a, &b]
+                .iter()
+                .all(|m| m.run(&["systemctl", "is-active", "hawser-proxy"]).is_ok_and(|s| s.out.trim() == "active"))
+        })?;
+        ensure!([main_process(&a)?, main_process(&b)?] == mains, "nothing was started again");
+        for machine in [&a, &b] {
+            let said = machine.ok(&["systemctl", "show", "-p", "StatusText,NRestarts", "hawser-proxy"])?;
+            ensure!(said.contains("StatusText=serving") && said.contains("NRestarts=0"), "{said}");
+        }
+        b.sh("touch /var/tmp/stop")?;
+        wait::for_true("both have ended", MOMENT, || {
+            b.sh("! systemctl --quiet is-active talk && ! systemctl --quiet is-active load").is_ok()
+        })?;
+        let talked = b.sh("wc -l </var/tmp/talk; tail -1 /var/tmp/talk")?;
+        ensure!(talked.contains("whole"), "the connection did not last: {talked}");
+        let lines = |text: &str| text.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default();
+        ensure!(lines(&talked) > lines(&old) + 100, "it was used all the while: {old} {talked}");
+        let failed = b.sh("grep -v '^ok$' /var/tmp/load || true")?;
+        ensure!(failed.is_empty(), "of {} requests failed: {failed}", b.sh("wc -l </var/tmp/load")?);
+        wait::for_true("former ones end with their connections", MOMENT, || {
+            [&a, &b].iter().all(|machine| formers(machine).is_ok_and(|count| count == 0))
+        })?;
+
+        // A crash beside a former one that has something to carry is no longer than any.
+        b.sh("rm /var/tmp/stop /var/tmp/talk")?;
+        b.ok(&["systemd-run", "--quiet", "--unit=talk2", "perl", "-MIO::Socket::INET", "-e", TALK])?;
+        wait::for_true("it talks", MOMENT, || b.sh("test $(wc -l </var/tmp/talk) -gt 3").is_ok())?;
+        b.ok(&["systemctl", "reload", "hawser-proxy"])?;
+        ensure!(formers(&b)? == 1, "the former one is there still");
+        let main = main_process(&b)?;
+        b.ok(&["systemctl", "kill", "--kill-who=main", "-s", "KILL", "hawser-proxy"])?;
+        wait::for_true("it is started again", Duration::from_secs(10), || {
+            main_process(&b).is_ok_and(|now| now != main && now != "0")
+        })?;
+        calls(&b)?;
+
+        // Without an agent it can't be, and nothing changes.
+        let main = main_process(&b)?;
+        b.ok(&["systemctl", "stop", "hawser-agent"])?;
+        ensure!(!b.run(&["systemctl", "reload", "hawser-proxy"])?.ok(), "nobody hands it sockets");
+        ensure!(main_process(&b)? == main, "the proxy that runs goes on");
+        b.ok(&["systemctl", "start", "hawser-agent"])?;
+        joined(&b)?;
+        ensure!(main_process(&b)? == main, "it was not started again");
+        calls(&b)
+    });
+}
+
+#[test]
 fn a_host_with_a_token_among_its_credentials_joins_by_itself_and_stays_out_once_it_has_left() {
     isolation::isolated_with_users(|| {
         let world = World::new()?;
@@ -461,6 +542,33 @@ fn told_of_a_taken_port(machine: &Machine) -> Result<()> {
     ensure!(seen.code == 32 && seen.err.contains("TCP port 15001"), "{seen:?}");
     machine.ok(&["systemctl", "stop", "other"])?;
     Ok(())
+}
+
+/// Gives back each line.
+const ECHO: &str = "my $s = IO::Socket::INET->new(LocalPort => 9000, Listen => 9, ReuseAddr => 1) or die; $SIG{CHLD} = 'IGNORE'; \
+    while (my $c = $s->accept) { next if fork; $c->autoflush(1); while (<$c>) { print $c $_ } exit }";
+
+/// One connection on which each line comes back, until the test ends it.
+const TALK: &str = "open my $o, '>', '/var/tmp/talk'; $o->autoflush(1); \
+    my $c = IO::Socket::INET->new(PeerAddr => 'details.default.svc.cluster.local:9000') or die; $c->autoflush(1); my $n = 0; \
+    until (-e '/var/tmp/stop') { print $c ++$n, qq(\n); my $l = <$c>; die 'cut' unless defined $l && $l == $n; \
+    print $o $l; select undef, undef, undef, 0.2 } print $o qq(whole\n)";
+
+/// Requests, one after the other, each on a connection of its own. The name is asked for once: while an agent starts anew, nobody
+/// answers names of the mesh.
+const LOAD: &str = "a=$(getent ahostsv4 details.default.svc.cluster.local | head -1 | cut -d' ' -f1); until [ -e /var/tmp/stop ]; do \
+    if curl --silent --show-error --fail --max-time 20 --resolve details.default.svc.cluster.local:9080:$a http://details.default.svc.cluster.local:9080/ >/var/tmp/body 2>&1; \
+    then echo ok; else cat /var/tmp/body; echo failed; fi >>/var/tmp/load; done";
+
+/// The main process of the proxy's unit.
+fn main_process(machine: &Machine) -> Result<String> {
+    Ok(machine.ok(&["systemctl", "show", "--value", "-p", "MainPID", "hawser-proxy"])?.trim().to_owned())
+}
+
+/// How many former proxies a member has.
+fn formers(machine: &Machine) -> Result<u64> {
+    let status: serde_json::Value = serde_json::from_str(&machine.ok(&["hawser", "status", "-o", "json"])?)?;
+    status["host"]["proxy"]["former"].as_u64().with_context(|| status.to_string())
 }
 
 /// Logs are in the journal with their fields.

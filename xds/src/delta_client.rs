@@ -83,6 +83,11 @@ impl DeltaClient {
         Self { node, closure, limits, types: BTreeMap::new(), stream: Stream::Closed }
     }
 
+    /// Who the client is, as the next stream says.
+    pub fn set_node(&mut self, node: Node) {
+        self.node = node;
+    }
+
     /// Takes a resource from a cache as held and accepted; to be called before [`DeltaClient::connect`].
     pub fn restore(&mut self, ty: &TypeUrl, resource: &Resource) -> Result<(), Refused> {
         let total = self.total_bytes() + resource.body.len();

@@ -48,6 +48,11 @@ pub(crate) fn workload_of<'a>(node: &Node, record: &'a Record) -> Option<&'a Wor
     found.or_else(|| record.workloads.first())
 }
 
+/// Whether another proxy serves in its place.
+pub(crate) fn is_former(node: &Node) -> bool {
+    string(node, metadata::FORMER) == Some("true")
+}
+
 /// Which cache a client shares: its dialect and its workload.
 pub(crate) fn cache_name(node: &Node, record: &Record) -> String {
     let dialect = match string(node, metadata::HAWSER_XDS) {

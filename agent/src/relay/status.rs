@@ -22,6 +22,8 @@ pub(crate) struct ClientStatus {
     pub(crate) resources: usize,
     /// The agent itself.
     pub(crate) own: bool,
+    /// A proxy in whose place another one serves.
+    pub(crate) former: bool,
 }
 
 /// A client's entry; it leaves when dropped.
@@ -32,8 +34,8 @@ pub(super) struct Client {
 }
 
 impl Clients {
-    pub(super) fn enter(&self, own: bool) -> Client {
-        let status = ClientStatus { resources: 0, own };
+    pub(super) fn enter(&self, own: bool, former: bool) -> Client {
+        let status = ClientStatus { resources: 0, own, former };
         let mut table = self.0.lock();
         let id = table.next;
         table.next += 1;
@@ -41,9 +43,9 @@ impl Clients {
         Client { table: self.clone(), id }
     }
 
-    /// The proxy's entry, if it is connected: the newest one.
+    /// The proxy's entry, if it is connected: the newest one that has not made room for another.
     pub(crate) fn proxy(&self) -> Option<ClientStatus> {
-        self.0.lock().clients.values().rev().find(|client| !client.own).cloned()
+        self.0.lock().clients.values().rev().find(|client| !client.own && !client.former).cloned()
     }
 
     /// What a client refused last.

@@ -50,7 +50,7 @@ where
     let cache_name = if own_dialect { "agent".to_owned() } else { node::cache_name(&named, &now.record) };
     let mut secrets = Secrets::new(now.clone());
     secrets.set_workload(node::workload_of(&named, &now.record).map(|workload| workload.id.clone()));
-    let client = relay.clients.enter(own_dialect);
+    let client = relay.clients.enter(own_dialect, node::is_former(&named));
     let mut stream = ClientStream {
         core: Core::new(),
         secrets,

@@ -36,8 +36,21 @@ pub(super) struct Program {
 impl Program {
     /// Starts it.
     pub(super) fn start(&self) -> io::Result<Child> {
+        let child = self.spawn(&[])?;
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            self.note(pid);
+        }
+        Ok(child)
+    }
+
+    /// Starts what replaces the one that runs, and ends then.
+    pub(super) fn replace(&self) -> io::Result<Child> {
+        self.spawn(&["--take-over"])
+    }
+
+    fn spawn(&self, more: &[&str]) -> io::Result<Child> {
         let mut command = Command::new(&self.binary);
-        command.args(&self.arguments);
+        command.args(&self.arguments).args(more);
         command.stdin(Stdio::null()).process_group(0).kill_on_drop(false);
         let own = nix::unistd::geteuid().as_raw();
         if own != self.user.uid {
@@ -52,11 +65,7 @@ impl Program {
             }
             command.spawn()
         });
-        let child = started.join().map_err(|_| io::Error::other("the starting thread failed"))??;
-        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-            self.note(pid);
-        }
-        Ok(child)
+        started.join().map_err(|_| io::Error::other("the starting thread failed"))?
     }
 
     /// Writes down which process it is.

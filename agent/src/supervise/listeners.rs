@@ -31,10 +31,18 @@ impl Listeners {
     }
 
     /// Makes what is missing. A family that the host does not have is left out, and so is HBONE's port where another
-    /// program has it; whether that is so.
-    pub(super) fn complete(&mut self, wanted: Vec<Listener>) -> io::Result<bool> {
+    /// program has it; whether that is so. With `spare`, sockets of workers that there are no more of stay: connections may
+    /// wait in them, which other workers take.
+    pub(super) fn complete(&mut self, wanted: Vec<Listener>, spare: bool) -> io::Result<bool> {
         let mut taken = false;
-        self.0.retain(|listener, _| wanted.contains(listener));
+        let same = |a: &Listener, b: &Listener| Listener { worker: b.worker, ..a.clone() } == *b;
+        let mut more = if spare { MOST.saturating_sub(wanted.len()) } else { 0 };
+        self.0.retain(|listener, _| {
+            let stays = wanted.contains(listener);
+            let spared = !stays && more > 0 && wanted.iter().any(|wanted| same(listener, wanted));
+            more -= usize::from(spared);
+            stays || spared
+        });
         for listener in wanted {
             if self.0.contains_key(&listener) {
                 continue;
@@ -52,6 +60,11 @@ impl Listeners {
             }
         }
         Ok(taken)
+    }
+
+    /// What there is.
+    pub(super) fn names(&self) -> Vec<Listener> {
+        self.0.keys().cloned().collect()
     }
 
     /// What a proxy lacks that holds these.
@@ -113,13 +126,31 @@ mod tests {
     }
 
     #[test]
+    fn sockets_of_fewer_workers_stay_where_somebody_serves_them() {
+        let on = |name: &str, worker, addr: &str| Listener {
+            name: name.into(),
+            addr: addr.parse().unwrap(),
+            worker,
+            workload: None,
+        };
+        let (a, b) = ("127.0.0.1:0", "127.0.0.2:0");
+        let all = vec![on(OUTBOUND, 0, a), on(OUTBOUND, 1, a), on(HBONE, 0, b), on(HBONE, 1, b)];
+        let mut listeners = Listeners::default();
+        listeners.complete(all, false).unwrap();
+        listeners.complete(vec![on(OUTBOUND, 0, a)], true).unwrap();
+        assert_eq!(listeners.0.keys().map(|l| l.worker).collect::<Vec<_>>(), [0, 1], "nobody wants the other port");
+        listeners.complete(vec![on(OUTBOUND, 0, a)], false).unwrap();
+        assert_eq!(listeners.0.len(), 1);
+    }
+
+    #[test]
     fn a_program_that_has_the_port_of_hbone_keeps_it_and_nothing_else_suffers() {
         let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let on = |name: &str, addr: SocketAddr| Listener { name: name.into(), addr, worker: 0, workload: None };
         let both = |name| vec![on(name, theirs.local_addr().unwrap()), on(OUTBOUND, "127.0.0.2:0".parse().unwrap())];
         let mut listeners = Listeners::default();
-        assert!(listeners.complete(both(HBONE)).unwrap());
+        assert!(listeners.complete(both(HBONE), false).unwrap());
         assert_eq!(listeners.0.len(), 1);
-        assert!(Listeners::default().complete(both(OUTBOUND)).is_err());
+        assert!(Listeners::default().complete(both(OUTBOUND), false).is_err());
     }
 }

@@ -151,6 +151,7 @@ struct Proxy {
     restarts: u32,
     resources: u32,
     last_nack: String,
+    former: u32,
 }
 
 #[derive(Serialize)]
@@ -239,6 +240,7 @@ impl Host {
                 restarts: p.restarts,
                 resources: p.resources,
                 last_nack: p.last_nack,
+                former: p.former,
             }),
             redirection: s.redirection.map(|r| Redirection {
                 state: r.state,
@@ -272,6 +274,9 @@ impl Host {
             let nack = if p.last_nack.is_empty() { String::new() } else { format!(", refused: {}", p.last_nack) };
             let (pid, held) = (p.pid, p.resources);
             lines.push(("proxy", format!("{}, pid {pid}, {held} resources, {} restarts{nack}", p.state, p.restarts)));
+            if p.former > 0 {
+                lines.push(("former proxies", format!("{}, whose connections go on until they end", p.former)));
+            }
         }
         if let Some(r) = &self.redirection {
             let inbound = joined(&r.inbound);

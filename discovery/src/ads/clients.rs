@@ -164,8 +164,13 @@ pub(super) fn enter(
 }
 
 impl Clients {
+    /// All but those in whose place others serve.
+    fn serving(&self) -> Vec<Arc<Entry>> {
+        self.all.lock().values().filter(|entry| !entry.client.former).cloned().collect()
+    }
+
     pub(super) fn list(&self) -> Vec<ClientInfo> {
-        let entries: Vec<Arc<Entry>> = self.all.lock().values().cloned().collect();
+        let entries = self.serving();
         let mut all: Vec<ClientInfo> = entries.iter().map(|entry| entry.info()).collect();
         all.sort_by(|a, b| (&a.node_id, a.connected).cmp(&(&b.node_id, b.connected)));
         all
@@ -179,7 +184,7 @@ impl Clients {
         deadline: Duration,
     ) -> Acknowledged {
         let deadline = tokio::time::Instant::now() + deadline;
-        let entries: Vec<Arc<Entry>> = self.all.lock().values().cloned().collect();
+        let entries = self.serving();
         let mut answers: FuturesUnordered<_> = entries
             .into_iter()
             .map(|entry| {
@@ -210,7 +215,13 @@ impl Clients {
 
     /// The clients whose node id fits, one for each node, with all that they asked for.
     pub(super) async fn asked_by(&self, fits: impl Fn(&str) -> bool) -> Vec<(Client, Asked)> {
-        let found: Vec<_> = self.all.lock().values().filter(|entry| fits(&entry.client.node_id)).cloned().collect();
+        let found: Vec<_> = self
+            .all
+            .lock()
+            .values()
+            .filter(|entry| !entry.client.former && fits(&entry.client.node_id))
+            .cloned()
+            .collect();
         let mut all: BTreeMap<String, (Client, Asked)> = BTreeMap::new();
         for entry in found {
             let (reply, answer) = oneshot::channel();
@@ -233,7 +244,8 @@ impl Clients {
     }
 
     pub(super) async fn names_of(&self, node_id: &str) -> Option<(Client, Vec<(TypeUrl, Vec<Arc<str>>)>)> {
-        let found = self.all.lock().values().find(|entry| entry.client.node_id == node_id).cloned();
+        let found =
+            self.all.lock().values().find(|entry| !entry.client.former && entry.client.node_id == node_id).cloned();
         let entry = found?;
         let (reply, answer) = oneshot::channel();
         entry.questions.send(Question::Names(reply)).await.ok()?;

@@ -46,6 +46,7 @@ pub fn client_of(member: &Member) -> Client {
         instance: workload.instance.clone(),
         addresses,
         ipv6: false,
+        former: false,
     }
 }
 

@@ -16,6 +16,7 @@ use axum::routing::get;
 use hawser_daemon::readiness::Readiness;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Threads;
 use crate::config::Config;
@@ -31,8 +32,8 @@ pub(super) struct State {
     pub(super) readiness: Readiness,
 }
 
-/// Serves the pages in the background.
-pub(super) async fn serve(options: &Options, state: State) -> anyhow::Result<()> {
+/// Serves the pages in the background, until what is returned is dropped: another proxy may have the ports then.
+pub(super) fn serve(options: &Options, state: State) -> anyhow::Result<[AbortOnDropHandle<()>; 2]> {
     ensure!(options.admin.ip().is_loopback(), "--admin {}: the admin page is for the loopback only", options.admin);
     let ready = Router::new()
         .route("/healthz/ready", get(self::ready))
@@ -45,15 +46,20 @@ pub(super) async fn serve(options: &Options, state: State) -> anyhow::Result<()>
         .route("/healthz", get(async || "alive\n"))
         .with_state(state)
         .merge(ready.clone());
-    for (address, router) in [(options.admin, admin), (options.readiness, ready)] {
-        let listener = bind(address).await?;
-        tokio::spawn(async move { axum::serve(listener, router).await });
-    }
-    Ok(())
+    Ok([page(options.admin, admin)?, page(options.readiness, ready)?])
 }
 
-/// A port that an ending proxy still holds is waited for.
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+fn page(address: SocketAddr, router: Router) -> anyhow::Result<AbortOnDropHandle<()>> {
+    let listener = bind(address)?;
+    Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%address, %error, "a page is served no more");
+        }
+    })))
+}
+
+/// A proxy that ends, or makes room, may have the port still.
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let std =
         hawser_sockets::reuse_port_listener(address, 128).with_context(|| format!("can't listen on {address}"))?;
     std.set_nonblocking(true)?;

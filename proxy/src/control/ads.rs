@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
@@ -81,10 +82,15 @@ impl Ads {
         }
     }
 
-    /// Runs for ever. Questions are taken with a stream and without one.
-    pub async fn run(mut self, socket: PathBuf, mut asked: mpsc::Receiver<Ask>) {
+    /// Runs for ever. Questions are taken with a stream and without one. From `former` on, the control plane is told that
+    /// another proxy serves in our place.
+    pub async fn run(mut self, socket: PathBuf, mut asked: mpsc::Receiver<Ask>, former: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         loop {
+            let retired = former.is_cancelled();
+            if retired {
+                self.subscriptions.retire();
+            }
             self.subscriptions.connected();
             // The agent may answer to a first request only: it goes along.
             match open(&socket, self.subscriptions.requests()).await {
@@ -92,9 +98,12 @@ impl Ads {
                     backoff.reset();
                     tracing::info!(socket = %socket.display(), "connected to the agent");
                     self.counters.xds_connected.store(1, Relaxed);
-                    let why = self.session(&sender, stream, &mut asked).await;
+                    let why = tokio::select! {
+                        why = self.session(&sender, stream, &mut asked) => why,
+                        () = former.cancelled(), if !retired => "another proxy serves".to_owned(),
+                    };
                     self.counters.xds_connected.store(0, Relaxed);
-                    tracing::info!(%why, "the agent is gone, serving with what is held");
+                    tracing::info!(%why, "the stream to the agent ended, serving with what is held");
                 }
                 Err(e) => tracing::debug!(socket = %socket.display(), error = %e, "no agent"),
             }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Threads;
@@ -21,19 +21,24 @@ use crate::telemetry::Counters;
 /// How long it takes until an address that can't be bound is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Runs until no configuration comes any more.
+/// Runs until no configuration comes any more. `first` is told when what can be bound is, for the first time.
 pub(super) async fn run(
     config: Arc<ArcSwap<Config>>,
     mut changed: watch::Receiver<()>,
     threads: Arc<Threads>,
     counters: Arc<Counters>,
+    first: oneshot::Sender<()>,
 ) {
     let mut held = Held::default();
+    let mut first = Some(first);
     loop {
         let all: Vec<SocketAddr> = config.load().bound.keys().copied().collect();
         let failing = held.keep(&all, |address| threads.listen(address));
         counters.bound_listeners.store(i64::try_from(held.bound.len()).unwrap_or(i64::MAX), Relaxed);
         counters.unbound_listeners.store(i64::try_from(held.failed.len()).unwrap_or(i64::MAX), Relaxed);
+        if let Some(first) = first.take() {
+            let _ = first.send(());
+        }
         tokio::select! {
             more = changed.changed() => if more.is_err() { return },
             () = tokio::time::sleep(AGAIN), if failing => {}

@@ -49,7 +49,7 @@ pub(super) enum Verdict {
 
 impl Subscriptions {
     pub(super) fn new() -> Self {
-        let mut client = DeltaClient::new(node(), Closure::On, ClientLimits::default());
+        let mut client = DeltaClient::new(node(false), Closure::On, ClientLimits::default());
         // Nothing is sent yet: there is no stream.
         let _ = client.subscribe(&TypeUrl::LISTENER, [listeners::VIRTUAL_INBOUND]);
         let _ = client.subscribe(&TypeUrl::SECRET, [SECRET_DEFAULT, SECRET_ROOT]);
@@ -62,6 +62,11 @@ impl Subscriptions {
             changed: false,
             outbox: Vec::new(),
         }
+    }
+
+    /// Another proxy serves in our place: the next stream says so.
+    pub(super) fn retire(&mut self) {
+        self.client.set_node(node(true));
     }
 
     /// A stream was opened.
@@ -235,10 +240,14 @@ impl Subscriptions {
 }
 
 /// What we know of ourselves; the agent's relay says the rest.
-fn node() -> Node {
-    let class = prost_types::Value { kind: Some(ValueKind::StringValue(names::HAWSER_XDS.to_string())) };
+fn node(former: bool) -> Node {
+    let text = |text: String| prost_types::Value { kind: Some(ValueKind::StringValue(text)) };
+    let mut fields = BTreeMap::from([(metadata::HAWSER_XDS.to_owned(), text(names::HAWSER_XDS.to_string()))]);
+    if former {
+        fields.insert(metadata::FORMER.to_owned(), text("true".to_owned()));
+    }
     Node {
-        metadata: Some(prost_types::Struct { fields: [(metadata::HAWSER_XDS.to_owned(), class)].into() }),
+        metadata: Some(prost_types::Struct { fields }),
         user_agent_name: "hawser-proxy".to_owned(),
         user_agent_version_type: Some(node::UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").into())),
         ..Node::default()

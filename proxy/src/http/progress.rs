@@ -11,6 +11,9 @@ use std::time::Duration;
 pub enum Ending {
     /// It goes on.
     No,
+    /// It ends so that nobody meets a connection that has just been closed. HTTP/1: the next answer is its last, whenever that is
+    /// asked for. HTTP/2: the other end is told, and what is on its way still is taken.
+    Last,
     /// It ends when its requests have; none is taken after (HTTP/1: `connection: close`; HTTP/2: GOAWAY).
     Graceful,
     /// It ends now: a head took too long, or nothing was asked for too long.

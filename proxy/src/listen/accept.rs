@@ -57,7 +57,8 @@ pub struct Socket {
     pub over: CancellationToken,
 }
 
-/// Accepts until the process ends, or the socket is given up. A socket that somebody else holds too is left at the start of the drain.
+/// Accepts until the process ends, or the socket is given up. A socket that somebody else holds too is left at the start of the drain;
+/// one of our own when another proxy has the same address.
 pub async fn run(worker: Rc<Worker>, socket: Socket) {
     let bound = socket.listener.local_addr();
     let (Ok(bound), Ok(listener)) = (bound, TcpListener::from_std(socket.listener)) else {
@@ -70,6 +71,7 @@ pub async fn run(worker: Rc<Worker>, socket: Socket) {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = worker.shared.drain.draining(), if socket.shared => return,
+            () = yielding(&worker), if !socket.shared => return rest(&worker, socket.entrance, bound, listener),
             () = socket.over.cancelled() => return,
         };
         match accepted {
@@ -79,6 +81,25 @@ pub async fn run(worker: Rc<Worker>, socket: Socket) {
                 tracing::warn!(%bound, error = %e, "accept failed");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
+        }
+    }
+}
+
+/// Waits until another proxy takes what is new.
+async fn yielding(worker: &Worker) {
+    worker.shared.drain.draining().await;
+    if !worker.shared.yields.load(Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Takes what has come to a socket of our own before it is closed: nobody else would.
+fn rest(worker: &Rc<Worker>, entrance: Entrance, bound: SocketAddr, listener: TcpListener) {
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        let made = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = made {
+            take(worker, entrance, true, bound, stream, peer);
         }
     }
 }

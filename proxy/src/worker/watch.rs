@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Worker;
@@ -12,13 +13,20 @@ use crate::http::progress::{Ending, Progress};
 use crate::tcp::Admitted;
 
 /// Connections that are looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch {
     clock: Rc<Cell<u32>>,
     all: RefCell<Vec<Watched>>,
-    draining: Cell<bool>,
+    /// How clients' connections end, once the process does.
+    draining: Cell<Ending>,
     /// Open connections of clients of this worker.
     pub open: Cell<usize>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { clock: Rc::default(), all: RefCell::default(), draining: Cell::new(Ending::No), open: Cell::new(0) }
+    }
 }
 
 #[derive(Debug)]
@@ -43,9 +51,7 @@ impl Watch {
     pub fn client(&self, chain: &Arc<Chain>, spec: &HttpSpec) -> Rc<Progress> {
         let end = End::Client { chain: chain.clone(), head: spec.head_timeout, idle: spec.idle_timeout };
         let progress = self.add(end);
-        if self.draining.get() || chain.replaced.is_cancelled() {
-            progress.tell(Ending::Graceful);
-        }
+        progress.tell(if chain.replaced.is_cancelled() { Ending::Graceful } else { self.draining.get() });
         progress
     }
 
@@ -111,12 +117,16 @@ impl Watch {
         });
     }
 
-    /// The process ends.
-    fn drain(&self) {
-        self.draining.set(true);
+    /// The process ends: soon, or when the last connection does.
+    fn drain(&self, yields: bool) {
+        let how = if yields { Ending::Last } else { Ending::Graceful };
+        if how <= self.draining.get() {
+            return;
+        }
+        self.draining.set(how);
         self.each(|progress, end| {
             if matches!(end, End::Client { .. }) {
-                progress.tell(Ending::Graceful);
+                progress.tell(how);
             }
         });
     }
@@ -143,20 +153,21 @@ pub(super) async fn run(worker: std::rc::Weak<Worker>) {
     let mut drained = false;
     loop {
         let mut ticked = false;
-        let mut change = Ok(());
+        let mut change = None;
         tokio::select! {
             _ = every.tick() => ticked = true,
-            changed = changes.changed() => change = changed,
+            changed = changes.changed() => change = Some(changed),
             () = &mut draining, if !drained => drained = true,
         }
         let Some(worker) = worker.upgrade() else { return };
+        if drained {
+            worker.watch.drain(worker.shared.yields.load(Relaxed));
+        }
         if ticked {
             worker.watch.tick();
             worker.pool.sweep(crate::clock::now_ms());
             worker.tunnels.sweep(crate::clock::now_ms());
-        } else if drained && !worker.watch.draining.get() {
-            worker.watch.drain();
-        } else {
+        } else if let Some(change) = change {
             if change.is_err() {
                 // The control thread is gone; so is the process soon.
                 return;

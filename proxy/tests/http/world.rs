@@ -150,6 +150,7 @@ impl Setup {
             demand,
             drain,
             changed: tokio::sync::watch::channel(()).0,
+            yields: std::sync::Arc::default(),
             overload: Arc::default(),
             most_connections: 100,
             tcp_tunnels: true,

@@ -73,7 +73,7 @@ pub async fn serve<H: Handler>(
 async fn until_now<T>(progress: &Progress, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> io::Result<T> {
     poll_fn(|cx| match progress.ending(cx) {
         Ending::Now => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "told to end now"))),
-        Ending::No | Ending::Graceful => poll(cx).map(Ok),
+        Ending::No | Ending::Last | Ending::Graceful => poll(cx).map(Ok),
     })
     .await
 }

@@ -36,7 +36,7 @@ pub async fn serve<H: Handler>(
     };
     let rejected = |status, details| handler.rejected(status, details);
     let shared = Shared::new(State::new(Side::Server, limits, crate::clock::now_ms));
-    driver::run(stream, shared, Accepting { progress, give, rejected }).await
+    driver::run(stream, shared, Accepting { progress, last: false, give, rejected }).await
 }
 
 /// Serves a connection until it ends; what comes is given away, to be served in whatever task.
@@ -50,11 +50,13 @@ pub async fn accept(
     give: impl FnMut(RequestHead, ServerStream),
 ) -> io::Result<()> {
     let shared = Shared::new(State::new(Side::Server, limits, crate::clock::now_ms));
-    driver::run(stream, shared, Accepting { progress, give, rejected: |_, _| {} }).await
+    driver::run(stream, shared, Accepting { progress, last: false, give, rejected: |_, _| {} }).await
 }
 
 struct Accepting<F, R> {
     progress: Rc<Progress>,
+    /// It is to end with time.
+    last: bool,
     give: F,
     rejected: R,
 }
@@ -65,6 +67,10 @@ impl<F: FnMut(RequestHead, ServerStream), R: Fn(u16, &'static str)> Role for Acc
     fn before(&mut self, shared: &Shared, cx: &Context<'_>) -> io::Result<()> {
         match self.progress.ending(cx) {
             Ending::No => {}
+            Ending::Last => {
+                self.last = true;
+                shared.drive(State::leave_in_time);
+            }
             Ending::Graceful => shared.drive(State::leave),
             Ending::Now => return Err(io::Error::new(io::ErrorKind::TimedOut, "no request for too long")),
         }
@@ -72,6 +78,9 @@ impl<F: FnMut(RequestHead, ServerStream), R: Fn(u16, &'static str)> Role for Acc
     }
 
     fn after(&mut self, shared: &Rc<Shared>) {
+        if self.last {
+            shared.drive(State::leave_in_time);
+        }
         while let Some((key, head)) = shared.drive(State::accept) {
             self.progress.begin();
             let mut stream = Owned::new(shared.clone(), key);

@@ -152,6 +152,8 @@ pub struct State {
     pong: Waiter,
     /// GOAWAY was sent.
     leaving: bool,
+    /// GOAWAY will be sent, and the peer knows when it has answered this PING.
+    farewell: Option<u64>,
     /// No request is taken or sent any more.
     retired: bool,
     /// The header blocks that we send have told that they use no table.
@@ -210,6 +212,7 @@ impl State {
             ponged: 0,
             pong: Waiter::default(),
             leaving: false,
+            farewell: None,
             retired: false,
             told_no_table: false,
             fatal: None,
@@ -367,6 +370,22 @@ impl State {
             let mut payload = [0; 8];
             payload[..4].copy_from_slice(&self.last_taken.to_be_bytes());
             frame::put(&mut self.out, kind::GOAWAY, 0, 0, &payload);
+        }
+    }
+
+    /// The same, but takes what is on its way still: the peer is told first (RFC 9113, 6.8), and has heard it when it answers a
+    /// PING.
+    pub(super) fn leave_in_time(&mut self) {
+        match self.farewell {
+            _ if self.leaving || self.fatal.is_some() || self.lost => {}
+            None => {
+                frame::put(&mut self.out, kind::GOAWAY, 0, 0, &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+                self.pinged += 1;
+                frame::put(&mut self.out, kind::PING, 0, 0, &self.pinged.to_be_bytes());
+                self.farewell = Some(self.pinged);
+            }
+            Some(ping) if self.ponged >= ping => self.leave(),
+            Some(_) => {}
         }
     }
 

@@ -13,6 +13,9 @@ pub(crate) struct Args {
     /// Said before anything is read; empty: nothing
     #[arg(long, default_value = "")]
     banner: String,
+    /// Takes a request for an upgrade first, whatever it asks for
+    #[arg(long)]
+    upgrade: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -31,13 +34,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     crate::on_end_of_input(|| std::process::exit(0));
     crate::ready();
     for stream in listener.incoming().flatten() {
-        let banner = args.banner.clone();
-        std::thread::spawn(move || serve(stream, &banner));
+        let (banner, upgrade) = (args.banner.clone(), args.upgrade);
+        std::thread::spawn(move || serve(stream, &banner, upgrade));
     }
     Ok(())
 }
 
-fn serve(mut stream: TcpStream, banner: &str) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, banner: &str, upgrade: bool) -> std::io::Result<()> {
+    if upgrade {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && head.len() < 16 << 10 {
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+    }
     stream.write_all(banner.as_bytes())?;
     let mut bytes = vec![0; 64 << 10];
     loop {

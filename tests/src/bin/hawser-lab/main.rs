@@ -10,6 +10,7 @@ mod hostile;
 mod load;
 mod sidecar;
 mod sniff;
+mod talk;
 
 use std::io::Read as _;
 
@@ -32,6 +33,8 @@ enum Tool {
     Hostile(hostile::Args),
     /// Connects, sends a text, half-closes, prints what comes back
     Dial(echo::DialArgs),
+    /// Keeps a connection on which what is said comes back; ends with its stdin; prints JSON
+    Talk(talk::Args),
     /// What a sidecar's agent does in a pod: certificates for the pod's token, configuration for its proxy
     Sidecar(sidecar::Args),
 }
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         Tool::Echo(args) => echo::run(&args),
         Tool::Hostile(args) => hostile::run(&args),
         Tool::Dial(args) => echo::dial(&args),
+        Tool::Talk(args) => talk::run(&args),
         Tool::Sidecar(args) => sidecar::run(args),
     }
 }

@@ -99,7 +99,7 @@ impl Exchange {
                 }
                 Ending::Graceful if !begun && self.wire.input.is_empty() => return Poll::Ready(Ok(Next::Over)),
                 Ending::Graceful if !begun => continue,
-                Ending::Graceful | Ending::No => {}
+                Ending::Graceful | Ending::Last | Ending::No => {}
             }
             if begun && let Some(next) = self.parse() {
                 return Poll::Ready(Ok(next));

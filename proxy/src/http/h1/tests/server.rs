@@ -175,6 +175,27 @@ async fn a_connection_that_is_to_end_serves_what_has_arrived() {
 }
 
 #[tokio::test]
+async fn a_connection_whose_next_answer_is_its_last_waits_for_that() {
+    let (mut client, serving, _echo, progress) = server(4096, Limits::default());
+    let talking = async {
+        client.write_all(b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let mut first = [0; 12];
+        client.read_exact(&mut first).await.unwrap();
+        progress.tell(Ending::Last);
+        // Nobody asks for anything, and nobody is cut off.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        client.write_all(b"GET /2 HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).await.unwrap();
+        rest
+    };
+    let (served, rest) = tokio::join!(serving, talking);
+    served.unwrap();
+    assert_eq!(rest.matches("connection: close").count(), 1, "{rest}");
+    assert!(rest.contains("GET h /2"), "{rest}");
+}
+
+#[tokio::test]
 async fn tiny_pipes_carry_everything() {
     let body = "0123456789".repeat(2000);
     let request =

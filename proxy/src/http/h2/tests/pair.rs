@@ -195,6 +195,29 @@ fn a_connection_that_is_told_to_end_serves_what_it_has() {
 }
 
 #[test]
+fn a_connection_that_ends_with_time_serves_what_is_on_its_way() {
+    run(async {
+        for ending in [Ending::Last, Ending::Graceful] {
+            let (connection, progress) = pair(50_000, Limits::default(), Site);
+            let mut first = connection.open().unwrap();
+            first.request(&get("/interim"), Length::None).unwrap();
+            head(&mut first).await.unwrap();
+            progress.tell(ending);
+            // It has not heard of it.
+            let mut second = connection.open().unwrap();
+            second.request(&get("/interim"), Length::None).unwrap();
+            let served = head(&mut second).await;
+            assert_eq!(served.is_ok(), ending == Ending::Last, "{ending:?}: {served:?}");
+            drop((first, second));
+            while !connection.is_closed() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(connection.open().unwrap_err(), Broken::Gone);
+        }
+    });
+}
+
+#[test]
 fn a_silent_server_is_found_dead_within_a_second() {
     run(async {
         let (near, far) = tokio::io::duplex(4096);
