@@ -82,7 +82,12 @@ impl Host {
         if let Some(holder) = joined {
             let member = Member::start(&host.0.config, &host.0.state, holder).await?;
             member.resume().await;
-            host.set(Phase::Joined, Some(Arc::new(member)));
+            if leave::is_under_way(&host.0.state) {
+                host.set(Phase::Leaving, Some(Arc::new(member)));
+                tokio::spawn(host.clone().go_on_leaving());
+            } else {
+                host.set(Phase::Joined, Some(Arc::new(member)));
+            }
         } else if let Err(error) = capture::clean(&host.0.state).await {
             tracing::error!(error = capture::chain(&error), "redirection of an earlier join is left");
         }

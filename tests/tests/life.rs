@@ -121,14 +121,14 @@ fn a_member_bears_a_full_disk_an_etc_that_is_read_only_and_few_descriptors() {
             install(machine, "0.1.0-1")?;
         }
         a.sh("systemctl stop hawser-agent
-              mount -t tmpfs -o size=2m,mode=0700,uid=hawser,gid=hawser state /var/lib/hawser
+              mount -t tmpfs -o size=64m,mode=0700,uid=hawser,gid=hawser state /var/lib/hawser
               mount --bind /etc /etc; mount -o remount,bind,ro /etc
               systemctl start hawser-agent")?;
-        let fill = "dd if=/dev/zero of=/var/lib/hawser/fill bs=4k 2>/dev/null || true";
+        let fill = "dd if=/dev/zero of=/var/lib/hawser/fill bs=64k 2>/dev/null || true";
         a.sh(fill)?;
         a.put("/var/tmp/token", &token(&control, "details")?, "0600")?;
         let seen = a.run(&["hawser", "join", "--token-file", "/var/tmp/token"])?;
-        ensure!(seen.code != 0 && seen.err.contains("No space left on device"), "{seen:?}");
+        ensure!(seen.code != 0 && seen.err.contains("make room"), "{seen:?}");
         ensure!(!is_joined(&a)?, "what failed is undone");
         a.sh("rm /var/lib/hawser/fill")?;
         a.ok(&["hawser", "join", "--token-file", "/var/tmp/token"])?;

@@ -60,6 +60,8 @@ impl Host {
     }
 
     async fn take_part(&self, enrolment: Enrolment, steps: &Steps) -> Result<Arc<Member>, Refusal> {
+        // One that an earlier leave left behind would end this membership at the next start.
+        super::leave::unmark(&self.0.state)?;
         let holder = match enroll(&self.0.state, enrolment).await {
             Ok(holder) => holder,
             Err(refusal) => {

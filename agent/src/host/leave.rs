@@ -17,6 +17,10 @@ use crate::state::StateDir;
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long requests in flight may take, unless the operator says otherwise.
 const IN_FLIGHT: Duration = Duration::from_secs(30);
+/// How long a leave that goes on waits for discovery.
+const SESSION: Duration = Duration::from_secs(15);
+/// Says that discovery was, or is about to be, asked to forget this host: then there is no way back.
+const LEAVING: &str = "leaving";
 
 impl Host {
     /// Leaves in order.
@@ -41,6 +45,9 @@ impl Host {
         }
         let ended = member.drain_proxy(in_flight).await;
         steps.say("drain", if ended { "requests in flight have ended" } else { "some requests were cut off" });
+        if let Err(error) = self.0.state.write(LEAVING, b"") {
+            tracing::warn!(%error, "if this host stops now, its next start does not know that it was leaving");
+        }
         if member.goodbye(true).await {
             steps.say("deregister", "discovery has forgotten this host");
         } else {
@@ -62,6 +69,23 @@ impl Host {
         Ok(())
     }
 
+    /// Finishes a leave in whose middle the agent ended: discovery has forgotten this host, or is to.
+    pub(super) async fn go_on_leaving(self) {
+        tracing::info!("this host was leaving when its agent ended; it goes on");
+        if let Some(member) = self.member() {
+            // Whether it knows us, does not, or is away: each is an end of this wait.
+            let _ = tokio::time::timeout(SESSION, member.session_open()).await;
+        }
+        let request = LeaveHostRequest { force: true, drain: Some(prost_types::Duration::default()) };
+        match self.leave(request, &Steps::silent()).await {
+            Ok(()) => tracing::info!("this host has left the mesh"),
+            Err(refusal) => {
+                tracing::error!(why = %refusal, "the leave could not be finished");
+                self.set_trouble(Some(refusal.sentence));
+            }
+        }
+    }
+
     /// A leave that could not finish is finished; else there is nothing to leave.
     async fn clean_again(&self, steps: &Steps) -> Result<(), Refusal> {
         let incomplete = |why| Refusal::new(Code::Internal, "cleanup-incomplete", why);
@@ -75,11 +99,23 @@ impl Host {
     }
 }
 
+/// Whether a leave was begun, and not finished.
+pub(super) fn is_under_way(state: &StateDir) -> bool {
+    state.read(LEAVING).is_ok_and(|mark| mark.is_some())
+}
+
+/// No leave is under way.
+pub(super) fn unmark(state: &StateDir) -> anyhow::Result<()> {
+    Ok(state.remove(LEAVING)?)
+}
+
 /// Removes everything that says that this host was ever joined.
 fn wipe(state: &StateDir) -> anyhow::Result<()> {
     let epochs = session::forget(state);
     let cache = state.remove("cache");
     forget(state, false)?;
+    // The last: whatever is left without it is not taken for a member's.
+    unmark(state)?;
     epochs?;
     Ok(cache?)
 }
