@@ -186,7 +186,7 @@ impl Redirection {
         match same {
             Some(old) => {
                 let loaded = old.loaded.clone();
-                self.save(Saved { intent: intent.clone(), removing: false, loaded })?;
+                self.save_if_room(Saved { intent: intent.clone(), removing: false, loaded })?;
                 let from = compile::sets(&old.intent);
                 let changes = [changes::between(&from, &ruleset.sets), changes::renewals(&ruleset.sets)].concat();
                 nft::load_json(&json::change_sets(&changes)).await?;
@@ -213,7 +213,7 @@ impl Redirection {
         }
         let changes = changes::between(&compile::sets(&saved.intent), &compile::sets(&intent));
         let virtual_ranges = intent.capture.virtual_ranges.clone();
-        self.save(Saved { intent: intent.clone(), removing: false, loaded: saved.loaded.clone() })?;
+        self.save_if_room(Saved { intent: intent.clone(), removing: false, loaded: saved.loaded.clone() })?;
         if let Err(error) = nft::load_json(&json::change_sets(&changes)).await {
             // Somebody changed the table behind our back: say it whole.
             tracing::warn!(%error, "capture could not be changed in place, loading the whole table");
@@ -434,6 +434,22 @@ impl Redirection {
 
     fn save(&mut self, saved: Saved) -> Result<(), RedirectError> {
         self.store.save(&saved).map_err(|e| self.state_error(e))?;
+        self.known = Some(Arc::new(saved));
+        Ok(())
+    }
+
+    /// The same for what changes nothing but sets: it counts though there is no room to keep it. A boot begins with what
+    /// was kept last.
+    fn save_if_room(&mut self, saved: Saved) -> Result<(), RedirectError> {
+        if self.known.as_deref() == Some(&saved) {
+            return Ok(());
+        }
+        match self.store.save(&saved) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(dir = %self.dir.display(), "the disk is full: what is captured is not kept for the next boot");
+            }
+            other => other.map_err(|e| self.state_error(e))?,
+        }
         self.known = Some(Arc::new(saved));
         Ok(())
     }

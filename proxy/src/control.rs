@@ -129,6 +129,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         former.cancel();
         shared.yields.store(true, Relaxed);
     } else {
+        // One that never had sockets ends in order too.
+        service.ready();
         service.stopping("connections end");
     }
     tracing::info!(why, seconds = end.time.as_secs(), yields = end.yields, "draining");

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use hawser_api::handover::{self, End, Listener, Message, Part, Request, Serving};
@@ -26,6 +26,8 @@ use crate::take_over::Starter;
 
 /// How long one that has made room leaves the agent to the one that serves, each time.
 const AFTER_OTHERS: Duration = Duration::from_secs(5);
+/// How long one that never had sockets waits for an agent that is not there: the host has left.
+const NOBODY: Duration = Duration::from_secs(5);
 const LIMITS: FdLimits = FdLimits { bytes: handover::LONGEST, descriptors: handover::MOST };
 const NO_ANSWER: &str = "the agent ended the connection: an older one knows no second proxy, any other says why in its log; \
                          restart the proxy instead";
@@ -64,6 +66,7 @@ impl Handover {
     /// Runs for ever; one that takes over, until it can't.
     pub(super) async fn run(mut self) -> anyhow::Error {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        let mut seen = Instant::now();
         loop {
             let Err(error) = self.session(&mut backoff).await;
             if let Some(succession) = &mut self.succession {
@@ -71,6 +74,11 @@ impl Handover {
                 return error;
             }
             tracing::debug!(error = %format_args!("{error:#}"), "no listening sockets from the agent");
+            if !self.holds.is_empty() || self.path.exists() {
+                seen = Instant::now();
+            } else if seen.elapsed() > NOBODY && self.part == Part::Serves {
+                self.told.send_replace(Some(End { end_within: 0, yields: false }));
+            }
             tokio::time::sleep(if self.part == Part::Yields { AFTER_OTHERS } else { backoff.next_wait() }).await;
         }
     }
