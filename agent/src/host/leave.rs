@@ -26,6 +26,10 @@ impl Host {
     /// Leaves in order.
     pub(crate) async fn leave(&self, request: LeaveHostRequest, steps: &Steps) -> Result<(), Refusal> {
         let _verb = self.one_verb().await?;
+        self.take_leave(request, steps).await
+    }
+
+    async fn take_leave(&self, request: LeaveHostRequest, steps: &Steps) -> Result<(), Refusal> {
         let Some(member) = self.member() else { return self.clean_again(steps).await };
         let in_flight = request.drain.and_then(|drain| Duration::try_from(drain).ok()).unwrap_or(IN_FLIGHT);
         self.set(Phase::Leaving, Some(member.clone()));
@@ -72,12 +76,14 @@ impl Host {
     /// Finishes a leave in whose middle the agent ended: discovery has forgotten this host, or is to.
     pub(super) async fn go_on_leaving(self) {
         tracing::info!("this host was leaving when its agent ended; it goes on");
+        // Whoever asks to join meanwhile waits: this host is no member any more.
+        let _verb = self.0.verb.lock().await;
         if let Some(member) = self.member() {
             // Whether it knows us, does not, or is away: each is an end of this wait.
             let _ = tokio::time::timeout(SESSION, member.session_open()).await;
         }
         let request = LeaveHostRequest { force: true, drain: Some(prost_types::Duration::default()) };
-        match self.leave(request, &Steps::silent()).await {
+        match self.take_leave(request, &Steps::silent()).await {
             Ok(()) => tracing::info!("this host has left the mesh"),
             Err(refusal) => {
                 tracing::error!(why = %refusal, "the leave could not be finished");
