@@ -31,13 +31,15 @@ pub struct Authority {
 
 #[derive(Debug)]
 struct Current {
+    /// When a former root is to be forgotten.
+    changes: Option<SystemTime>,
     signer: Signer,
     roots_pem: Arc<[String]>,
 }
 
 impl Current {
     fn new(signer: Signer) -> Self {
-        Self { roots_pem: signer.roots.iter().map(|root| pem(root)).collect(), signer }
+        Self { changes: signer.changes(), roots_pem: signer.roots.iter().map(|root| pem(root)).collect(), signer }
     }
 }
 
@@ -129,15 +131,17 @@ impl Authority {
         Ok(())
     }
 
+    /// When a former root is to be forgotten next.
+    pub(super) fn changes(&self) -> Option<SystemTime> {
+        self.current.load().changes
+    }
+
     /// Forgets former roots whose time has come. Reads files: not on an async thread.
     ///
     /// # Errors
     /// If they can't be read; then everything stays.
     pub(super) fn forget_former(&self, now: SystemTime) -> Result<(), SourceError> {
         let _one = self.rotating.lock();
-        if self.current.load().signer.changes().is_none_or(|at| at > now) {
-            return Ok(());
-        }
         let signer = self.current.load().signer.renewed(&self.trust_domain, now)?;
         self.current.store(Arc::new(Current::new(signer)));
         Ok(())

@@ -70,14 +70,10 @@ impl Serving {
                 () = tokio::time::sleep(LOOK) => false,
             };
             let now = SystemTime::now();
-            let former = authority.clone();
-            let former = tokio::task::spawn_blocking(move || former.forget_former(now)).await;
-            if let Ok(Err(error)) = former {
-                tracing::warn!(%error, "former roots stay trusted");
-            }
+            let forgot = forget_former(&authority, now).await;
             let current = self.current.load();
             let life = current.ends.duration_since(current.made).unwrap_or_default();
-            if !rotated && now >= current.made && now < current.made + life.mul_f64(early) {
+            if !rotated && !forgot && now >= current.made && now < current.made + life.mul_f64(early) {
                 continue;
             }
             match make(&authority, now) {
@@ -88,6 +84,22 @@ impl Serving {
                 Err(error) => tracing::error!(%error, "discovery's own certificate can not be renewed"),
             }
         }
+    }
+}
+
+/// Whether a former root is not trusted any more.
+async fn forget_former(authority: &Arc<Authority>, now: SystemTime) -> bool {
+    if authority.changes().is_none_or(|at| at > now) {
+        return false;
+    }
+    let authority = authority.clone();
+    match tokio::task::spawn_blocking(move || authority.forget_former(now)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "former roots stay trusted");
+            false
+        }
+        Err(_) => false,
     }
 }
 
