@@ -4,7 +4,7 @@
 //! wait; what others may know of it beside them (SRV of a Consul's service) is asked of them; a name that is not ours, unknown ones under the mesh's domain included, is answered as it was without us.
 
 pub(crate) mod answer;
-mod forward;
+pub(crate) mod forward;
 pub(crate) mod names;
 mod upstreams;
 

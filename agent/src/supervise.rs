@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, ProxyKind, ProxyUser};
+use crate::config::{Config, ProxyKind};
 use crate::identity::Identity;
 use child::Program;
 use listeners::{Listeners, wanted};
@@ -119,26 +119,11 @@ impl Supervisor {
         let other = config.run_dir.join(child::ENVOY_PID);
         let socket = config.run_dir.join(SOCKET);
         let accept = listen(&socket).with_context(|| socket.display().to_string())?;
+        let external = config.external_proxy.then_some(socket);
         let keeper = Keeper {
-            accept,
-            wanted_listeners: Box::new(move |workers| wanted(&identity.borrow().record, workers)),
-            publish,
-            user: config.proxy_user,
-            listeners: Listeners::default(),
-            child: None,
-            connection: None,
-            candidate: None,
-            formers: Formers::default(),
-            found: false,
             drain: config.file.former_proxy_drain.seconds(),
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
-            wanted: true,
-            act_at: Some(Instant::now()),
-            // One that an earlier agent left behind connects by itself.
-            patience: Instant::now() + CONNECT,
-            ready_at: None,
-            program,
-            external: config.external_proxy.then_some(socket),
+            external,
+            ..Keeper::new(accept, program, publish, move |workers| wanted(&identity.borrow().record, workers))
         };
         let task = tokio::spawn(async move {
             child::retire(&other).await;
@@ -178,7 +163,6 @@ struct Keeper {
     /// What a proxy of so many workers listens on.
     wanted_listeners: Box<dyn Fn(u32) -> Vec<Listener> + Send + Sync>,
     publish: watch::Sender<ProxyState>,
-    user: ProxyUser,
     program: Program,
     listeners: Listeners,
     child: Option<Child>,
@@ -206,6 +190,35 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// With no proxy yet.
+    fn new(
+        accept: UnixListener,
+        program: Program,
+        publish: watch::Sender<ProxyState>,
+        wanted_listeners: impl Fn(u32) -> Vec<Listener> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            accept,
+            wanted_listeners: Box::new(wanted_listeners),
+            publish,
+            program,
+            listeners: Listeners::default(),
+            child: None,
+            connection: None,
+            candidate: None,
+            formers: Formers::default(),
+            found: false,
+            drain: 0,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            wanted: true,
+            act_at: Some(Instant::now()),
+            // One that an earlier agent left behind connects by itself.
+            patience: Instant::now() + CONNECT,
+            ready_at: None,
+            external: None,
+        }
+    }
+
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         loop {
             tokio::select! {
@@ -258,7 +271,7 @@ impl Keeper {
     /// Gives a proxy what belongs to its part.
     async fn hand_over(&mut self, stream: UnixStream) -> anyhow::Result<()> {
         let cred = stream.peer_cred()?;
-        if cred.uid() != self.user.uid {
+        if cred.uid() != self.program.user.uid {
             bail!("user {} asked for the proxy's sockets", cred.uid());
         }
         let limits = FdLimits { bytes: LONGEST, descriptors: MOST };

@@ -78,7 +78,8 @@ impl Forwarder {
         failure(query)
     }
 
-    async fn ask_udp(&self, query: &[u8], server: IpAddr) -> io::Result<Vec<u8>> {
+    /// The answer of one server, however long that takes.
+    pub(crate) async fn ask_udp(&self, query: &[u8], server: IpAddr) -> io::Result<Vec<u8>> {
         let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await?;
         self.mark.set(&socket);

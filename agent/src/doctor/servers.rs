@@ -1,15 +1,15 @@
 //! Name resolution as the host has it: whether its servers answer, and know where discovery is.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::Finding;
 use super::way::host;
-use crate::dns::{Upstreams, answer::matches};
+use crate::dns::Upstreams;
+use crate::dns::forward::Forwarder;
 use crate::mark::OwnMark;
 
 const CHECK: &str = "names";
@@ -21,9 +21,10 @@ const RESOLVE: Duration = Duration::from_secs(4);
 /// Asks each server, and for each of these names of discovery.
 pub(super) async fn findings(addresses: Vec<String>, mark: OwnMark) -> Vec<Finding> {
     let text = tokio::fs::read_to_string(FILE).await.unwrap_or_default();
-    let servers = Upstreams::new(FILE).servers();
+    let upstreams = Upstreams::new(FILE);
+    let (servers, forwarder) = (upstreams.servers(), Forwarder::new(upstreams, mark));
     let answers = async {
-        let asked: Vec<_> = servers.iter().map(|server| tokio::spawn(answers(*server, mark))).collect();
+        let asked: Vec<_> = servers.iter().map(|server| tokio::spawn(answers(*server, forwarder.clone()))).collect();
         let mut seen = Vec::new();
         for (server, asked) in servers.iter().zip(asked) {
             seen.push((*server, asked.await.unwrap_or_default()));
@@ -94,33 +95,15 @@ fn is_named(text: &str) -> bool {
 }
 
 /// Whether a server answers anything to a question for the root.
-async fn answers(server: IpAddr, mark: OwnMark) -> bool {
-    timeout(PATIENCE, ask(server, mark)).await.is_ok_and(|asked| asked.is_ok())
-}
-
-async fn ask(server: IpAddr, mark: OwnMark) -> std::io::Result<()> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    mark.set(&socket);
-    socket.connect((server, PORT)).await?;
+async fn answers(server: IpAddr, forwarder: Forwarder) -> bool {
     let query = question(rand::random());
     // A second one in case the first is lost.
-    for pause in [PATIENCE / 2, PATIENCE] {
-        socket.send(&query).await?;
-        let mut buffer = vec![0; 4096];
-        let heard = timeout(pause, async {
-            loop {
-                let length = socket.recv(&mut buffer).await?;
-                if matches(&query, &buffer[..length]) {
-                    return Ok(());
-                }
-            }
-        });
-        if let Ok(heard) = heard.await {
-            return heard;
+    for _ in 0..2 {
+        if let Ok(asked) = timeout(PATIENCE / 2, forwarder.ask_udp(&query, server)).await {
+            return asked.is_ok();
         }
     }
-    Err(std::io::ErrorKind::TimedOut.into())
+    false
 }
 
 /// `. IN NS`.
@@ -157,6 +140,7 @@ mod tests {
 
     #[test]
     fn the_question_is_one_that_an_answer_can_be_matched_to() {
+        use crate::dns::answer::matches;
         let query = question(0x1234);
         let mut response = query.clone();
         response[2] |= 0x80;

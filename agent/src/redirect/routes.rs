@@ -98,21 +98,8 @@ pub(crate) struct Foreign {
 
 /// Routes of others for which `matters`, of every table, addresses of the host itself left out; at most `most`.
 pub(crate) async fn others(matters: impl Fn(&IpNet) -> bool, most: usize) -> Result<Vec<Foreign>, RouteError> {
-    connected(async |handle| {
-        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
-        let mut found = Vec::new();
-        for query in [v4, v6] {
-            let mut routes = std::pin::pin!(handle.route().get(query).execute());
-            while let Some(route) = routes.try_next().await.map_err(RouteError::Netlink)? {
-                if let Some(foreign) = foreign(&route).filter(|foreign| matters(&foreign.net) && found.len() < most) {
-                    found.push(foreign);
-                }
-            }
-        }
-        Ok(found)
-    })
-    .await
+    let take = |route| foreign(&route).filter(|foreign| matters(&foreign.net));
+    connected(async |handle| all(&handle, take, most).await).await
 }
 
 fn foreign(route: &RouteMessage) -> Option<Foreign> {
@@ -138,14 +125,19 @@ fn foreign(route: &RouteMessage) -> Option<Foreign> {
 }
 
 async fn ours(handle: &Handle) -> Result<Vec<RouteMessage>, RouteError> {
+    all(handle, |route| (route.header.protocol == RouteProtocol::Other(PROTOCOL)).then_some(route), usize::MAX).await
+}
+
+/// What is taken of the routes of every table, at most so many.
+async fn all<T>(handle: &Handle, take: impl Fn(RouteMessage) -> Option<T>, most: usize) -> Result<Vec<T>, RouteError> {
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
     let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
     let mut found = Vec::new();
     for query in [v4, v6] {
         let mut routes = std::pin::pin!(handle.route().get(query).execute());
         while let Some(route) = routes.try_next().await.map_err(RouteError::Netlink)? {
-            if route.header.protocol == RouteProtocol::Other(PROTOCOL) {
-                found.push(route);
+            if found.len() < most {
+                found.extend(take(route));
             }
         }
     }

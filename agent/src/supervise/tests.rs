@@ -3,6 +3,7 @@ use std::os::fd::AsFd as _;
 use hawser_api::handover::{OUTBOUND, Serving};
 
 use super::*;
+use crate::config::ProxyUser;
 
 const DRAIN: u32 = 3600;
 
@@ -92,30 +93,14 @@ fn keeper(dir: &Path, addr: std::net::SocketAddr) -> (Keeper, watch::Receiver<Pr
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let user = ProxyUser { uid, gid };
     let outbound = move |worker| Listener { name: OUTBOUND.into(), addr, worker, workload: None };
+    let program =
+        Program { binary: "/nowhere".into(), arguments: Vec::new(), user, pid_file: dir.join(child::HAWSER_PID) };
+    let wanted = move |workers| (0..workers).map(outbound).collect();
     let keeper = Keeper {
-        accept: listen(&socket).unwrap(),
-        wanted_listeners: Box::new(move |workers| (0..workers).map(outbound).collect()),
-        publish,
-        user,
-        program: Program {
-            binary: "/nowhere".into(),
-            arguments: Vec::new(),
-            user,
-            pid_file: dir.join(child::HAWSER_PID),
-        },
-        listeners: Listeners::default(),
-        child: None,
-        connection: None,
-        candidate: None,
-        formers: Formers::default(),
-        found: false,
         drain: DRAIN,
-        backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
-        wanted: true,
         act_at: None,
-        patience: Instant::now() + CONNECT,
-        ready_at: None,
         external: Some(socket.clone()),
+        ..Keeper::new(listen(&socket).unwrap(), program, publish, wanted)
     };
     (keeper, state)
 }
