@@ -42,6 +42,17 @@ impl World {
         self.yard.boot(name, number, root, &[self.dist.first(), self.dist.next(), &programs])
     }
 
+    /// The same with the agent's first package.
+    ///
+    /// # Errors
+    /// If it does not boot, or the package does not install.
+    pub fn host(&self, name: &str, number: u8) -> Result<Machine> {
+        let machine = self.boot(name, number, Root::Bookworm)?;
+        use_apt(&machine, self.dist.first())?;
+        install(&machine, "0.1.0-1")?;
+        Ok(machine)
+    }
+
     /// A control host, ready for tokens.
     ///
     /// # Errors
@@ -136,7 +147,7 @@ pub fn serve(machine: &Machine) -> Result<()> {
 }
 
 /// An application, in what every Debian has.
-const APPLICATION: &str = "my $s = IO::Socket::INET->new(LocalPort => 9080, Listen => 9, ReuseAddr => 1) or die; \
+pub const APPLICATION: &str = "my $s = IO::Socket::INET->new(LocalPort => 9080, Listen => 9, ReuseAddr => 1) or die; \
     while (my $c = $s->accept) { while (<$c>) { last if /^\\r?$/ } \
     print $c \"HTTP/1.1 200 OK\\r\\ncontent-length: 5\\r\\nconnection: close\\r\\n\\r\\nhello\"; close $c }";
 

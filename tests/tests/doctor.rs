@@ -68,14 +68,20 @@ impl Said {
     }
 }
 
+/// A mesh, a host with an application that has not joined, and a token for it.
+fn candidate(lab: &mut Lab) -> Result<(Mesh, Member, String)> {
+    let mesh = Mesh::start(lab)?;
+    let mut vm = Member::new(lab, "vm")?;
+    vm.bookinfo("details", "v1", "")?;
+    let token = mesh.token("default/details", &["http=9080"], 1, &[])?;
+    Ok((mesh, vm, token))
+}
+
 #[test]
 fn a_healthy_host_is_told_so_before_and_after_it_joins() {
     isolated_with_users(|| {
         let mut lab = Lab::new()?;
-        let mesh = Mesh::start(&mut lab)?;
-        let mut vm = Member::new(&mut lab, "vm")?;
-        vm.bookinfo("details", "v1", "")?;
-        let token = mesh.token("default/details", &["http=9080"], 1, &[])?;
+        let (_mesh, vm, token) = candidate(&mut lab)?;
         let before = traces(&vm)?;
 
         let said = Said::of(&vm, &[])?;
@@ -110,10 +116,7 @@ fn a_healthy_host_is_told_so_before_and_after_it_joins() {
 fn a_port_that_is_taken_stops_a_join_before_anything_is_changed() {
     isolated_with_users(|| {
         let mut lab = Lab::new()?;
-        let mesh = Mesh::start(&mut lab)?;
-        let mut vm = Member::new(&mut lab, "vm")?;
-        vm.bookinfo("details", "v1", "")?;
-        let token = mesh.token("default/details", &["http=9080"], 1, &[])?;
+        let (mesh, vm, token) = candidate(&mut lab)?;
         let mut other = vm.host.spawn("other", &["hawser-lab", "echo", "--port", "15001"])?;
         other.says("ready", SOON)?;
         let before = traces(&vm)?;
@@ -171,10 +174,8 @@ fn routes_and_addresses_in_the_virtual_ranges_are_told() {
 fn what_a_join_can_do_without_does_not_stop_it() {
     isolated_with_users(|| {
         let mut lab = Lab::new()?;
-        let mesh = Mesh::start(&mut lab)?;
-        let mut vm = Member::new(&mut lab, "vm")?;
-        vm.bookinfo("details", "v1", "")?;
-        let mut token: JoinToken = mesh.token("default/details", &["http=9080"], 1, &[])?.parse()?;
+        let (_mesh, vm, token) = candidate(&mut lab)?;
+        let mut token: JoinToken = token.parse()?;
         // An address where nobody is.
         let elsewhere = format!("{}:15021", vm.host.v4());
         token.addresses.insert(0, elsewhere.clone());
@@ -227,9 +228,7 @@ table inet firewall {
 fn a_default_deny_chain_is_followed_for_the_declared_ports() {
     isolated_with_users(|| {
         let mut lab = Lab::new()?;
-        let mesh = Mesh::start(&mut lab)?;
-        let mut vm = Member::new(&mut lab, "vm")?;
-        vm.bookinfo("details", "v1", "")?;
+        let (_mesh, vm, token) = candidate(&mut lab)?;
         let load = |rules: &str| -> Result<()> {
             let text = format!("table inet firewall\ndelete table inet firewall\n{rules}");
             let seen = vm.host.run_with_input(&["nft", "-f", "-"], Some(&text))?;
@@ -239,7 +238,7 @@ fn a_default_deny_chain_is_followed_for_the_declared_ports() {
         load(DENY)?;
         Said::of(&vm, &[])?.has("firewall", "warning", &["inet firewall", "only what it names"])?;
 
-        vm.join(&mesh.token("default/details", &["http=9080"], 1, &[])?)?;
+        vm.join(&token)?;
         let said = Said::of(&vm, &[])?;
         said.no_failure()?;
         said.has("inbound", "ok", &["9080"])?;
@@ -325,10 +324,7 @@ fn a_clock_that_is_wrong_is_told_from_an_impostor() {
 fn a_join_that_fails_late_leaves_nothing_behind() {
     isolated_with_users(|| {
         let mut lab = Lab::new()?;
-        let mesh = Mesh::start(&mut lab)?;
-        let mut vm = Member::new(&mut lab, "vm")?;
-        vm.bookinfo("details", "v1", "")?;
-        let token = mesh.token("default/details", &["http=9080"], 1, &[])?;
+        let (mesh, vm, token) = candidate(&mut lab)?;
         let before = traces(&vm)?;
 
         // A proxy that can be run, and ends at once.

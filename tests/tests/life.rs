@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use hawser_tests::packaged::{World, calls, install, joined, left, serve, status, token, use_apt};
-use hawser_tests::testbeds::Root;
+use hawser_tests::packaged::{APPLICATION, World, calls, joined, left, serve, status, token};
 use hawser_tests::{Machine, isolation, wait};
 
 /// How long a member may take until its traffic works again, on a busy machine.
@@ -79,9 +78,7 @@ fn power_that_goes_while_a_host_joins_or_leaves_costs_nothing() {
     isolation::isolated_with_users(|| {
         let world = World::new()?;
         let control = world.control()?;
-        let mut a = world.boot("a", 2, Root::Bookworm)?;
-        use_apt(&a, world.dist.first())?;
-        install(&a, "0.1.0-1")?;
+        let mut a = world.host("a", 2)?;
         let many = ["hawser", "token", "create", "--group", "default/details", "--port", "http=9080", "--uses", "20"];
         a.put("/var/tmp/token", &control.ok(&many)?, "0600")?;
         let join = ["hawser", "join", "--token-file", "/var/tmp/token"];
@@ -115,11 +112,7 @@ fn a_member_bears_a_full_disk_an_etc_that_is_read_only_and_few_descriptors() {
     isolation::isolated_with_users(|| {
         let world = World::new()?;
         let control = world.control()?;
-        let (a, b) = (world.boot("a", 2, Root::Bookworm)?, world.boot("b", 3, Root::Bookworm)?);
-        for machine in [&a, &b] {
-            use_apt(machine, world.dist.first())?;
-            install(machine, "0.1.0-1")?;
-        }
+        let (a, b) = (world.host("a", 2)?, world.host("b", 3)?);
         a.sh("systemctl stop hawser-agent
               mount -t tmpfs -o size=64m,mode=0700,uid=hawser,gid=hawser state /var/lib/hawser
               mount --bind /etc /etc; mount -o remount,bind,ro /etc
@@ -171,12 +164,7 @@ fn a_member_comes_back_from_days_off_a_wiped_run_directory_a_pause_and_says_what
         // The shortest life there is.
         control
             .sh("echo HAWSER_CERTIFICATE_LIFE=60s >>/etc/hawser/discovery.env; systemctl restart hawser-discovery")?;
-        let mut a = world.boot("a", 2, Root::Bookworm)?;
-        let b = world.boot("b", 3, Root::Bookworm)?;
-        for machine in [&a, &b] {
-            use_apt(machine, world.dist.first())?;
-            install(machine, "0.1.0-1")?;
-        }
+        let (mut a, b) = (world.host("a", 2)?, world.host("b", 3)?);
         a.fed(&["hawser", "join", "-"], Some(&token(&control, "details")?))?;
         b.fed(&["hawser", "join", "-"], Some(&token(&control, "caller")?))?;
         serve(&a)?;
@@ -215,9 +203,7 @@ fn a_member_comes_back_from_days_off_a_wiped_run_directory_a_pause_and_says_what
         a.fed(&["hawser", "join", "-"], Some(&token(&control, "details")?))?;
         again(&a)?;
         calls(&b)?;
-        let copy = world.boot("copy", 4, Root::Bookworm)?;
-        use_apt(&copy, world.dist.first())?;
-        install(&copy, "0.1.0-1")?;
+        let copy = world.host("copy", 4)?;
         let state = a.sh("tar -C /var/lib/hawser -czf - . | base64 -w0")?;
         copy.sh("systemctl stop hawser-agent")?;
         copy.fed(&["sh", "-ec", "base64 -d | tar -C /var/lib/hawser -xzf -"], Some(&state))?;
@@ -231,10 +217,8 @@ fn a_member_comes_back_from_days_off_a_wiped_run_directory_a_pause_and_says_what
 /// A control host, a member that serves under STRICT, and one that calls it.
 fn pair(world: &World) -> Result<(Machine, Machine, Machine)> {
     let control = world.control()?;
-    let (a, b) = (world.boot("a", 2, Root::Bookworm)?, world.boot("b", 3, Root::Bookworm)?);
+    let (a, b) = (world.host("a", 2)?, world.host("b", 3)?);
     for (machine, group) in [(&a, "details"), (&b, "caller")] {
-        use_apt(machine, world.dist.first())?;
-        install(machine, "0.1.0-1")?;
         machine.fed(&["hawser", "join", "-"], Some(&token(&control, group)?))?;
     }
     serve(&a)?;
@@ -278,11 +262,6 @@ impl<'a> Probe<'a> {
 /// A server on a port that nobody declared.
 const UNDECLARED: &str = "my $s = IO::Socket::INET->new(LocalPort => 2222, Listen => 99, ReuseAddr => 1) or die; \
     while (my $c = $s->accept) { print $c \"open\\n\"; close $c }";
-
-/// An application, in what every Debian has.
-const APPLICATION: &str = "my $s = IO::Socket::INET->new(LocalPort => 9080, Listen => 99, ReuseAddr => 1) or die;
-while (my $c = $s->accept) { while (<$c>) { last if /^\\r?$/ }
-print $c \"HTTP/1.1 200 OK\\r\\ncontent-length: 5\\r\\nconnection: close\\r\\n\\r\\nhello\"; close $c }\n";
 
 /// Tries both ports of a member for ever.
 const PROBE: &str = r#"
